@@ -1,0 +1,1 @@
+"""anoframe: a PyTorch research framework for industrial visual anomaly detection."""

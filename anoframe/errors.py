@@ -1,0 +1,27 @@
+"""The one exception a user is meant to read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AnoframeError(Exception):
+    """Something the user can mend: the message names the file or key, and the way out.
+
+    The command line prints it without a traceback and exits with status 2.
+    """
+
+
+def suggest(word: str, known: Iterable[str], limit: int = 12) -> str:
+    """A sentence tail for an unknown name: the nearest known one, then what exists.
+
+    >>> suggest("botle", ["bottle", "screw"])
+    "did you mean 'bottle'? Known: bottle, screw"
+    """
+    names = sorted(known)
+    if not names:
+        return "nothing is known here"
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    shown = ", ".join(names[:limit]) + (f", and {len(names) - limit} more" if len(names) > limit else "")
+    return (f"did you mean {near[0]!r}? " if near else "") + f"Known: {shown}"
