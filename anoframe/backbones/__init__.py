@@ -1,0 +1,17 @@
+"""Networks whose features are used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from anoframe.backbones.timm_pyramid import FeaturePyramid
+from anoframe.registry import check_arguments
+
+__all__ = ["FeaturePyramid", "build_backbone"]
+
+
+def build_backbone(section: Mapping[str, Any]) -> FeaturePyramid:
+    """The backbone that `model.backbone` of a config describes."""
+    check_arguments(FeaturePyramid, section, "model.backbone")
+    return FeaturePyramid(**section)

@@ -1,0 +1,30 @@
+"""The methods: one module each, registered by existing (see anoframe.registry)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from anoframe.backbones import build_backbone
+from anoframe.detector import Detector
+from anoframe.registry import MODELS, check_arguments
+
+
+def build_detector(section: Mapping[str, Any], seed: int = 0) -> Detector:
+    """The detector that `model` of a config describes, not yet fitted.
+
+    Args:
+        section: `name`, `backbone`, and the keyword arguments of the method's class.
+        seed: handed to a method whose class takes one.
+
+    Raises:
+        AnoframeError: unknown name or argument, or weights that cannot be reached; before anything heavy is built.
+    """
+    arguments = {key: value for key, value in section.items() if key not in ("name", "backbone")}
+    method = MODELS.load(section["name"])
+    if "seed" in inspect.signature(method).parameters:
+        arguments["seed"] = seed
+    check_arguments(method, {"backbone": None, **arguments}, f"model {section['name']!r}")
+    detector: Detector = method(backbone=build_backbone(section["backbone"]), **arguments)
+    return detector

@@ -1,0 +1,119 @@
+"""Any timm model as a frozen feature pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from anoframe.backbones.weights import fingerprint, load_state, resolve
+from anoframe.errors import AnoframeError, suggest
+
+
+class FeaturePyramid(nn.Module):
+    """A frozen network that turns images into feature maps of several levels.
+
+    It normalises with its own mean and std, stops at the deepest level used, stays in eval mode whoever calls
+    ``train()``, and has no parameter that asks for a gradient.
+
+    Args:
+        name: timm model name, with or without a tag (``wide_resnet50_2``, ``wide_resnet50_2.racm_in1k``).
+        levels: feature levels by timm's index or module name; ``(2, 3)`` are strides 8 and 16 of the usual
+            convolutional networks (``layer2`` and ``layer3`` of a ResNet, ``blocks.2`` and ``blocks.4`` of an
+            EfficientNet). The order given is the order of the output.
+        weights: see :mod:`anoframe.backbones.weights`.
+
+    Attributes:
+        channels, strides: of each level, in the order given.
+        weights: the source, with ``default`` resolved.
+        sha256: fingerprint of the tensors in use.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, levels: Sequence[int | str], weights: str = "default"):
+        super().__init__()
+        architecture, _, tag = name.partition(".")
+        if tag and weights == "default":
+            weights = f"hub:{tag}"
+        self.name = name
+        self.weights = resolve(architecture, weights)
+        info = _feature_info(architecture)
+        wanted = [_index(level, info, name) for level in levels]
+        if not wanted or len(set(wanted)) != len(wanted):
+            raise AnoframeError(f"model.backbone.levels names each level once and at least one, got {tuple(levels)}")
+        indices = sorted(wanted)
+        self._order = [indices.index(i) for i in wanted]
+        self.levels = tuple(info[i]["module"] for i in wanted)
+        self.channels = tuple(info[i]["num_chs"] for i in wanted)
+        self.strides = tuple(info[i]["reduction"] for i in wanted)
+        self.network = _network(architecture, indices, self.weights)
+        self.sha256 = fingerprint(self.network.state_dict())
+        config = timm.get_pretrained_cfg(f"{architecture}.{tag}" if tag else architecture, allow_unregistered=True)
+        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> FeaturePyramid:
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Features of RGB images.
+
+        Args:
+            images: ``[B, 3, H, W]``, uint8, or float in [0, 1].
+
+        Returns:
+            One ``[B, C, h, w]`` float32 map a level, in the order of ``levels``.
+        """
+        pixels = images / 255 if images.dtype == torch.uint8 else images
+        features = self.network((pixels - self.mean) / self.std)
+        return [features[i] for i in self._order]
+
+    def describe(self) -> dict[str, Any]:
+        """What a result must say of its backbone."""
+        return {"name": self.name, "levels": list(self.levels), "weights": self.weights, "sha256": self.sha256}
+
+
+def _feature_info(architecture: str) -> list[dict[str, Any]]:
+    if not timm.is_model(architecture):
+        raise AnoframeError(f"timm has no model {architecture!r}: {suggest(architecture, timm.list_models())}")
+    try:
+        with torch.device("meta"):
+            return list(timm.create_model(architecture, features_only=True).feature_info.info)
+    except (RuntimeError, AttributeError, AssertionError) as error:
+        raise AnoframeError(f"timm model {architecture!r} gives no feature levels ({error})") from error
+
+
+def _index(level: int | str, info: list[dict[str, Any]], name: str) -> int:
+    modules = [entry["module"] for entry in info]
+    if isinstance(level, str) and level in modules:
+        return modules.index(level)
+    if isinstance(level, int) and 0 <= level < len(info):
+        return level
+    known = [f"{i} or {e['module']!r} ({e['num_chs']} channels, stride {e['reduction']})" for i, e in enumerate(info)]
+    raise AnoframeError(f"backbone {name!r} has no level {level!r}; it has {', '.join(known)}")
+
+
+def _network(architecture: str, indices: list[int], weights: str) -> nn.Module:
+    """The network cut behind its deepest level, with its weights in place."""
+    state = load_state(architecture, weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(weights.partition(":")[2] or 0) if state is None else 0)
+        network = timm.create_model(architecture, features_only=True, out_indices=indices, feature_cls="getter")
+    if state is None:
+        return network
+    needed = network.model.state_dict()
+    missing = [key for key, value in needed.items() if key not in state or state[key].shape != value.shape]
+    if missing:
+        raise AnoframeError(
+            f"weights {weights!r} do not fit {architecture}: {len(missing)} of {len(needed)} tensors are missing or of "
+            f"another shape, the first is {missing[0]!r}"
+        )
+    network.model.load_state_dict({key: state[key] for key in needed})
+    return network

@@ -1,0 +1,94 @@
+"""Patch embeddings: one vector a location, made of its neighbourhood at several feature levels.
+
+Three ways to the same grid (that of the first level):
+
+- ``pooled``: PatchCore's reference code. 3x3 neighbourhoods, each level pooled to ``pretrain_dim`` numbers, the levels
+  side by side pooled to ``target_dim``;
+- the closed form of ``pooled`` for WideResNet-50-2 layer2 + layer3 at 1024/1024, taken by itself where it applies;
+- ``concat``: anomalib's 3x3 averages, concatenated without pooling (WideResNet-50-2: 1536 numbers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from anoframe.errors import AnoframeError
+
+METHODS = ("pooled", "concat")
+
+
+class PatchEmbedding:
+    """Feature maps to patches.
+
+    Args:
+        method: ``"pooled"`` or ``"concat"``.
+        pretrain_dim: width of each level's pooled neighbourhood.
+        target_dim: width of the embedding. ``concat`` uses neither.
+    """
+
+    def __init__(self, method: str = "pooled", pretrain_dim: int = 1024, target_dim: int = 1024):
+        if method not in METHODS:
+            raise AnoframeError(f"model.embedding.method is one of {', '.join(METHODS)}, got {method!r}")
+        if pretrain_dim < 1 or target_dim < 1:
+            raise AnoframeError(f"embedding dimensions are positive, got {pretrain_dim} and {target_dim}")
+        self.method, self.pretrain_dim, self.target_dim = method, pretrain_dim, target_dim
+
+    def __call__(self, levels: Sequence[Tensor]) -> tuple[Tensor, tuple[int, int]]:
+        """``[B, C_l, h_l, w_l]`` a level to patches ``[B, h * w, D]`` in row-major order, and the grid ``(h, w)``."""
+        height, width = levels[0].shape[-2:]
+        if self.method == "concat":
+            maps = concat_embedding(levels)
+        elif self.closed_form_applies([level.shape[1] for level in levels]):
+            maps = closed_form_embedding(*levels)
+        else:
+            maps = pooled_embedding(levels, self.pretrain_dim, self.target_dim)
+        return maps.flatten(2).transpose(1, 2).contiguous(), (height, width)
+
+    def closed_form_applies(self, channels: Sequence[int]) -> bool:
+        return (self.pretrain_dim, self.target_dim, *channels) == (1024, 1024, 512, 1024)
+
+
+def pooled_embedding(levels: Sequence[Tensor], pretrain_dim: int, target_dim: int) -> Tensor:
+    """The reference code for any channels and dimensions: ``[B, target_dim, h, w]``.
+
+    Pooling mixes numbers of one location and resizing mixes locations of one number, so their order is free; pooling
+    first leaves less to resize.
+    """
+    grid = levels[0].shape[-2:]
+    pooled = []
+    for level in levels:
+        batch, _, height, width = level.shape
+        blocks = F.unfold(level, kernel_size=3, padding=1).transpose(1, 2)  # [B, h_l * w_l, C_l * 9], channel-major
+        blocks = F.adaptive_avg_pool1d(blocks, pretrain_dim)
+        pooled.append(_resize(blocks.transpose(1, 2).reshape(batch, pretrain_dim, height, width), grid))
+    stacked = torch.cat(pooled, dim=1).flatten(2).transpose(1, 2)  # [B, h * w, L * pretrain_dim]
+    return F.adaptive_avg_pool1d(stacked, target_dim).transpose(1, 2).unflatten(2, grid)
+
+
+def closed_form_embedding(fine: Tensor, coarse: Tensor) -> Tensor:
+    """What ``pooled_embedding`` gives for 512 and 1024 channels at 1024/1024, in three cheap operations.
+
+    Nine neighbours of 512 channels pooled to 1024 make bins of 4.5 numbers that share the centre, and pooling pairs of
+    bins leaves ``(sum of the 3x3 + centre) / 10``; nine neighbours of 1024 channels are their mean, averaged over pairs
+    of channels. So the levels never mix, and the centre of the fine one counts twice.
+    """
+    first = (9 * F.avg_pool2d(fine, 3, stride=1, padding=1) + fine) / 10
+    means = F.avg_pool2d(coarse, 3, stride=1, padding=1)
+    second = means.unflatten(1, (-1, 2)).mean(2)
+    return torch.cat([first, _resize(second, fine.shape[-2:])], dim=1)
+
+
+def concat_embedding(levels: Sequence[Tensor]) -> Tensor:
+    """anomalib's embedding: 3x3 averages (zero padding counted), resized, concatenated: ``[B, sum of C_l, h, w]``."""
+    grid = levels[0].shape[-2:]
+    return torch.cat([_resize(F.avg_pool2d(level, 3, stride=1, padding=1), grid) for level in levels], dim=1)
+
+
+def _resize(maps: Tensor, grid: Sequence[int]) -> Tensor:
+    if tuple(maps.shape[-2:]) == tuple(grid):
+        return maps
+    return F.interpolate(maps, size=tuple(grid), mode="bilinear", align_corners=False)

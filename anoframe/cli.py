@@ -1,0 +1,124 @@
+"""The one door: `anoframe` and `python tools/main.py`. Loads no torch until there is work to do."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from anoframe import __version__
+from anoframe.config import diff_config, format_config, list_configs, load_config
+from anoframe.errors import AnoframeError, suggest
+from anoframe.registry import DATASETS, MODELS
+
+_EXAMPLES = """\
+any value of the config can be set by its dotted name:
+  --data.name mvtec|visa|folder|demo   --data.root DIR           --protocol separate|unified
+  --model.backbone.name NAME           --model.coreset.ratio 0.01
+--print_config shows them all with their values
+
+examples:
+  anoframe --config patchcore/patchcore_lite0_224.py --cls_names bottle screw --data.root MVTec
+  anoframe --config patchcore/patchcore_lite0_224.py --cls_names all --protocol unified --seed 1
+  anoframe --mode test --checkpoint runs/patchcore_lite0_224/separate/bottle/0
+  anoframe --config runs/patchcore_lite0_224/separate/bottle/0/config.yaml --output again
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, or 2 for what the user can mend."""
+    try:
+        return _run(_parse(sys.argv[1:] if argv is None else argv))
+    except AnoframeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.print_config or options.diff_config:
+        source = options.config or _missing("--config")
+        if options.diff_config:
+            print(diff_config(source, options.overrides))
+        else:
+            print(format_config(load_config(source, options.overrides)), end="")
+        return 0
+    from anoframe import run as runs
+
+    names = options.cls_names
+    if options.mode == "test":
+        checkpoint = options.checkpoint or _missing("--checkpoint")
+        cfg = load_config(options.config or runs.config_of(checkpoint), options.overrides)
+        run = runs.test(checkpoint, cfg, names, options.output, options.overwrite)
+    else:
+        cfg = load_config(options.config or _missing("--config"), options.overrides)
+        run = runs.train(cfg, names, options.output, options.overwrite)
+    print(f"\n{run.results.table()}\n\n{run.timetable()}\n\nreport: {run.folder / 'report.html'}")
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Known options, and the rest as overrides of the config by dotted name."""
+    options, rest = _parser().parse_known_args(argv)
+    options.overrides = _overrides(rest)
+    for option, name in (("seed", "seed"), ("device", "device"), ("protocol", "protocol.name")):
+        value = getattr(options, option)
+        if value is not None:
+            options.overrides[name] = " ".join(value) if isinstance(value, list) else value
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="anoframe",
+        description="Fit and evaluate industrial anomaly detectors that a config describes.",
+        epilog=f"{_EXAMPLES}\nconfigs:\n{_column(list_configs())}\n\nmodels:   {', '.join(MODELS.names())}\n"
+        f"datasets: {', '.join(DATASETS.names())}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--config", metavar="FILE", help="a Python config, on disk or one listed below; or config.yaml of a run")
+    add("--cls_names", nargs="+", metavar="NAME", help="categories of the dataset, or all")
+    add("--mode", choices=("train", "test"), default="train", help="train also tests what it fitted (default)")
+    add("--checkpoint", metavar="DIR", help="for --mode test: a run folder or its checkpoint folder")
+    add("--seed", metavar="N", help="one seed gives one result (default 0)")
+    add("--device", nargs="+", metavar="D", help="auto, cpu, cuda, or the number of a GPU (default auto)")
+    add("--protocol", metavar="P", help="separate: a detector a category (default); unified: one for all")
+    add("--output", metavar="DIR", default="runs", help="parent of run folders (default runs)")
+    add("--overwrite", action="store_true", help="replace the results of an earlier run in the same folder")
+    add("--print_config", action="store_true", help="print the config as it would run, and stop")
+    add("--diff_config", action="store_true", help="print what the config changes against its parents, and stop")
+    add("--version", action="version", version=f"anoframe {__version__}")
+    return parser
+
+
+def _column(names: Sequence[str]) -> str:
+    return "\n".join(f"  {name}" for name in names)
+
+
+def _overrides(words: Sequence[str]) -> dict[str, object]:
+    """`--a.b value`, `--a.b v1 v2` and `--a.b=value` as a mapping."""
+    overrides: dict[str, list[str]] = {}
+    name = ""
+    for word in words:
+        if word.startswith("--") and len(word) > 2:
+            name, equals, value = word[2:].partition("=")
+            if "." not in name:
+                known = [action.removeprefix("--") for action in _parser()._option_string_actions]
+                raise AnoframeError(f"unknown option --{name}: {suggest(name, known)}")
+            overrides[name] = [value] if equals else []
+        elif name:
+            overrides[name].append(word)
+        else:
+            raise AnoframeError(f"unexpected argument {word!r}: options start with --, see --help")
+    for name, values in overrides.items():
+        if not values:
+            raise AnoframeError(f"--{name} needs a value")
+    return {name: values[0] if len(values) == 1 else values for name, values in overrides.items()}
+
+
+def _missing(option: str) -> str:
+    raise AnoframeError(f"{option} is needed here, see --help")

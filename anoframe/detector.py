@@ -1,0 +1,81 @@
+"""What every method is: a frozen encoder, and something learned on top of its features.
+
+    images --encode (frozen, pure)--> features --detect--> Prediction
+
+A detector says how it learns by what it is, and a trainer runs it; no detector owns a training loop:
+
+- a plain ``Detector`` learns nothing (zero-shot);
+- an ``ObservingDetector`` sees all features once and then concludes (a memory bank, a Gaussian).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from anoframe.errors import AnoframeError
+from anoframe.types import Prediction, Sample
+
+Features = Any  # what encode returns: each method's own, made of tensors whose first axis is the batch
+
+
+class Detector(nn.Module, ABC):
+    """Base of all methods. The encoder is ``self.backbone``; everything else in ``state_dict`` is what was learned."""
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+
+    def encode(self, images: Tensor) -> Features:
+        """Frozen features of ``[B, 3, H, W]`` RGB images. Pure: the same image gives the same features."""
+        return self.backbone(images)
+
+    @abstractmethod
+    def detect(self, features: Features, size: tuple[int, int]) -> Prediction:
+        """Scores and maps of ``size`` from the features of a batch. An image's result depends on no other image."""
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Prediction:
+        """``detect`` on ``encode``, for images of any batch size."""
+        return self.detect(self.encode(images), (images.shape[-2], images.shape[-1]))
+
+    def learned_state(self) -> dict[str, Tensor]:
+        """Tensors that a checkpoint holds: all but the frozen encoder's."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("backbone.")}
+
+    def load_learned_state(self, state: dict[str, Tensor]) -> None:
+        """Put back what ``learned_state`` gave. A buffer takes the shape it had; parameters keep theirs."""
+        expected = self.learned_state()
+        if state.keys() != expected.keys():
+            names = sorted(state.keys() ^ expected.keys())
+            raise AnoframeError(f"the checkpoint is of another method or version: {', '.join(names[:5])} do not match")
+        buffers = dict(self.named_buffers())
+        for name, value in state.items():
+            if name in buffers:
+                owner, _, attribute = name.rpartition(".")
+                setattr(self.get_submodule(owner), attribute, value.to(buffers[name].device))
+            elif value.shape != expected[name].shape:
+                shapes = f"{tuple(value.shape)}, expected {tuple(expected[name].shape)}"
+                raise AnoframeError(f"the checkpoint's {name} has the shape {shapes}")
+            else:
+                expected[name].copy_(value)
+
+
+class ObservingDetector(Detector):
+    """Learns in one pass over the features of the training images, then concludes."""
+
+    @abstractmethod
+    def begin(self, images: int) -> None:
+        """Start afresh; ``images`` will be observed."""
+
+    @abstractmethod
+    def observe(self, features: Features, samples: Sequence[Sample]) -> None:
+        """Take in the features of a batch. Called with every training image once, in the order of the index."""
+
+    @abstractmethod
+    def conclude(self) -> None:
+        """Make of all that was observed what ``detect`` needs."""

@@ -1,0 +1,73 @@
+"""From a fitted detector and test images to the arrays that metrics read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from anoframe.detector import Detector
+from anoframe.errors import AnoframeError
+from anoframe.progress import progress
+from anoframe.types import Batch, Prediction, Sample
+
+
+@dataclass(frozen=True)
+class CategoryPredictions:
+    """Everything predicted for the test images of a category, `n` of them."""
+
+    samples: list[Sample]
+    labels: NDArray[np.bool_]  # [n]
+    scores: NDArray[np.float32]  # [n]
+    maps: NDArray[np.float32]  # [n, H, W]
+    masks: NDArray[np.bool_]  # [n, H, W]
+    extra_maps: dict[str, NDArray[np.float32]]  # name -> [n, H, W]
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether pixel metrics can be computed: every defect has its mask."""
+        return all(sample.mask is not None for sample in self.samples if sample.is_defect)
+
+    @property
+    def masks_lost_to_crop(self) -> int:
+        """Defects of which resizing and cropping left nothing to find."""
+        return sum(bool(s.mask) and not mask.any() for s, mask in zip(self.samples, self.masks, strict=True))
+
+
+def collect(detector: Detector, batches: Iterable[Batch], images: int, size: int) -> CategoryPredictions:
+    """Predict every batch. Memory: five bytes a pixel, and four more for each extra map.
+
+    Args:
+        images: how many images the batches hold.
+        size: side of their square, in pixels.
+
+    Raises:
+        AnoframeError: a score or map is not finite; names the image.
+    """
+    device = next(detector.buffers()).device
+    samples: list[Sample] = []
+    scores = np.empty(images, np.float32)
+    maps = np.empty((images, size, size), np.float32)
+    masks = np.empty((images, size, size), bool)
+    extra: dict[str, NDArray[np.float32]] = {}
+    for batch in progress(batches, "test", unit="batch"):
+        prediction = detector.predict(batch.images.to(device))
+        _check_finite(prediction, batch)
+        rows = slice(len(samples), len(samples) + len(batch))
+        scores[rows], maps[rows] = prediction.score.cpu(), prediction.anomaly_map.cpu()
+        masks[rows] = batch.masks[:, 0]
+        for name, values in prediction.extra_maps.items():
+            extra.setdefault(name, np.empty_like(maps))[rows] = values.cpu()
+        samples.extend(batch.samples)
+    labels = np.array([sample.is_defect for sample in samples])
+    return CategoryPredictions(samples, labels, scores, maps, masks, extra)
+
+
+def _check_finite(prediction: Prediction, batch: Batch) -> None:
+    finite = prediction.score.isfinite() & prediction.anomaly_map.flatten(1).isfinite().all(1)
+    if not bool(torch.all(finite)):
+        bad = batch.samples[int((~finite).nonzero()[0])]
+        raise AnoframeError(f"the prediction for {bad.image} is not finite: check that image and the fit")

@@ -1,0 +1,87 @@
+"""Metrics of a run: per category, their mean, and where they came from."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anoframe.evaluation.collect import CategoryPredictions
+from anoframe.files import read_json, write_atomic, write_json
+from anoframe.metrics import image_metrics, pixel_metrics
+
+Metrics = dict[str, float | None]  # None: not available
+HEADLINE = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro", "iou_max")
+
+
+def category_metrics(
+    predictions: CategoryPredictions, aupro_limits: tuple[float, ...], pixel_thresholds: tuple[float, ...]
+) -> Metrics:
+    """Image and pixel metrics of a category; pixel metrics are not available where defects have no masks."""
+    metrics = image_metrics(predictions.labels, predictions.scores)
+    # 0.3 is what the name `aupro` means, so it is always there
+    limits = (0.3, *(limit for limit in aupro_limits if limit != 0.3))
+    pixels = pixel_metrics(predictions.masks, predictions.maps, limits, pixel_thresholds)
+    return metrics | (pixels if predictions.has_masks else dict.fromkeys(pixels))
+
+
+@dataclass
+class Results:
+    """What `metrics.json` holds. Nothing in it differs between two equal runs."""
+
+    categories: dict[str, Metrics] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> Metrics:
+        """Mean over the categories where a metric is available; None where it is in no category."""
+        names = [name for metrics in self.categories.values() for name in metrics]
+        return {name: self._mean(name) for name in dict.fromkeys(names)}
+
+    def _mean(self, name: str) -> float | None:
+        values = [value for metrics in self.categories.values() if (value := metrics.get(name)) is not None]
+        return sum(values) / len(values) if values else None
+
+    def write(self, folder: Path) -> None:
+        """`metrics.csv` and then `metrics.json`, both whole or not there."""
+        write_atomic(folder / "metrics.csv", self.csv())
+        tree = {"categories": self.categories, "mean": self.mean, "provenance": self.provenance}
+        write_json(folder / "metrics.json", tree)
+
+    @classmethod
+    def read(cls, folder: Path) -> Results:
+        tree = read_json(folder / "metrics.json")
+        return cls(tree["categories"], tree["provenance"])
+
+    def csv(self) -> str:
+        """A row a category and one for the mean, full precision, empty where not available."""
+        text = io.StringIO()
+        names = list(self.mean)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["category", *names])
+        for category, metrics in [*self.categories.items(), ("mean", self.mean)]:
+            writer.writerow([category, *("" if metrics.get(n) is None else repr(metrics[n]) for n in names)])
+        return text.getvalue()
+
+    def table(self) -> str:
+        """What the console shows at the end: percentages, with the mean where there are several categories."""
+        rows = [["category", *HEADLINE]]
+        rows += [[name, *(percent(metrics.get(key)) for key in HEADLINE)] for name, metrics in self.categories.items()]
+        if len(self.categories) > 1:
+            rows.append(["mean", *(percent(self.mean.get(key)) for key in HEADLINE)])
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = [
+            "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(pairs))
+            for pairs in (list(zip(row, widths, strict=True)) for row in rows)
+        ]
+        return "\n".join(lines)
+
+
+def percent(value: float | None) -> str:
+    """
+    >>> percent(0.98765), percent(None)
+    ('98.77', 'n/a')
+    """
+    return "n/a" if value is None else f"{100 * value:.2f}"

@@ -1,0 +1,41 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from anoframe.errors import AnoframeError
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write beside the target, then take its place: a reader never sees half a file."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise AnoframeError(f"cannot write {path}: {error.strerror}. Free space, or choose another --output") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, tree: Any) -> None:
+    """JSON with full precision of floats, None as null, and NaN refused."""
+    write_atomic(path, json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise AnoframeError(f"there is no {path}") from error
+    except (ValueError, UnicodeDecodeError) as error:
+        raise AnoframeError(f"{path} is damaged: {error}") from error

@@ -1,0 +1,266 @@
+"""PatchCore with adaptive propose-noising: how a patch's distance answers to noise, and which way its neighbours lie.
+
+A proposal of this project (the document it grew from names the idea, not the equations). For a patch ``z`` and the bank:
+
+1. ``d(z)``   mean distance to the nearest entries: PatchCore's score.
+2. ``I(z)``   influence: norm of the gradient of the mean distance to the ``K`` nearest entries, in [0, 1].
+3. ``a(z)``   noise amplitude: grows with ``d`` from ``a_min`` to ``a_max``, calibrated on distances of training images.
+4. ``eps_s``  noise ``tau * a(z) * v * w * xi_s``: ``v`` the nominal deviation of each dimension, ``w`` its share in the
+   gradient, ``xi_s`` fixed normal vectors in antithetic pairs.
+5. ``R(z)``   response: mean over ``s`` of ``d(z + eps_s)``, minus ``d(z)``.
+6. ``s(z)``   ``[d + lambda_noise R] * [1 + lambda_influence I]``.
+
+The noise vectors are the same for all patches, so a score is repeatable and depends on no other image. With both
+weights zero, or ``tau`` zero and no influence, this is PatchCore to the bit. What it gains over PatchCore is measured in
+``docs/patchcore_noising.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from anoframe.blocks.nearest import nearest
+from anoframe.errors import AnoframeError
+from anoframe.models.patchcore import PatchCore, PatchScores
+from anoframe.registry import check_arguments
+
+AMPLITUDES = ("adaptive", "constant", "reversed")
+CALIBRATION_IMAGES = 20
+# Patches whose candidates are gathered at once: 128 * 64 * 1024 numbers are 34 MB.
+_CHUNK = 128
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What is added to a patch, and how.
+
+    Args:
+        tau: overall strength; 0 adds nothing.
+        a_min, a_max: range of the amplitude, in units of the nominal deviation.
+        amplitude: ``"adaptive"`` (far patches get more), or for ablations ``"constant"`` (the middle of the range) or
+            ``"reversed"`` (near patches get more).
+        alpha: 1 puts more noise on dimensions with more influence, 0 the same on all.
+        samples: ``S``, an even number (antithetic pairs).
+        seed: draws the noise vectors.
+        candidates: ``z + eps`` is searched among so many nearest entries of ``z``; an upper bound of the exact
+            response, equal to it when it covers the bank.
+    """
+
+    tau: float = 1.0
+    a_min: float = 0.01
+    a_max: float = 0.5
+    amplitude: str = "adaptive"
+    alpha: float = 1.0
+    samples: int = 4
+    seed: int = 0
+    candidates: int = 64
+
+    def __post_init__(self) -> None:
+        if self.amplitude not in AMPLITUDES:
+            raise AnoframeError(f"model.noise.amplitude is one of {', '.join(AMPLITUDES)}, got {self.amplitude!r}")
+        if not 0 <= self.a_min <= self.a_max:
+            raise AnoframeError(f"model.noise wants 0 <= a_min <= a_max, got {self.a_min} and {self.a_max}")
+        if self.samples < 2 or self.samples % 2:
+            raise AnoframeError(f"model.noise.samples is even, because noise comes in pairs; got {self.samples}")
+        if self.tau < 0 or self.candidates < 1:
+            raise AnoframeError(f"model.noise wants tau >= 0 and candidates >= 1, got {self.tau}, {self.candidates}")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What normal is, from training patches only."""
+
+    deviation: Tensor  # [D], standard deviation of each dimension
+    q50: Tensor  # [], median of the distances of training images to the entries of other images
+    q95: Tensor  # [], their 95 % quantile
+
+
+class PatchCoreNoising(PatchCore):
+    """PatchCore whose patch score is ``[d + lambda_noise R] * [1 + lambda_influence I]``.
+
+    Args:
+        lambda_noise, lambda_influence: weights of the two additions.
+        influence_neighbours: ``K``.
+        noise: arguments of :class:`Noise`.
+        others: as for :class:`PatchCore`; distances here are always Euclidean.
+    """
+
+    deviation: Tensor
+    quantiles: Tensor
+    bank_images: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        embedding: Mapping[str, Any] | None = None,
+        coreset: Mapping[str, Any] | None = None,
+        neighbours: int = 1,
+        image_score: str = "max",
+        reweight_neighbours: int = 9,
+        sigma: float = 4.0,
+        lambda_noise: float = 1.0,
+        lambda_influence: float = 1.0,
+        influence_neighbours: int = 9,
+        noise: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(
+            backbone,
+            embedding=embedding,
+            coreset=coreset,
+            neighbours=neighbours,
+            image_score=image_score,
+            reweight_neighbours=reweight_neighbours,
+            sigma=sigma,
+            seed=seed,
+        )
+        check_arguments(Noise, noise or {}, "model.noise")
+        self.noise = Noise(**(noise or {}))
+        self.lambda_noise, self.lambda_influence = lambda_noise, lambda_influence
+        self.influence_neighbours = influence_neighbours
+        self.register_buffer("deviation", torch.empty(0))
+        self.register_buffer("quantiles", torch.zeros(2))
+        self.register_buffer("bank_images", torch.empty(0, dtype=torch.int64))
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is added to PatchCore at all."""
+        return self.lambda_noise != 0 or self.lambda_influence != 0
+
+    def _fill_bank(self, patches: Tensor, picks: Tensor) -> None:
+        super()._fill_bank(patches, picks)
+        self.bank_images = (picks // patches.shape[1]).to(self.bank.device)
+        if self.active:
+            what = calibrate(patches, self.bank, self.bank_images, self.neighbours)
+            self.deviation = what.deviation.to(self.bank.device)
+            self.quantiles = torch.stack([what.q50, what.q95]).to(self.bank.device)
+
+    def patch_scores(self, patches: Tensor) -> PatchScores:
+        if not self.active:
+            return super().patch_scores(patches)
+        wanted = max(self.neighbours, self.influence_neighbours, self.noise.candidates)
+        distances, indices = nearest(patches, self.bank, wanted)
+        distance = self._distance(distances[:, : self.neighbours])
+        gradient = influence_gradient(patches, self.bank[indices[:, : self.influence_neighbours]])
+        influence = gradient.norm(dim=1)
+        amplitude = noise_amplitude(distance, self.quantiles[0], self.quantiles[1], self.noise)
+        change = self._response(patches, indices[:, : self.noise.candidates], gradient, amplitude)
+        score = (distance + self.lambda_noise * change) * (1 + self.lambda_influence * influence)
+        extra = {"influence": influence, "amplitude": amplitude, "response": change}
+        return PatchScores(score, indices[:, 0], extra)
+
+    def _response(self, patches: Tensor, candidates: Tensor, gradient: Tensor, amplitude: Tensor) -> Tensor:
+        scale = self.noise.tau * amplitude[:, None] * self.deviation * noise_shape(gradient, self.noise.alpha)
+        xi = noise_vectors(self.noise.samples, patches.shape[1], self.noise.seed).to(patches)
+        parts = zip(patches.split(_CHUNK), candidates.split(_CHUNK), scale.split(_CHUNK), strict=True)
+        return torch.cat([response(z, self.bank[rows], part, xi, self.neighbours) for z, rows, part in parts])
+
+
+# -------------------------------------------------------------------------------------------------- the equations
+
+
+def influence_gradient(patches: Tensor, neighbours: Tensor) -> Tensor:
+    """Gradient of the mean distance to the neighbours with respect to the patch (2).
+
+    The mean of the unit vectors from the neighbours to the patch; a neighbour at the patch itself counts as zero. Its
+    norm is near 1 outside the cloud of normal patches, where all neighbours lie the same way, and smaller inside.
+
+    Args:
+        patches: ``[N, D]``.
+        neighbours: ``[N, K, D]``, entries of the bank.
+
+    Returns:
+        ``[N, D]``.
+    """
+    away = patches[:, None] - neighbours
+    length = away.norm(dim=2, keepdim=True)
+    return torch.where(length < 1e-12, 0, away / length).mean(1)
+
+
+def noise_amplitude(distance: Tensor, q50: Tensor, q95: Tensor, noise: Noise) -> Tensor:
+    """Amplitude of the noise from the distance (4), ``[N]`` in ``[a_min, a_max]``."""
+    excess = ((distance - q50) / (q95 - q50).clamp(min=torch.finfo(distance.dtype).tiny)).clamp(min=0)
+    span = noise.a_max - noise.a_min
+    if noise.amplitude == "constant":
+        return torch.full_like(distance, noise.a_min + span / 2)
+    if noise.amplitude == "reversed":
+        return noise.a_min + span * torch.exp(-excess)
+    return noise.a_min - span * torch.expm1(-excess)
+
+
+def noise_shape(gradient: Tensor, alpha: float) -> Tensor:
+    """Share of each dimension in the noise (5), ``[N, D]`` with root-mean-square 1; a zero gradient gets equal shares."""
+    power = gradient.abs() ** alpha
+    norm = power.norm(dim=1, keepdim=True)
+    return torch.where(norm > 0, power / norm * gradient.shape[1] ** 0.5, 1.0)
+
+
+def noise_vectors(samples: int, dim: int, seed: int) -> Tensor:
+    """Standard normal vectors ``[S, D]`` in antithetic pairs, which add up to zero (6)."""
+    half = torch.randn(samples // 2, dim, generator=torch.Generator().manual_seed(seed))
+    return torch.cat([half, -half])
+
+
+def response(patches: Tensor, candidates: Tensor, scale: Tensor, xi: Tensor, neighbours: int = 1) -> Tensor:
+    """How much farther a patch is from the candidates when noise is added, on average (7).
+
+    Args:
+        patches: ``[N, D]``.
+        candidates: ``[N, C, D]``, the entries among which ``z`` and ``z + eps`` are searched.
+        scale: ``[N, D]``, deviation of the noise in each dimension.
+        xi: ``[S, D]``.
+        neighbours: distances are means over so many nearest.
+
+    Returns:
+        ``[N]``; exactly 0 where ``scale`` is.
+    """
+    away = patches[:, None] - candidates  # [N, C, D]
+    squared = away.square().sum(2)  # [N, C]
+    eps = scale[:, None] * xi  # [N, S, D]
+    moved = squared[:, :, None] + 2 * away @ eps.transpose(1, 2) + eps.square().sum(2)[:, None]  # [N, C, S]
+    before = _mean_of_smallest(squared.sqrt(), neighbours)
+    after = _mean_of_smallest(moved.clamp(min=0).sqrt(), neighbours)  # [N, S]
+    return (after - before[:, None]).mean(1)
+
+
+def _mean_of_smallest(distances: Tensor, count: int) -> Tensor:
+    return distances.topk(min(count, distances.shape[1]), dim=1, largest=False).values.mean(1)
+
+
+def calibrate(patches: Tensor, bank: Tensor, bank_images: Tensor, neighbours: int = 1) -> Calibration:
+    """Nominal deviations and distances (3), once, from training patches.
+
+    Distances are leave-one-image-out: a patch of a training image is measured against the entries of other images
+    only, because those of its own are at distance zero. Up to ``CALIBRATION_IMAGES`` images, evenly spread.
+
+    Args:
+        patches: ``[images, N, D]``.
+        bank: ``[M, D]``, rows of the patches.
+        bank_images: ``[M]``, the image of each row.
+
+    Raises:
+        AnoframeError: all entries come from one image.
+    """
+    if len(bank_images.unique()) < 2:
+        raise AnoframeError(
+            "noising is calibrated on distances between training images, and the bank comes from one image only: "
+            "give it more training images or a larger model.coreset.ratio, or use patchcore"
+        )
+    chosen = torch.linspace(0, len(patches) - 1, min(CALIBRATION_IMAGES, len(patches))).round().long().unique()
+    distances = [
+        nearest(patches[i].to(bank), bank[bank_images != i], neighbours)[0].mean(1) for i in chosen.tolist()
+    ]
+    q50, q95 = torch.cat(distances).quantile(torch.tensor([0.5, 0.95]).to(bank))
+    return Calibration(_deviation(patches.flatten(0, 1)), q50, q95)
+
+
+def _deviation(rows: Tensor, chunk: int = 65536) -> Tensor:
+    """Standard deviation of each column of ``[n, D]``, summed in float64 a chunk at a time."""
+    mean = sum(part.sum(0, dtype=torch.float64) for part in rows.split(chunk)) / len(rows)
+    square = sum((part.double() - mean).square().sum(0) for part in rows.split(chunk)) / len(rows)
+    return torch.as_tensor(square).sqrt().to(rows.dtype)

@@ -1,0 +1,110 @@
+"""Names that configs use, and the code they stand for.
+
+An entry is a name and a ``"module:attribute"`` string, imported on use: asking which methods there are imports none of
+them. A whole ``"module:attribute"`` may stand in a config where a name would, so a method can live outside the package.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from anoframe.errors import AnoframeError, suggest
+
+
+class Registry:
+    """Names of one kind of part.
+
+    Args:
+        kind: what the names stand for; used in messages.
+        entries: name -> ``"module:attribute"``.
+        package: a package of which every public module is an entry: the module ``models/patchcore_noising.py`` is the
+            name ``patchcore_noising``, and its class is the attribute that reads the same without underscores and
+            capitals (``PatchCoreNoising``). A new method is therefore registered by existing.
+    """
+
+    def __init__(self, kind: str, entries: Mapping[str, str] | None = None, package: str | None = None):
+        self.kind = kind
+        self._entries = dict(entries or {})
+        self._package = package
+
+    def names(self) -> list[str]:
+        """All names, sorted. Imports nothing of what they stand for."""
+        return sorted({*self._entries, *self._discovered()})
+
+    def load(self, name: str) -> Any:
+        """The class or function behind a name.
+
+        Raises:
+            AnoframeError: unknown name (suggests the nearest), or a module or attribute that is not there.
+        """
+        target = name if ":" in name else self._entries.get(name) or self._discovered().get(name)
+        if target is None:
+            raise AnoframeError(f"unknown {self.kind} {name!r}: {suggest(name, self.names())}")
+        module_name, _, attribute = target.partition(":")
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            raise AnoframeError(
+                f"{self.kind} {name!r} needs the module {error.name!r}, which is not installed: "
+                "install it, or correct the name"
+            ) from error
+        return self._attribute(module, attribute, name)
+
+    def build(self, name: str, **arguments: Any) -> Any:
+        """Call what the name stands for; an unknown or missing argument is an error before anything is built."""
+        target = self.load(name)
+        check_arguments(target, arguments, f"{self.kind} {name!r}")
+        return target(**arguments)
+
+    def _discovered(self) -> dict[str, str]:
+        if self._package is None:
+            return {}
+        spec = importlib.util.find_spec(self._package)
+        locations = spec.submodule_search_locations if spec else None
+        modules = [module.name for module in pkgutil.iter_modules(locations)]
+        return {name: f"{self._package}.{name}:" for name in modules if not name.startswith("_")}
+
+    def _attribute(self, module: Any, attribute: str, name: str) -> Any:
+        if attribute:
+            if not hasattr(module, attribute):
+                raise AnoframeError(f"{self.kind} {name!r}: module {module.__name__} has no {attribute!r}")
+            return getattr(module, attribute)
+        wanted = name.replace("_", "")
+        for candidate in vars(module):
+            if candidate.lower() == wanted:
+                return getattr(module, candidate)
+        raise AnoframeError(
+            f"{self.kind} {name!r}: module {module.__name__} has no class of that name "
+            f"(expected one that reads {wanted!r} without underscores and capitals)"
+        )
+
+
+def check_arguments(target: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> None:
+    """Raise an AnoframeError if ``target(**arguments)`` would not bind, naming the argument and the nearest one."""
+    parameters = inspect.signature(target).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for argument in arguments:
+            if argument not in parameters:
+                raise AnoframeError(f"{where} takes no argument {argument!r}: {suggest(argument, parameters)}")
+    missing = [n for n, p in parameters.items() if p.default is p.empty and p.kind < 2 and n not in arguments]
+    keyword_only = [n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    missing += [n for n in keyword_only if n not in arguments]
+    if missing:
+        raise AnoframeError(f"{where} needs the argument{'s' * (len(missing) > 1)} {', '.join(missing)}")
+
+
+MODELS = Registry("model", package="anoframe.models")
+DATASETS = Registry(
+    "dataset",
+    {
+        "mvtec": "anoframe.data.mvtec:MVTec",
+        "visa": "anoframe.data.visa:VisA",
+        "folder": "anoframe.data.folder:Folder",
+        "demo": "anoframe.data.demo:Demo",
+    },
+)

@@ -1,0 +1,96 @@
+"""Pictures of predictions: image, ground truth, heatmap, and contours on the image, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import binary_erosion
+
+from anoframe.evaluation.collect import CategoryPredictions
+
+# Dark violet over red to light yellow: reads the same in grey, and to most kinds of colour blindness.
+_COLOURS = np.array(
+    [[0, 0, 4], [40, 11, 84], [101, 21, 110], [159, 42, 99], [212, 72, 66], [245, 125, 21], [250, 193, 39], [252, 255, 164]]
+)
+_TRUTH = (0, 200, 83)
+_FOUND = (255, 23, 68)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The range of map values that the colours span, and the value whose contour is drawn."""
+
+    low: float
+    high: float
+    contour: float
+
+
+def scale_of(predictions: CategoryPredictions) -> Scale:
+    """One scale for a category, so that its heatmaps can be compared.
+
+    Colours span the 1 % quantile to the largest value. The contour is the 99 % quantile of good images (all images where
+    there are none): it takes no defect label, and is for looking, not for deciding.
+    """
+    good = predictions.maps[~predictions.labels]
+    values = good if len(good) else predictions.maps
+    return Scale(
+        float(np.quantile(predictions.maps, 0.01)), float(predictions.maps.max()), float(np.quantile(values, 0.99))
+    )
+
+
+def heatmap(values: NDArray[np.float32], scale: Scale) -> NDArray[np.uint8]:
+    """Map values `[H, W]` as RGB `[H, W, 3]`."""
+    unit = np.clip((values - scale.low) / max(scale.high - scale.low, 1e-12), 0, 1)
+    stops = np.linspace(0, 1, len(_COLOURS))
+    return np.stack([np.interp(unit, stops, _COLOURS[:, i]) for i in range(3)], axis=2).astype(np.uint8)
+
+
+def contour(image: NDArray[np.uint8], region: NDArray[np.bool_], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The image with the outline of a region drawn two pixels wide."""
+    drawn = image.copy()
+    drawn[region & ~binary_erosion(region, iterations=2)] = colour
+    return drawn
+
+
+def strip(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], anomaly_map: NDArray[np.float32], scale: Scale
+) -> Image.Image:
+    """Image, mask, heatmap, and the image with the outlines of truth (green) and of what was found (red)."""
+    truth = np.repeat(mask[:, :, None], 3, axis=2).astype(np.uint8) * 255
+    outlined = contour(contour(image, anomaly_map >= scale.contour, _FOUND), mask, _TRUTH)
+    gap = np.full((image.shape[0], 4, 3), 255, np.uint8)
+    parts = [image, gap, truth, gap, heatmap(anomaly_map, scale), gap, outlined]
+    return Image.fromarray(np.concatenate(parts, axis=1))
+
+
+def choose(labels: NDArray[np.bool_], scores: NDArray[np.float32], count: int) -> list[tuple[str, int]]:
+    """Which images to show: `(kind, index)`, a third of `count` each, no image twice.
+
+    `worst` are defects that score lowest and good images that score highest, `best` the opposite, and `borderline` are
+    nearest to the middle between the median good and the median defect score.
+    """
+    order = np.argsort(scores, kind="stable")
+    defects, good = order[labels[order]], order[~labels[order]]
+    share = max(1, count // 3)
+    middle = np.mean([np.median(scores[group]) for group in (defects, good) if len(group)]) if len(scores) else 0
+    ranked: dict[str, Sequence[int]] = {
+        "worst": _in_turn(defects, good[::-1]),
+        "borderline": np.argsort(np.abs(scores - middle), kind="stable").tolist(),
+        "best": _in_turn(defects[::-1], good),
+    }
+    chosen: dict[int, str] = {}
+    for kind, candidates in ranked.items():
+        fresh = [index for index in candidates if index not in chosen][:share]
+        chosen.update(dict.fromkeys(fresh, kind))
+    return [(kind, index) for index, kind in chosen.items()]
+
+
+def _in_turn(first: NDArray[np.int64], second: NDArray[np.int64]) -> list[int]:
+    """One of each in turn, then what is left of the longer."""
+    paired = [int(index) for pair in zip(first, second, strict=False) for index in pair]
+    shorter = min(len(first), len(second))
+    return paired + [int(index) for index in (*first[shorter:], *second[shorter:])]

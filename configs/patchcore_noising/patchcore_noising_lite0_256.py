@@ -1,0 +1,12 @@
+"""PatchCore with noising on EfficientNet-Lite0 (packaged weights), 256 x 256, 1 % of the patches.
+
+    python tools/main.py --config configs/patchcore_noising/patchcore_noising_lite0_256.py --cls_names bottle
+
+Cost: a few minutes a category on two cores. Expected: docs/patchcore_noising.md.
+"""
+
+from anoframe.config import inherit
+
+cfg = inherit("patchcore_noising_256_100e.py")
+cfg.model.backbone.name = "tf_efficientnet_lite0"
+cfg.model.coreset.ratio = 0.01
