@@ -1,13 +1,13 @@
 """Configs: Python files that start from a parent and change what differs.
 
-A config file binds the name ``cfg``::
+A config file binds the name `cfg`::
 
     from anoframe.config import inherit
 
     cfg = inherit("patchcore_noising_256_100e.py")
     cfg.model.lambda_influence = 0.0
 
-A config file is code and is run; load only files you would run. ``config.yaml`` of a run folder is data.
+A config file is code and is run; load only files you would run. `config.yaml` of a run folder is data.
 """
 
 from __future__ import annotations
@@ -49,27 +49,29 @@ _running: ContextVar[tuple[_File, ...]] = ContextVar("running config files", def
 
 
 def configs_root() -> Path:
-    """The shipped configs: ``configs/`` of a checkout, or their copy inside an installed package."""
+    """The shipped configs: `configs/` of a checkout, or their copy inside an installed package."""
     checkout = _PACKAGE.parent / "configs"
     return checkout if checkout.is_dir() else _PACKAGE / "configs"
 
 
 def list_configs() -> list[str]:
-    """Names of the shipped configs, as ``--config`` takes them."""
+    """Names of the shipped configs, as `--config` takes them."""
     root = configs_root()
     names = (path.relative_to(root).as_posix() for path in root.rglob("*.py"))
     return sorted(name for name in names if not name.startswith("__base__"))
 
 
 def find_config(name: str | Path) -> Path:
-    """A path on disk wins; otherwise the shipped config of that name, with or without a leading ``configs/``."""
+    """A path on disk wins; otherwise the shipped config of that name, with or without a leading `configs/`."""
     shipped = Path(*Path(name).parts[1:]) if Path(name).parts[:1] == ("configs",) else Path(name)
     for path in (Path(name), configs_root() / shipped):
         if path.is_dir() and (path / "config.yaml").is_file():
             return (path / "config.yaml").resolve()
         if path.is_file():
             return path.resolve()
-    raise AnoframeError(f"no config {str(name)!r}, neither on disk nor shipped: {suggest(str(shipped), list_configs())}")
+    raise AnoframeError(
+        f"no config {str(name)!r}, neither on disk nor shipped: {suggest(str(shipped), list_configs())}"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- loading
@@ -79,7 +81,7 @@ def load_config(source: str | Path, overrides: Mapping[str, Any] | None = None) 
     """Load a config and lock it.
 
     Args:
-        source: a Python config (a path, or the name of a shipped one), a run's ``config.yaml``, or a run folder.
+        source: a Python config (a path, or the name of a shipped one), a run's `config.yaml`, or a run folder.
         overrides: dotted name -> value; text is read as the type of the value it replaces.
 
     Raises:
@@ -97,8 +99,8 @@ def load_config(source: str | Path, overrides: Mapping[str, Any] | None = None) 
 def inherit(parent: str) -> ConfigDict:
     """Inside a config file: a copy of another config to change. Found beside this file, or among the shipped ones.
 
-    Derived values (``get_ref``) stay derived. The result is locked, so a misspelt key is an error; to add keys of your
-    own, use ``with cfg.unlocked():``.
+    Derived values (`get_ref`) stay derived. The result is locked, so a misspelt key is an error; to add keys of your
+    own, use `with cfg.unlocked():`.
     """
     running = _running.get()
     if not running:
@@ -113,7 +115,7 @@ def inherit(parent: str) -> ConfigDict:
 
 
 def _run(path: Path) -> _File:
-    """Run a config file and take its ``cfg``; what goes wrong in it is told with file and line."""
+    """Run a config file and take its `cfg`; what goes wrong in it is told with file and line."""
     file = _File(path)
     namespace: dict[str, Any] = {"__file__": str(path), "__name__": f"config:{path.stem}"}
     token = _running.set((*_running.get(), file))
@@ -181,7 +183,7 @@ _BOOLS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no"
 
 
 def _as_type(value: Any, kind: type) -> Any:
-    """Read text as ``kind``; take other values only where they already are of that kind (an int for a float is)."""
+    """Read text as `kind`; take other values only where they already are of that kind (an int for a float is)."""
     if kind is tuple:
         return _as_tuple(value)
     if isinstance(value, str) and kind is not str:
@@ -243,7 +245,7 @@ def _tuples(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def format_config(cfg: ConfigDict) -> str:
-    """YAML text that ``--config`` takes back."""
+    """YAML text that `--config` takes back."""
     return yaml.safe_dump(plain(cfg), sort_keys=False, allow_unicode=True)
 
 

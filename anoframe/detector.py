@@ -4,8 +4,8 @@
 
 A detector says how it learns by what it is, and a trainer runs it; no detector owns a training loop:
 
-- a plain ``Detector`` learns nothing (zero-shot);
-- an ``ObservingDetector`` sees all features once and then concludes (a memory bank, a Gaussian).
+- a plain `Detector` learns nothing (zero-shot);
+- an `ObservingDetector` sees all features once and then concludes (a memory bank, a Gaussian).
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ Features = Any  # what encode returns: each method's own, made of tensors whose 
 
 
 class Detector(nn.Module, ABC):
-    """Base of all methods. The encoder is ``self.backbone``; everything else in ``state_dict`` is what was learned."""
+    """Base of all methods. The encoder is `self.backbone`; everything else in `state_dict` is what was learned."""
 
     def __init__(self, backbone: nn.Module):
         super().__init__()
         self.backbone = backbone
 
     def encode(self, images: Tensor) -> Features:
-        """Frozen features of ``[B, 3, H, W]`` RGB images. Pure: the same image gives the same features."""
+        """Frozen features of `[B, 3, H, W]` RGB images. Pure: the same image gives the same features."""
         return self.backbone(images)
 
     @abstractmethod
     def detect(self, features: Features, size: tuple[int, int]) -> Prediction:
-        """Scores and maps of ``size`` from the features of a batch. An image's result depends on no other image."""
+        """Scores and maps of `size` from the features of a batch. An image's result depends on no other image."""
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
-        """``detect`` on ``encode``, for images of any batch size."""
+        """`detect` on `encode`, for images of any batch size."""
         return self.detect(self.encode(images), (images.shape[-2], images.shape[-1]))
 
     def learned_state(self) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ class Detector(nn.Module, ABC):
         return {name: value for name, value in self.state_dict().items() if not name.startswith("backbone.")}
 
     def load_learned_state(self, state: dict[str, Tensor]) -> None:
-        """Put back what ``learned_state`` gave. A buffer takes the shape it had; parameters keep theirs."""
+        """Put back what `learned_state` gave. A buffer takes the shape it had; parameters keep theirs."""
         expected = self.learned_state()
         if state.keys() != expected.keys():
             names = sorted(state.keys() ^ expected.keys())
@@ -70,7 +70,7 @@ class ObservingDetector(Detector):
 
     @abstractmethod
     def begin(self, images: int) -> None:
-        """Start afresh; ``images`` will be observed."""
+        """Start afresh; `images` will be observed."""
 
     @abstractmethod
     def observe(self, features: Features, samples: Sequence[Sample]) -> None:
@@ -78,4 +78,4 @@ class ObservingDetector(Detector):
 
     @abstractmethod
     def conclude(self) -> None:
-        """Make of all that was observed what ``detect`` needs."""
+        """Make of all that was observed what `detect` needs."""

@@ -1,7 +1,7 @@
 """Names that configs use, and the code they stand for.
 
-An entry is a name and a ``"module:attribute"`` string, imported on use: asking which methods there are imports none of
-them. A whole ``"module:attribute"`` may stand in a config where a name would, so a method can live outside the package.
+An entry is a name and a `"module:attribute"` string, imported on use: asking which methods there are imports none of
+them. A whole `"module:attribute"` may stand in a config where a name would, so a method can live outside the package.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Registry:
 
     Args:
         kind: what the names stand for; used in messages.
-        entries: name -> ``"module:attribute"``.
-        package: a package of which every public module is an entry: the module ``models/patchcore_noising.py`` is the
-            name ``patchcore_noising``, and its class is the attribute that reads the same without underscores and
-            capitals (``PatchCoreNoising``). A new method is therefore registered by existing.
+        entries: name -> `"module:attribute"`.
+        package: a package of which every public module is an entry: the module `models/patchcore_noising.py` is the
+            name `patchcore_noising`, and its class is the attribute that reads the same without underscores and
+            capitals (`PatchCoreNoising`). A new method is therefore registered by existing.
     """
 
     def __init__(self, kind: str, entries: Mapping[str, str] | None = None, package: str | None = None):
@@ -85,7 +85,7 @@ class Registry:
 
 
 def check_arguments(target: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> None:
-    """Raise an AnoframeError if ``target(**arguments)`` would not bind, naming the argument and the nearest one."""
+    """Raise an AnoframeError if `target(**arguments)` would not bind, naming the argument and the nearest one."""
     parameters = inspect.signature(target).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for argument in arguments:

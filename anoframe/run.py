@@ -182,6 +182,7 @@ class _Session:
         self.preprocessing = Preprocessing(cfg.data.resize, cfg.data.crop, cfg.data.keep_aspect)
         self.dataset = _open(cfg)
         self.categories = choose_categories(self.dataset, cfg.categories)
+        cfg.categories = tuple(self.categories)  # config.yaml names them, whatever "all" means later
         self.fits = plan_fits(cfg.protocol.name, self.categories)
         report = check(self.dataset, self.categories)
         report.raise_if_broken()
@@ -241,7 +242,9 @@ class _Session:
         lost = found.masks_lost_to_crop
         self.results.provenance["counts"][category] = {**counts, "test_defect": defects, "defects_cropped_away": lost}
         if lost:
-            self.tracker.log("warning", text=f"{category}: {lost} defects lie outside the crop, no pixel of them is left")
+            self.tracker.log(
+                "warning", text=f"{category}: {lost} defects lie outside the crop, no pixel of them is left"
+            )
         summary = ", ".join(f"{name} {percent(metrics[name])}" for name in ("image_auroc", "pixel_auroc", "aupro"))
         self.tracker.log("evaluated", category=category, summary=summary, metrics=metrics)
 

@@ -17,18 +17,18 @@ class FeaturePyramid(nn.Module):
     """A frozen network that turns images into feature maps of several levels.
 
     It normalises with its own mean and std, stops at the deepest level used, stays in eval mode whoever calls
-    ``train()``, and has no parameter that asks for a gradient.
+    `train()`, and has no parameter that asks for a gradient.
 
     Args:
-        name: timm model name, with or without a tag (``wide_resnet50_2``, ``wide_resnet50_2.racm_in1k``).
-        levels: feature levels by timm's index or module name; ``(2, 3)`` are strides 8 and 16 of the usual
-            convolutional networks (``layer2`` and ``layer3`` of a ResNet, ``blocks.2`` and ``blocks.4`` of an
+        name: timm model name, with or without a tag (`wide_resnet50_2`, `wide_resnet50_2.racm_in1k`).
+        levels: feature levels by timm's index or module name; `(2, 3)` are strides 8 and 16 of the usual
+            convolutional networks (`layer2` and `layer3` of a ResNet, `blocks.2` and `blocks.4` of an
             EfficientNet). The order given is the order of the output.
         weights: see :mod:`anoframe.backbones.weights`.
 
     Attributes:
         channels, strides: of each level, in the order given.
-        weights: the source, with ``default`` resolved.
+        weights: the source, with `default` resolved.
         sha256: fingerprint of the tensors in use.
     """
 
@@ -66,10 +66,10 @@ class FeaturePyramid(nn.Module):
         """Features of RGB images.
 
         Args:
-            images: ``[B, 3, H, W]``, uint8, or float in [0, 1].
+            images: `[B, 3, H, W]`, uint8, or float in [0, 1].
 
         Returns:
-            One ``[B, C, h, w]`` float32 map a level, in the order of ``levels``.
+            One `[B, C, h, w]` float32 map a level, in the order of `levels`.
         """
         pixels = images / 255 if images.dtype == torch.uint8 else images
         features = self.network((pixels - self.mean) / self.std)

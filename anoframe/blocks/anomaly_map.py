@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 
 def upsample(scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """``[B, h, w]`` to ``[B, H, W]``, bilinear with ``align_corners=False``."""
+    """`[B, h, w]` to `[B, H, W]`, bilinear with `align_corners=False`."""
     return F.interpolate(scores[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
-    """Blur ``[B, H, W]`` as ``scipy.ndimage.gaussian_filter(sigma)`` does: cut at 4 sigma, border repeated with its edge.
+    """Blur `[B, H, W]` as `scipy.ndimage.gaussian_filter(sigma)` does: cut at 4 sigma, border repeated with its edge.
 
     A constant map stays constant, and mass away from the border is kept.
     """

@@ -2,8 +2,8 @@
 
 Which rows are chosen depends on the start, and the published numbers do not use the paper's start. Both are here:
 
-- ``exact``: the first pick is the row with the largest L2 norm of distances to all rows;
-- ``approximate`` (all published runs): a row starts at its mean distance to ten rows drawn at random.
+- `exact`: the first pick is the row with the largest L2 norm of distances to all rows;
+- `approximate` (all published runs): a row starts at its mean distance to ten rows drawn at random.
 
 From then on both do the same: pick the row farthest from everything picked.
 """
@@ -22,7 +22,7 @@ METHODS = ("approximate", "exact")
 
 
 def coreset_size(rows: int, ratio: float) -> int:
-    """``int(ratio * rows)``, as the reference code rounds.
+    """`int(ratio * rows)`, as the reference code rounds.
 
     >>> coreset_size(209 * 784, 0.1)
     16385
@@ -36,9 +36,9 @@ def coreset_size(rows: int, ratio: float) -> int:
 
 
 def random_projection(rows: Tensor, dim: int, generator: torch.Generator) -> Tensor:
-    """Project ``[n, D]`` to ``[n, dim]`` by a dense matrix, uniform in +-1/sqrt(D); unchanged if no wider than that.
+    """Project `[n, D]` to `[n, dim]` by a dense matrix, uniform in +-1/sqrt(D); unchanged if no wider than that.
 
-    This is the reference code's untrained ``nn.Linear``; the paper's text speaks of sparse projections.
+    This is the reference code's untrained `nn.Linear`; the paper's text speaks of sparse projections.
     """
     width = rows.shape[1]
     if width <= dim:
@@ -54,15 +54,15 @@ def greedy_coreset(
     generator: torch.Generator | None = None,
     start_points: int = 10,
 ) -> Tensor:
-    """Indices of ``size`` distinct rows, in the order of picking: a prefix is the coreset of that smaller size.
+    """Indices of `size` distinct rows, in the order of picking: a prefix is the coreset of that smaller size.
 
-    Each pick reads all rows once: ``size * n * d`` multiply-adds and as many reads, in ``3 n`` numbers beyond the rows.
+    Each pick reads all rows once: `size * n * d` multiply-adds and as many reads, in `3 n` numbers beyond the rows.
 
     Args:
-        rows: ``[n, d]`` points, usually projected.
-        size: how many to pick, at most ``n``.
-        method: ``"approximate"`` or ``"exact"`` start.
-        generator: draws the start rows of ``"approximate"``.
+        rows: `[n, d]` points, usually projected.
+        size: how many to pick, at most `n`.
+        method: `"approximate"` or `"exact"` start.
+        generator: draws the start rows of `"approximate"`.
         start_points: how many of them.
     """
     if method not in METHODS:
@@ -88,12 +88,12 @@ def _squared_distances(rows: Tensor, norms: Tensor, pick: int) -> Tensor:
 
 
 def _exact_start(norms: Tensor) -> Tensor:
-    """Squared L2 norm of the distances from each row to all: ``n |x|^2 + sum |y|^2``, the rows having mean zero."""
+    """Squared L2 norm of the distances from each row to all: `n |x|^2 + sum |y|^2`, the rows having mean zero."""
     return len(norms) * norms + norms.sum()
 
 
 def _mean_start(rows: Tensor, norms: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
-    """Squared mean distance to ``count`` random rows; these are not picked by being drawn."""
+    """Squared mean distance to `count` random rows; these are not picked by being drawn."""
     starts = torch.randperm(len(rows), generator=generator)[:count].tolist()
     total = torch.zeros_like(norms)
     for start in starts:

@@ -12,20 +12,20 @@ _GATHERED = 2**24
 
 
 def nearest(queries: Tensor, bank: Tensor, k: int = 1, chunk: int = 1024) -> tuple[Tensor, Tensor]:
-    """The ``k`` nearest rows of ``bank`` for each query, nearest first.
+    """The `k` nearest rows of `bank` for each query, nearest first.
 
-    Candidates are found by ``|a|^2 + |b|^2 - 2ab`` (one matrix product), then measured again as ``|a - b|``, so the
+    Candidates are found by `|a|^2 + |b|^2 - 2ab` (one matrix product), then measured again as `|a - b|`, so the
     distances returned are those of the difference form: a row of the bank has distance exactly 0 to itself, and a
     query's result does not depend on the queries beside it.
 
     Args:
-        queries: ``[Q, D]``.
-        bank: ``[M, D]``.
-        k: neighbours, clipped to ``M``.
-        chunk: queries at a time; memory is ``chunk * M`` numbers, and 64 MB a few times over.
+        queries: `[Q, D]`.
+        bank: `[M, D]`.
+        k: neighbours, clipped to `M`.
+        chunk: queries at a time; memory is `chunk * M` numbers, and 64 MB a few times over.
 
     Returns:
-        distances ``[Q, k]`` and indices into the bank ``[Q, k]``.
+        distances `[Q, k]` and indices into the bank `[Q, k]`.
     """
     k = min(k, len(bank))
     norms = bank.square().sum(1)
@@ -46,7 +46,7 @@ def _nearest_chunk(queries: Tensor, bank: Tensor, norms: Tensor, k: int) -> tupl
 
 
 def exact_distances(queries: Tensor, bank: Tensor, candidates: Tensor) -> Tensor:
-    """``|a - b|`` between each query ``[q, D]`` and its candidate rows ``[q, c]``: ``[q, c]``."""
+    """`|a - b|` between each query `[q, D]` and its candidate rows `[q, c]`: `[q, c]`."""
     rows = max(1, _GATHERED // (candidates.shape[1] * bank.shape[1]))
     pairs = zip(queries.split(rows), candidates.split(rows), strict=True)
     return torch.cat([(part[:, None] - bank[indices]).norm(dim=2) for part, indices in pairs])

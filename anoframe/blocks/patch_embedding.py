@@ -2,10 +2,10 @@
 
 Three ways to the same grid (that of the first level):
 
-- ``pooled``: PatchCore's reference code. 3x3 neighbourhoods, each level pooled to ``pretrain_dim`` numbers, the levels
-  side by side pooled to ``target_dim``;
-- the closed form of ``pooled`` for WideResNet-50-2 layer2 + layer3 at 1024/1024, taken by itself where it applies;
-- ``concat``: anomalib's 3x3 averages, concatenated without pooling (WideResNet-50-2: 1536 numbers).
+- `pooled`: PatchCore's reference code. 3x3 neighbourhoods, each level pooled to `pretrain_dim` numbers, the levels
+  side by side pooled to `target_dim`;
+- the closed form of `pooled` for WideResNet-50-2 layer2 + layer3 at 1024/1024, taken by itself where it applies;
+- `concat`: anomalib's 3x3 averages, concatenated without pooling (WideResNet-50-2: 1536 numbers).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class PatchEmbedding:
     """Feature maps to patches.
 
     Args:
-        method: ``"pooled"`` or ``"concat"``.
+        method: `"pooled"` or `"concat"`.
         pretrain_dim: width of each level's pooled neighbourhood.
-        target_dim: width of the embedding. ``concat`` uses neither.
+        target_dim: width of the embedding. `concat` uses neither.
     """
 
     def __init__(self, method: str = "pooled", pretrain_dim: int = 1024, target_dim: int = 1024):
@@ -38,7 +38,7 @@ class PatchEmbedding:
         self.method, self.pretrain_dim, self.target_dim = method, pretrain_dim, target_dim
 
     def __call__(self, levels: Sequence[Tensor]) -> tuple[Tensor, tuple[int, int]]:
-        """``[B, C_l, h_l, w_l]`` a level to patches ``[B, h * w, D]`` in row-major order, and the grid ``(h, w)``."""
+        """`[B, C_l, h_l, w_l]` a level to patches `[B, h * w, D]` in row-major order, and the grid `(h, w)`."""
         height, width = levels[0].shape[-2:]
         if self.method == "concat":
             maps = concat_embedding(levels)
@@ -53,7 +53,7 @@ class PatchEmbedding:
 
 
 def pooled_embedding(levels: Sequence[Tensor], pretrain_dim: int, target_dim: int) -> Tensor:
-    """The reference code for any channels and dimensions: ``[B, target_dim, h, w]``.
+    """The reference code for any channels and dimensions: `[B, target_dim, h, w]`.
 
     Pooling mixes numbers of one location and resizing mixes locations of one number, so their order is free; pooling
     first leaves less to resize.
@@ -70,10 +70,10 @@ def pooled_embedding(levels: Sequence[Tensor], pretrain_dim: int, target_dim: in
 
 
 def closed_form_embedding(fine: Tensor, coarse: Tensor) -> Tensor:
-    """What ``pooled_embedding`` gives for 512 and 1024 channels at 1024/1024, in three cheap operations.
+    """What `pooled_embedding` gives for 512 and 1024 channels at 1024/1024, in three cheap operations.
 
     Nine neighbours of 512 channels pooled to 1024 make bins of 4.5 numbers that share the centre, and pooling pairs of
-    bins leaves ``(sum of the 3x3 + centre) / 10``; nine neighbours of 1024 channels are their mean, averaged over pairs
+    bins leaves `(sum of the 3x3 + centre) / 10`; nine neighbours of 1024 channels are their mean, averaged over pairs
     of channels. So the levels never mix, and the centre of the fine one counts twice.
     """
     first = (9 * F.avg_pool2d(fine, 3, stride=1, padding=1) + fine) / 10
@@ -83,7 +83,7 @@ def closed_form_embedding(fine: Tensor, coarse: Tensor) -> Tensor:
 
 
 def concat_embedding(levels: Sequence[Tensor]) -> Tensor:
-    """anomalib's embedding: 3x3 averages (zero padding counted), resized, concatenated: ``[B, sum of C_l, h, w]``."""
+    """anomalib's embedding: 3x3 averages (zero padding counted), resized, concatenated: `[B, sum of C_l, h, w]`."""
     grid = levels[0].shape[-2:]
     return torch.cat([_resize(F.avg_pool2d(level, 3, stride=1, padding=1), grid) for level in levels], dim=1)
 

@@ -38,7 +38,7 @@ class Coreset:
 
 @dataclass(frozen=True)
 class PatchScores:
-    """What is known of the patches of one image: ``[N]`` each."""
+    """What is known of the patches of one image: `[N]` each."""
 
     score: Tensor
     nearest: Tensor  # row of the bank nearest to the patch
@@ -49,14 +49,14 @@ class PatchCore(ObservingDetector):
     """The memory bank.
 
     Args:
-        backbone: gives feature maps ``[B, C, h, w]`` of one or more levels; the first level's grid is the patch grid.
+        backbone: gives feature maps `[B, C, h, w]` of one or more levels; the first level's grid is the patch grid.
         embedding: arguments of :class:`PatchEmbedding`.
         coreset: arguments of :class:`Coreset`.
         neighbours: a patch's distance is the mean over so many nearest entries.
         squared: mean squared distances instead of Euclidean ones: the reference code's convention. It keeps the image
             ranking for one neighbour, and changes maps, which are interpolated and smoothed.
-        image_score: ``"max"`` of the patch scores (the code), or ``"reweight"`` that maximum (the paper, equation 7).
-        reweight_neighbours: ``b`` of that equation; the paper does not state it, anomalib takes 9.
+        image_score: `"max"` of the patch scores (the code), or `"reweight"` that maximum (the paper, equation 7).
+        reweight_neighbours: `b` of that equation; the paper does not state it, anomalib takes 9.
         sigma: of the Gaussian on the map, in pixels.
         seed: draws the projection and the start of the coreset.
     """
@@ -114,7 +114,7 @@ class PatchCore(ObservingDetector):
         self._patches = torch.empty(0)
 
     def _select(self, patches: Tensor) -> Tensor:
-        """Rows of ``[n, D]`` that the bank keeps, in the order of picking."""
+        """Rows of `[n, D]` that the bank keeps, in the order of picking."""
         size = coreset_size(len(patches), self.coreset.ratio)
         generator = torch.Generator().manual_seed(self.seed)
         projected = random_projection(patches, self.coreset.projection_dim, generator).to(self.bank.device)
@@ -138,12 +138,12 @@ class PatchCore(ObservingDetector):
         return Prediction(score, gaussian_blur(upsample(scores, size), self.sigma), maps)
 
     def patch_scores(self, patches: Tensor) -> PatchScores:
-        """Scores of one image's patches ``[N, D]``."""
+        """Scores of one image's patches `[N, D]`."""
         distances, indices = nearest(patches, self.bank, self.neighbours)
         return PatchScores(self._distance(distances), indices[:, 0], {})
 
     def _distance(self, distances: Tensor) -> Tensor:
-        """Mean over the neighbours, ``[N, k] -> [N]``."""
+        """Mean over the neighbours, `[N, k] -> [N]`."""
         return (distances.square() if self.squared else distances).mean(1)
 
     def _image_score(self, patches: Tensor, found: PatchScores) -> Tensor:
@@ -157,17 +157,17 @@ class PatchCore(ObservingDetector):
 def reweight(patch: Tensor, bank: Tensor, entry: int, neighbours: int) -> float:
     """The factor of the paper's equation 7 on the score of an image's most anomalous patch.
 
-    ``1 - exp|m - m*| / sum over N_b(m*) of exp|m - m'|``, with ``N_b(m*)`` the ``b`` rows of the bank nearest to ``m*``,
-    itself among them. Small where many entries are as near as ``m*``.
+    `1 - exp|m - m*| / sum over N_b(m*) of exp|m - m'|`, with `N_b(m*)` the `b` rows of the bank nearest to `m*`,
+    itself among them. Small where many entries are as near as `m*`.
 
     Args:
-        patch: ``[D]``, the patch ``m``.
-        bank: ``[M, D]``.
-        entry: the row ``m*`` of the bank nearest to the patch.
-        neighbours: ``b``, clipped to ``M``.
+        patch: `[D]`, the patch `m`.
+        bank: `[M, D]`.
+        entry: the row `m*` of the bank nearest to the patch.
+        neighbours: `b`, clipped to `M`.
 
     Returns:
-        A factor in [0, 1); exactly 1 for ``b = 1``, where the formula would make every score 0.
+        A factor in [0, 1); exactly 1 for `b = 1`, where the formula would make every score 0.
     """
     if min(neighbours, len(bank)) == 1:
         return 1.0

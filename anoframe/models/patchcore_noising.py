@@ -1,18 +1,18 @@
 """PatchCore with adaptive propose-noising: how a patch's distance answers to noise, and which way its neighbours lie.
 
-A proposal of this project (the document it grew from names the idea, not the equations). For a patch ``z`` and the bank:
+A proposal of this project (the document it grew from names the idea, not the equations). For a patch `z` and the bank:
 
-1. ``d(z)``   mean distance to the nearest entries: PatchCore's score.
-2. ``I(z)``   influence: norm of the gradient of the mean distance to the ``K`` nearest entries, in [0, 1].
-3. ``a(z)``   noise amplitude: grows with ``d`` from ``a_min`` to ``a_max``, calibrated on distances of training images.
-4. ``eps_s``  noise ``tau * a(z) * v * w * xi_s``: ``v`` the nominal deviation of each dimension, ``w`` its share in the
-   gradient, ``xi_s`` fixed normal vectors in antithetic pairs.
-5. ``R(z)``   response: mean over ``s`` of ``d(z + eps_s)``, minus ``d(z)``.
-6. ``s(z)``   ``[d + lambda_noise R] * [1 + lambda_influence I]``.
+1. `d(z)`   mean distance to the nearest entries: PatchCore's score.
+2. `I(z)`   influence: norm of the gradient of the mean distance to the `K` nearest entries, in [0, 1].
+3. `a(z)`   noise amplitude: grows with `d` from `a_min` to `a_max`, calibrated on distances of training images.
+4. `eps_s`  noise `tau * a(z) * v * w * xi_s`: `v` the nominal deviation of each dimension, `w` its share in the
+   gradient, `xi_s` fixed normal vectors in antithetic pairs.
+5. `R(z)`   response: mean over `s` of `d(z + eps_s)`, minus `d(z)`.
+6. `s(z)`   `[d + lambda_noise R] * [1 + lambda_influence I]`.
 
 The noise vectors are the same for all patches, so a score is repeatable and depends on no other image. With both
-weights zero, or ``tau`` zero and no influence, this is PatchCore to the bit. What it gains over PatchCore is measured in
-``docs/patchcore_noising.md``.
+weights zero, or `tau` zero and no influence, this is PatchCore to the bit. What it gains over PatchCore is measured in
+`docs/patchcore_noising.md`.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class Noise:
     Args:
         tau: overall strength; 0 adds nothing.
         a_min, a_max: range of the amplitude, in units of the nominal deviation.
-        amplitude: ``"adaptive"`` (far patches get more), or for ablations ``"constant"`` (the middle of the range) or
-            ``"reversed"`` (near patches get more).
+        amplitude: `"adaptive"` (far patches get more), or for ablations `"constant"` (the middle of the range) or
+            `"reversed"` (near patches get more).
         alpha: 1 puts more noise on dimensions with more influence, 0 the same on all.
-        samples: ``S``, an even number (antithetic pairs).
+        samples: `S`, an even number (antithetic pairs).
         seed: draws the noise vectors.
-        candidates: ``z + eps`` is searched among so many nearest entries of ``z``; an upper bound of the exact
+        candidates: `z + eps` is searched among so many nearest entries of `z`; an upper bound of the exact
             response, equal to it when it covers the bank.
     """
 
@@ -81,11 +81,11 @@ class Calibration:
 
 
 class PatchCoreNoising(PatchCore):
-    """PatchCore whose patch score is ``[d + lambda_noise R] * [1 + lambda_influence I]``.
+    """PatchCore whose patch score is `[d + lambda_noise R] * [1 + lambda_influence I]`.
 
     Args:
         lambda_noise, lambda_influence: weights of the two additions.
-        influence_neighbours: ``K``.
+        influence_neighbours: `K`.
         noise: arguments of :class:`Noise`.
         others: as for :class:`PatchCore`; distances here are always Euclidean.
     """
@@ -171,11 +171,11 @@ def influence_gradient(patches: Tensor, neighbours: Tensor) -> Tensor:
     norm is near 1 outside the cloud of normal patches, where all neighbours lie the same way, and smaller inside.
 
     Args:
-        patches: ``[N, D]``.
-        neighbours: ``[N, K, D]``, entries of the bank.
+        patches: `[N, D]`.
+        neighbours: `[N, K, D]`, entries of the bank.
 
     Returns:
-        ``[N, D]``.
+        `[N, D]`.
     """
     away = patches[:, None] - neighbours
     length = away.norm(dim=2, keepdim=True)
@@ -183,7 +183,7 @@ def influence_gradient(patches: Tensor, neighbours: Tensor) -> Tensor:
 
 
 def noise_amplitude(distance: Tensor, q50: Tensor, q95: Tensor, noise: Noise) -> Tensor:
-    """Amplitude of the noise from the distance (4), ``[N]`` in ``[a_min, a_max]``."""
+    """Amplitude of the noise from the distance (4), `[N]` in `[a_min, a_max]`."""
     excess = ((distance - q50) / (q95 - q50).clamp(min=torch.finfo(distance.dtype).tiny)).clamp(min=0)
     span = noise.a_max - noise.a_min
     if noise.amplitude == "constant":
@@ -194,14 +194,14 @@ def noise_amplitude(distance: Tensor, q50: Tensor, q95: Tensor, noise: Noise) ->
 
 
 def noise_shape(gradient: Tensor, alpha: float) -> Tensor:
-    """Share of each dimension in the noise (5), ``[N, D]`` with root-mean-square 1; a zero gradient gets equal shares."""
+    """Share of each dimension in the noise (5), `[N, D]` with root-mean-square 1; a zero gradient gets equal shares."""
     power = gradient.abs() ** alpha
     norm = power.norm(dim=1, keepdim=True)
     return torch.where(norm > 0, power / norm * gradient.shape[1] ** 0.5, 1.0)
 
 
 def noise_vectors(samples: int, dim: int, seed: int) -> Tensor:
-    """Standard normal vectors ``[S, D]`` in antithetic pairs, which add up to zero (6)."""
+    """Standard normal vectors `[S, D]` in antithetic pairs, which add up to zero (6)."""
     half = torch.randn(samples // 2, dim, generator=torch.Generator().manual_seed(seed))
     return torch.cat([half, -half])
 
@@ -210,14 +210,14 @@ def response(patches: Tensor, candidates: Tensor, scale: Tensor, xi: Tensor, nei
     """How much farther a patch is from the candidates when noise is added, on average (7).
 
     Args:
-        patches: ``[N, D]``.
-        candidates: ``[N, C, D]``, the entries among which ``z`` and ``z + eps`` are searched.
-        scale: ``[N, D]``, deviation of the noise in each dimension.
-        xi: ``[S, D]``.
+        patches: `[N, D]`.
+        candidates: `[N, C, D]`, the entries among which `z` and `z + eps` are searched.
+        scale: `[N, D]`, deviation of the noise in each dimension.
+        xi: `[S, D]`.
         neighbours: distances are means over so many nearest.
 
     Returns:
-        ``[N]``; exactly 0 where ``scale`` is.
+        `[N]`; exactly 0 where `scale` is.
     """
     away = patches[:, None] - candidates  # [N, C, D]
     squared = away.square().sum(2)  # [N, C]
@@ -236,12 +236,12 @@ def calibrate(patches: Tensor, bank: Tensor, bank_images: Tensor, neighbours: in
     """Nominal deviations and distances (3), once, from training patches.
 
     Distances are leave-one-image-out: a patch of a training image is measured against the entries of other images
-    only, because those of its own are at distance zero. Up to ``CALIBRATION_IMAGES`` images, evenly spread.
+    only, because those of its own are at distance zero. Up to `CALIBRATION_IMAGES` images, evenly spread.
 
     Args:
-        patches: ``[images, N, D]``.
-        bank: ``[M, D]``, rows of the patches.
-        bank_images: ``[M]``, the image of each row.
+        patches: `[images, N, D]`.
+        bank: `[M, D]`, rows of the patches.
+        bank_images: `[M]`, the image of each row.
 
     Raises:
         AnoframeError: all entries come from one image.
@@ -252,15 +252,13 @@ def calibrate(patches: Tensor, bank: Tensor, bank_images: Tensor, neighbours: in
             "give it more training images or a larger model.coreset.ratio, or use patchcore"
         )
     chosen = torch.linspace(0, len(patches) - 1, min(CALIBRATION_IMAGES, len(patches))).round().long().unique()
-    distances = [
-        nearest(patches[i].to(bank), bank[bank_images != i], neighbours)[0].mean(1) for i in chosen.tolist()
-    ]
+    distances = [nearest(patches[i].to(bank), bank[bank_images != i], neighbours)[0].mean(1) for i in chosen.tolist()]
     q50, q95 = torch.cat(distances).quantile(torch.tensor([0.5, 0.95]).to(bank))
     return Calibration(_deviation(patches.flatten(0, 1)), q50, q95)
 
 
 def _deviation(rows: Tensor, chunk: int = 65536) -> Tensor:
-    """Standard deviation of each column of ``[n, D]``, summed in float64 a chunk at a time."""
+    """Standard deviation of each column of `[n, D]`, summed in float64 a chunk at a time."""
     mean = sum(part.sum(0, dtype=torch.float64) for part in rows.split(chunk)) / len(rows)
     square = sum((part.double() - mean).square().sum(0) for part in rows.split(chunk)) / len(rows)
     return torch.as_tensor(square).sqrt().to(rows.dtype)

@@ -14,7 +14,16 @@ from anoframe.evaluation.collect import CategoryPredictions
 
 # Dark violet over red to light yellow: reads the same in grey, and to most kinds of colour blindness.
 _COLOURS = np.array(
-    [[0, 0, 4], [40, 11, 84], [101, 21, 110], [159, 42, 99], [212, 72, 66], [245, 125, 21], [250, 193, 39], [252, 255, 164]]
+    [
+        [0, 0, 4],
+        [40, 11, 84],
+        [101, 21, 110],
+        [159, 42, 99],
+        [212, 72, 66],
+        [245, 125, 21],
+        [250, 193, 39],
+        [252, 255, 164],
+    ]
 )
 _TRUTH = (0, 200, 83)
 _FOUND = (255, 23, 68)

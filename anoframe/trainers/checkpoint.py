@@ -77,9 +77,7 @@ def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
     detector.load_learned_state(state)
     preprocessing = Preprocessing(**description["preprocessing"])
     detector.eval()
-    return Checkpoint(
-        detector, preprocessing, description["model"], description["seed"], description["train_images"]
-    )
+    return Checkpoint(detector, preprocessing, description["model"], description["seed"], description["train_images"])
 
 
 def find_checkpoints(path: Path) -> dict[str, Path]:
@@ -108,7 +106,9 @@ def _read_state(path: Path, sha256: str) -> dict[str, torch.Tensor]:
     except (OSError, SafetensorError) as error:
         raise AnoframeError(f"{path} is missing or damaged ({error}): fit again") from error
     if fingerprint(state) != sha256:
-        raise AnoframeError(f"{path} is damaged or was exchanged: its tensors are not those of detector.json; fit again")
+        raise AnoframeError(
+            f"{path} is damaged or was exchanged: its tensors are not those of detector.json; fit again"
+        )
     return state
 
 
