@@ -256,13 +256,13 @@ def save_config(cfg: ConfigDict, path: Path) -> None:
 def diff_config(source: str | Path, overrides: Mapping[str, Any] | None = None) -> str:
     """What a config changes against its parent, its parent against its own, and the command line against it."""
     path = find_config(source)
-    file: _File | None = _run(path) if path.suffix == ".py" else _File(path, cfg=_read_yaml(path))
+    file = _run(path) if path.suffix == ".py" else _File(path, cfg=_read_yaml(path))
     blocks = []
     if overrides:
         changed = load_config(source, overrides)
         changed.config_name = file.cfg.get("config_name", "")
         blocks.append(_changes(f"command line changes {path.name}", file.cfg, changed))
-    while file is not None and file.parent is not None:
+    while file.parent is not None:
         blocks.append(_changes(f"{file.path.name} changes {file.parent.path.name}", file.parent.cfg, file.cfg))
         file = file.parent
     return "\n".join(reversed(blocks)) or f"{path.name} has no parent"

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from anoframe.backbones.weights import fingerprint, load_state, resolve
+from anoframe.backbones.weights import fingerprint, load_state, pretrained_config, resolve
 from anoframe.errors import AnoframeError, suggest
 
 
@@ -53,7 +53,7 @@ class FeaturePyramid(nn.Module):
         self.strides = tuple(info[i]["reduction"] for i in wanted)
         self.network = _network(architecture, indices, self.weights)
         self.sha256 = fingerprint(self.network.state_dict())
-        config = timm.get_pretrained_cfg(f"{architecture}.{tag}" if tag else architecture, allow_unregistered=True)
+        config = pretrained_config(architecture, self.weights.partition(":")[2] if self.weights[:4] == "hub:" else tag)
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
@@ -85,7 +85,8 @@ def _feature_info(architecture: str) -> list[dict[str, Any]]:
         raise AnoframeError(f"timm has no model {architecture!r}: {suggest(architecture, timm.list_models())}")
     try:
         with torch.device("meta"):
-            return list(timm.create_model(architecture, features_only=True).feature_info.info)
+            network: Any = timm.create_model(architecture, features_only=True)
+            return list(network.feature_info.info)
     except (RuntimeError, AttributeError, AssertionError) as error:
         raise AnoframeError(f"timm model {architecture!r} gives no feature levels ({error})") from error
 
@@ -100,12 +101,12 @@ def _index(level: int | str, info: list[dict[str, Any]], name: str) -> int:
     raise AnoframeError(f"backbone {name!r} has no level {level!r}; it has {', '.join(known)}")
 
 
-def _network(architecture: str, indices: list[int], weights: str) -> nn.Module:
+def _network(architecture: str, indices: list[int], weights: str) -> Any:
     """The network cut behind its deepest level, with its weights in place."""
     state = load_state(architecture, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(weights.partition(":")[2] or 0) if state is None else 0)
-        network = timm.create_model(architecture, features_only=True, out_indices=indices, feature_cls="getter")
+        network: Any = timm.create_model(architecture, features_only=True, out_indices=indices, feature_cls="getter")
     if state is None:
         return network
     needed = network.model.state_dict()

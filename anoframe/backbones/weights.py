@@ -19,6 +19,7 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -93,13 +94,21 @@ def load_state(architecture: str, weights: str) -> State | None:
     return _from_file(architecture, Path(weights))
 
 
+def pretrained_config(architecture: str, tag: str = "") -> Any:
+    """What timm knows of a set of weights: its mean and std, and where it lies. Without a tag, of timm's default set."""
+    tags = [name.partition(".")[2] for name in timm.list_pretrained(architecture)]
+    if tag and tag not in tags:
+        raise AnoframeError(f"timm has no weights {tag!r} for {architecture}: {suggest(tag, tags)}")
+    return timm.get_pretrained_cfg(f"{architecture}.{tag}" if tag else architecture)
+
+
 def fingerprint(state: State) -> str:
     """SHA-256 over names, shapes, types and bytes of the tensors: equal networks have equal fingerprints."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -149,9 +158,9 @@ def _in_order(architecture: str, state: State, source: str) -> State:
 
 
 def _from_hub(architecture: str, tag: str) -> State:
+    repository = pretrained_config(architecture, tag).hf_hub_id
     name = f"{architecture}.{tag}" if tag else architecture
-    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    cached = try_to_load_from_cache(config.hf_hub_id, "model.safetensors") if config.hf_hub_id else None
+    cached = try_to_load_from_cache(repository, "model.safetensors") if repository else None
     if isinstance(cached, str):
         return read_tensors(Path(cached))
     if not _hub_answers():

@@ -35,8 +35,10 @@ def report_page(title: str, results: Results, shown: Sequence[Shown], facts: Map
 
 
 _STYLE = """
-:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:0}main{max-width:72rem;margin:auto;padding:1.5rem}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.35rem .8rem;text-align:right;border-bottom:1px solid #8884}
+:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:0}
+main{max-width:72rem;margin:auto;padding:1.5rem}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+th,td{padding:.35rem .8rem;text-align:right;border-bottom:1px solid #8884}
 th:first-child,td:first-child{text-align:left}tr.mean td{font-weight:600;border-top:2px solid}
 .pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(30rem,1fr));gap:1rem}
 figure{margin:0}img{max-width:100%;border-radius:4px}figcaption{font-size:.85rem;opacity:.8}.note{opacity:.75;max-width:60rem}
@@ -47,8 +49,8 @@ _NOTE = (
     "n/a: not available. Definitions: docs/metrics.md."
 )
 _LEGEND = (
-    "Left to right: image, ground truth, heatmap, outlines (green: truth; red: above the 99 % quantile of good test pixels). "
-    "Heatmaps of a category share one scale."
+    "Left to right: image, ground truth, heatmap, outlines (green: truth; red: above the 99 % quantile of good "
+    "test pixels). Heatmaps of a category share one scale."
 )
 
 

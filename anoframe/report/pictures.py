@@ -41,8 +41,8 @@ class Scale:
 def scale_of(predictions: CategoryPredictions) -> Scale:
     """One scale for a category, so that its heatmaps can be compared.
 
-    Colours span the 1 % quantile to the largest value. The contour is the 99 % quantile of good images (all images where
-    there are none): it takes no defect label, and is for looking, not for deciding.
+    Colours span the 1 % quantile to the largest value. The contour is the 99 % quantile of good test images (of
+    all where there are none): for looking, not for deciding.
     """
     good = predictions.maps[~predictions.labels]
     values = good if len(good) else predictions.maps

@@ -60,7 +60,7 @@ def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
     """Rebuild a detector; needs neither the training data nor the run it came from.
 
     Raises:
-        AnoframeError: not a checkpoint, damaged, of another format, or its backbone's weights are not those it learned on.
+        AnoframeError: not a checkpoint, damaged, of another format, or learned on other backbone weights.
     """
     description = read_json(folder / "detector.json")
     if not isinstance(description, dict) or description.get("format") != FORMAT:

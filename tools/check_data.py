@@ -1,0 +1,42 @@
+"""Look at a dataset before training on it: counts, problems, and a picture of masks on their images.
+
+    python tools/check_data.py --data.name mvtec --data.root data/mvtec --cls_names bottle screw
+
+Every file is decoded. Exit status: 0 without problems, 1 with problems, 2 when there is nothing to check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from anoframe.data.check import check
+from anoframe.data.dataset import choose_categories, open_dataset
+from anoframe.data.pairs import save_pairs
+from anoframe.errors import AnoframeError
+from anoframe.registry import DATASETS
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data.name", dest="name", default="mvtec", help="one of " + ", ".join(DATASETS.names()))
+    parser.add_argument("--data.root", dest="root", type=Path, help="where it lies (default: data/<name>)")
+    parser.add_argument("--cls_names", nargs="+", default=["all"], metavar="CATEGORY", help="default: all on disk")
+    parser.add_argument("--picture", type=Path, default=Path("data_check.png"), help="default: data_check.png")
+    options = parser.parse_args(arguments)
+    try:
+        dataset = open_dataset(options.name, options.root or Path("data", options.name))
+        categories = choose_categories(dataset, options.cls_names)
+        report = check(dataset, categories, decode=True)
+        print(f"{dataset.name} in {dataset.root}\n{report.table()}")
+        save_pairs(dataset, categories, options.picture)
+    except AnoframeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"picture: {options.picture}")
+    return 1 if report.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
