@@ -1,0 +1,103 @@
+"""Four kinds of defect for the demo data, each drawn on a grey tile with its exact mask.
+
+A kind is a function `(tile, foreign, rng) -> (tile, mask)`: uint8 [H, W] in and out, mask bool [H, W]. Outside its mask
+a tile is left as it was, to the bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+Grey = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+Field = NDArray[np.floating[Any]]  # [H, W]
+
+_FAINT = 0.1  # what covers less than this is not drawn at all, so that a mask has no invisible fringe
+
+
+def scratch(tile: Grey, foreign: Grey, rng: np.random.Generator) -> tuple[Grey, Mask]:
+    """A thin bent line, lighter or darker than the surface."""
+    size = len(tile)
+    ends = rng.uniform(0.15, 0.85, (2, 2)) * size
+    while np.hypot(*(ends[0] - ends[1])) < size * 0.35:
+        ends = rng.uniform(0.15, 0.85, (2, 2)) * size
+    bend = ends.mean(axis=0) + rng.uniform(-0.15, 0.15, 2) * size
+    steps = np.linspace(0, 1, 40)[:, None]
+    line = (1 - steps) ** 2 * ends[0] + 2 * steps * (1 - steps) * bend + steps**2 * ends[1]
+    cover = _drawn(size, line, width=rng.uniform(2.0, 3.5))
+    return _blend(tile, np.full(tile.shape, rng.choice([25.0, 235.0])), cover * rng.uniform(0.6, 0.95))
+
+
+def stain(tile: Grey, foreign: Grey, rng: np.random.Generator) -> tuple[Grey, Mask]:
+    """A soft blot, as of oil, through which the surface shows."""
+    cover = _blurred(_blob(len(tile), rng, radius=rng.uniform(0.1, 0.2)), sigma=3.0)
+    return _blend(tile, tile * 0.2, cover * rng.uniform(0.45, 0.8))
+
+
+def hole(tile: Grey, foreign: Grey, rng: np.random.Generator) -> tuple[Grey, Mask]:
+    """A hard-edged hole, with the texture of another photograph at its bottom."""
+    cover = _blob(len(tile), rng, radius=rng.uniform(0.1, 0.18))
+    return _blend(tile, foreign * rng.uniform(0.6, 0.9), cover)
+
+
+def bulge(tile: Grey, foreign: Grey, rng: np.random.Generator) -> tuple[Grey, Mask]:
+    """The surface swollen as under a lens and turned a little: nothing is added, the geometry is wrong."""
+    size = len(tile)
+    radius = rng.uniform(0.2, 0.28) * size
+    centre = rng.uniform(radius, size - radius, 2)
+    y, x = np.mgrid[:size, :size] - centre[:, None, None]
+    distance = np.hypot(x, y) / radius
+    inside = np.clip(1 - distance, 0, 1)
+    shrink = 1 - rng.uniform(0.55, 0.75) * inside**0.7
+    angle = rng.choice([-1.0, 1.0]) * rng.uniform(0.4, 0.9) * inside
+    source_y = centre[0] + shrink * (y * np.cos(angle) - x * np.sin(angle))
+    source_x = centre[1] + shrink * (y * np.sin(angle) + x * np.cos(angle))
+    return _blend(tile, _sampled(tile, source_y, source_x), (distance < 1).astype(float))
+
+
+DEFECTS = {"scratch": scratch, "stain": stain, "hole": hole, "bulge": bulge}
+
+
+def _blend(tile: Grey, over: Field, cover: Field) -> tuple[Grey, Mask]:
+    mask = cover >= _FAINT
+    mixed = np.rint(tile * (1 - cover) + over * cover).clip(0, 255).astype(np.uint8)
+    return np.where(mask, mixed, tile), mask
+
+
+def _drawn(size: int, line: Field, width: float) -> Field:
+    """A line through points [N, (y, x)] as coverage 0 to 1, smoothed by drawing it four times too large."""
+    canvas = Image.new("L", (size * 4, size * 4))
+    points = [(float(x) * 4, float(y) * 4) for y, x in line]
+    ImageDraw.Draw(canvas).line(points, fill=255, width=round(width * 4), joint="curve")
+    return np.asarray(canvas.resize((size, size), Image.Resampling.BOX)) / 255
+
+
+def _blob(size: int, rng: np.random.Generator, radius: float) -> Field:
+    """An irregular round shape as coverage 0 to 1; `radius` is a share of the tile's side."""
+    angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    outline = np.ones_like(angles)
+    for waves in (2, 3, 5):
+        outline += rng.uniform(0.05, 0.2) / waves**0.5 * np.sin(waves * angles + rng.uniform(0, 2 * np.pi))
+    centre = rng.uniform(radius * 1.3, 1 - radius * 1.3, 2)
+    points = (centre + radius * outline[:, None] * np.stack([np.sin(angles), np.cos(angles)], axis=1)) * size
+    canvas = Image.new("L", (size * 4, size * 4))
+    ImageDraw.Draw(canvas).polygon([(float(x) * 4, float(y) * 4) for y, x in points], fill=255)
+    return np.asarray(canvas.resize((size, size), Image.Resampling.BOX)) / 255
+
+
+def _blurred(cover: Field, sigma: float) -> Field:
+    picture = Image.fromarray(np.rint(cover * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(sigma))
+    return np.asarray(picture) / 255
+
+
+def _sampled(tile: Grey, y: Field, x: Field) -> Field:
+    """Bilinear samples of the tile at [H, W] coordinates, which stay inside of it."""
+    top, left = (np.clip(np.floor(at).astype(int), 0, len(tile) - 2) for at in (y, x))
+    down, right = y - top, x - left
+    upper = tile[top, left] * (1 - right) + tile[top, left + 1] * right
+    lower = tile[top + 1, left] * (1 - right) + tile[top + 1, left + 1] * right
+    return upper * (1 - down) + lower * down

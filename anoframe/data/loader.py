@@ -1,0 +1,145 @@
+"""From samples to batches of tensors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from anoframe.data.images import read_image, read_mask, to_rgb
+from anoframe.data.transforms import Preprocessing
+from anoframe.errors import AnoframeError
+from anoframe.types import Batch, Sample
+
+Item = tuple[Tensor, Tensor, Sample]  # image uint8 [3, H, W], mask bool [1, H, W]
+
+
+class SampleDataset(Dataset[Item]):
+    """Samples as tensors, decoded on access.
+
+    An item is `(image, mask, sample)`; the mask is all False where the sample has none. A file that cannot be read, or
+    a mask of another size than its image, raises AnoframeError with its name.
+    """
+
+    def __init__(self, samples: Sequence[Sample], preprocessing: Preprocessing) -> None:
+        self.samples = list(samples)
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Item:
+        sample = self.samples[index]
+        image = read_image(sample.image)
+        return _tensor(image, self.preprocessing), self._mask(sample, image.size), sample
+
+    def _mask(self, sample: Sample, size: tuple[int, int]) -> Tensor:
+        if sample.mask is None:
+            side = self.preprocessing.crop
+            return torch.zeros((1, side, side), dtype=torch.bool)
+        mask = read_mask(sample.mask)
+        if mask.shape[::-1] != size:
+            sizes = f"{mask.shape[1]} x {mask.shape[0]} pixels, its image {sample.image} {size[0]} x {size[1]}"
+            raise AnoframeError(f"{sample.mask}: {sizes}; draw it on the image")
+        return torch.from_numpy(self.preprocessing.mask(mask))[None]
+
+
+def make_loader(
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    batch_size: int,
+    workers: int,
+    shuffle: bool = False,
+    seed: int = 0,
+) -> DataLoader[Any]:
+    """A loader that yields `Batch`, the last one as small as it comes.
+
+    Args:
+        workers: processes that decode; 0 decodes in this one, -1 chooses for the machine. It changes no value.
+        shuffle: another order each pass; the sequence of orders is fixed by `seed`, whatever else draws random numbers.
+
+    Raises AnoframeError without samples or for impossible numbers, and on iteration for a file that cannot be read.
+    """
+    if batch_size < 1 or workers < -1:
+        raise AnoframeError(f"batch size {batch_size} must be 1 or more, and workers {workers} -1 or more")
+    if not samples:
+        raise AnoframeError("no samples to load; check the category and the split with tools/check_data.py")
+    return _Loader(
+        _Guarded(samples, preprocessing),
+        batch_size=batch_size,
+        shuffle=shuffle,
+        num_workers=_chosen(workers),
+        collate_fn=_collate,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def load_image(image: str | Path | Image.Image | np.ndarray, preprocessing: Preprocessing) -> Tensor:
+    """A new image as uint8 [3, crop, crop], by the same path as a dataset's.
+
+    Args:
+        image: a file, a Pillow image, or a uint8 array [H, W], [H, W, 3] RGB or [H, W, 4] RGBA, whose alpha is dropped.
+
+    Raises AnoframeError for a file that cannot be read and for any other kind of array.
+    """
+    if isinstance(image, np.ndarray):
+        return _tensor(_from_array(image), preprocessing)
+    if isinstance(image, Image.Image):
+        return _tensor(to_rgb(image, getattr(image, "filename", "") or "image"), preprocessing)
+    if not isinstance(image, str | os.PathLike):
+        raise AnoframeError(f"an image must be a path, a Pillow image or a NumPy array, got {type(image).__name__}")
+    return _tensor(read_image(Path(image)), preprocessing)
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    layouts = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if array.dtype != np.uint8 or not layouts or 0 in array.shape:
+        raise AnoframeError(
+            "an image array must be uint8 of shape [H, W], [H, W, 3] or [H, W, 4], "
+            f"got {array.dtype} {list(array.shape)}; scale it to 0..255 and move its channels last"
+        )
+    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
+
+
+def _tensor(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
+    return torch.from_numpy(preprocessing.image(image)).permute(2, 0, 1).contiguous()
+
+
+def _chosen(workers: int) -> int:
+    if workers != -1:
+        return workers
+    # Without a GPU the backbone takes every core, and a decoding process would only take one from it.
+    return min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 0
+
+
+class _Guarded(SampleDataset):
+    """Hands an error over as a value: torch would raise it again with a worker's traceback for its message."""
+
+    def __getitems__(self, indices: list[int]) -> list[Item] | AnoframeError:
+        try:
+            return [self[index] for index in indices]
+        except AnoframeError as error:
+            return error
+
+
+def _collate(items: list[Item] | AnoframeError) -> Batch | AnoframeError:
+    if isinstance(items, AnoframeError):
+        return items
+    images, masks, samples = zip(*items, strict=True)
+    labels = torch.tensor([sample.is_defect for sample in samples])
+    return Batch(torch.stack(images), torch.stack(masks), labels, samples)
+
+
+class _Loader(DataLoader[Any]):
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, AnoframeError):
+                raise batch
+            yield batch

@@ -1,0 +1,64 @@
+"""From a photograph of any size to the square that a backbone sees.
+
+The rules are those of torchvision's Resize and CenterCrop on a Pillow image, to the bit, so that published settings
+mean here what they mean there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from anoframe.errors import AnoframeError
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, then cut the centre square.
+
+    Args:
+        resize: length in pixels of the shorter side after resizing (of both sides without `keep_aspect`).
+        crop: side in pixels of the centre square that is kept, at most `resize`.
+        keep_aspect: False squeezes the image to `resize` x `resize`, so that all of it is seen when `crop` is the same.
+
+    Raises AnoframeError for a size that is no positive whole number and for a crop larger than the resize.
+    """
+
+    resize: int
+    crop: int
+    keep_aspect: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("resize", "crop"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise AnoframeError(f"preprocessing: {name} must be a positive whole number of pixels, got {value!r}")
+        if self.crop > self.resize:
+            raise AnoframeError(
+                f"preprocessing: crop {self.crop} is larger than resize {self.resize}; lower crop or raise resize"
+            )
+
+    def image(self, image: Image.Image) -> NDArray[np.uint8]:
+        """An RGB image as uint8 [crop, crop, 3]."""
+        return np.array(self._fit(image))
+
+    def mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """A mask as bool [crop, crop]: resized as the image is, a pixel is defect where more than half of it was."""
+        levels = Image.fromarray(mask.astype(np.uint8) * 255)
+        return np.asarray(self._fit(levels)) > 127
+
+    def _fit(self, image: Image.Image) -> Image.Image:
+        size = self._resized(*image.size)
+        left, top = (round((side - self.crop) / 2) for side in size)
+        resized = image.resize(size, Image.Resampling.BILINEAR)
+        return resized.crop((left, top, left + self.crop, top + self.crop))
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        if not self.keep_aspect:
+            return self.resize, self.resize
+        if width <= height:
+            return self.resize, int(self.resize * height / width)
+        return int(self.resize * width / height), self.resize

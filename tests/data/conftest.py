@@ -1,0 +1,70 @@
+"""Tiny datasets to break, and the real photographs where there are any."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED = Path(os.environ.get("ANOFRAME_SHARED_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+
+
+@pytest.fixture
+def shared_data() -> Callable[[str], Path]:
+    """Path of a real dataset, or a skip that says what is missing."""
+
+    def find(name: str) -> Path:
+        if not (SHARED / name).is_dir():
+            pytest.skip(f"no real photographs at {SHARED / name}: set ANOFRAME_SHARED_DATA to their folder")
+        return SHARED / name
+
+    return find
+
+
+@pytest.fixture
+def picture() -> Callable[..., Path]:
+    """Writes a small RGB photograph of noise, a different one for each seed."""
+
+    def write(path: Path, seed: int = 0, size: tuple[int, int] = (24, 16)) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        width, height = size
+        pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def drawn_mask() -> Callable[..., Path]:
+    """Writes a mask with a small square of defect."""
+
+    def write(path: Path, size: tuple[int, int] = (24, 16), value: int = 255) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mask = Image.new("L", size)
+        mask.paste(value, (4, 4, 10, 10))
+        mask.save(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def category(picture, drawn_mask) -> Callable[..., Path]:
+    """Writes a sound category in the layout of MVTec AD: 3 train, 2 good, 2 `crack` and 2 `hole` with masks."""
+
+    def write(folder: Path, suffix: str = ".png") -> Path:
+        for number in range(3):
+            picture(folder / f"train/good/{number:03d}{suffix}", seed=number)
+        for number in range(2):
+            picture(folder / f"test/good/{number:03d}{suffix}", seed=10 + number)
+            for seed, defect in ((20, "crack"), (30, "hole")):
+                picture(folder / f"test/{defect}/{number:03d}{suffix}", seed=seed + number)
+                drawn_mask(folder / f"ground_truth/{defect}/{number:03d}_mask.png")
+        return folder
+
+    return write
