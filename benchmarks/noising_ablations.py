@@ -1,0 +1,319 @@
+"""Does noising help? Ablations A0 to A8 of PatchCore-noising, every variant on the same features and banks.
+
+    python benchmarks/noising_ablations.py --data.name mvtec --data.root MVTec --cls_names bottle --output ablations
+    python benchmarks/noising_ablations.py --table --output ablations
+
+One JSON file a category, backbone and seed; files that exist are kept, so an interrupted run goes on. `--table` prints
+the means and standard deviations over seeds as markdown. Cost on two cores, a category of 200 to 550 training images:
+some minutes a seed at 1 %, with `--ratios 0.01 0.1 0.25` many times that, because the greedy selection grows with the
+square. Expected: docs/patchcore_noising.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+from anoframe.blocks.anomaly_map import gaussian_blur, upsample
+from anoframe.blocks.coreset import coreset_size, greedy_coreset, random_projection
+from anoframe.blocks.nearest import nearest
+from anoframe.config import ConfigDict, load_config, plain
+from anoframe.data.dataset import choose_categories, open_dataset
+from anoframe.data.loader import make_loader
+from anoframe.data.transforms import Preprocessing
+from anoframe.files import write_json
+from anoframe.metrics import auroc, pixel_metrics
+from anoframe.models import build_detector
+from anoframe.models.patchcore import reweight
+from anoframe.models.patchcore_noising import (
+    CALIBRATION_IMAGES,
+    Calibration,
+    Noise,
+    calibrate,
+    influence_gradient,
+    noise_amplitude,
+    noise_shape,
+    noise_vectors,
+    response,
+)
+from anoframe.progress import progress
+
+CONFIG = "patchcore_noising/patchcore_noising_lite0_256.py"
+NEIGHBOURS, CANDIDATES = 9, 64
+
+
+@dataclass(frozen=True)
+class Bank:
+    """A memory bank and what is calibrated on it."""
+
+    rows: Tensor  # [M, D]
+    normal: Calibration
+    gradient: tuple[float, float]  # mean and deviation of |g| over patches of training images, for A8
+    distance: tuple[float, float]  # the same of the mean distance to nine neighbours
+
+
+@dataclass(frozen=True)
+class Patches:
+    """One test image."""
+
+    bank: Bank
+    z: Tensor  # [N, D]
+    distances: Tensor  # [N, 64], to its candidates, nearest first
+    candidates: Tensor  # [N, 64, D]
+    gradient: Tensor  # [N, D]
+
+    @property
+    def d(self) -> Tensor:
+        return self.distances[:, 0]
+
+    @property
+    def influence(self) -> Tensor:
+        return self.gradient.norm(dim=1)
+
+    def amplitude(self, noise: Noise) -> Tensor:
+        return noise_amplitude(self.d, self.bank.normal.q50, self.bank.normal.q95, noise)
+
+
+Variant = Callable[[Patches], Tensor]
+
+
+# ------------------------------------------------------------------------------------------------ the variants
+
+
+def noised(influence: float = 0.0, **noise: float | str) -> Variant:
+    """`[d + R] * [1 + lambda_influence I]` with the noise changed as given."""
+    settings = replace(Noise(), **noise)  # type: ignore[arg-type]
+
+    def score(p: Patches) -> Tensor:
+        scale = settings.tau * p.amplitude(settings)[:, None] * p.bank.normal.deviation
+        scale = scale * noise_shape(p.gradient, settings.alpha)
+        xi = noise_vectors(settings.samples, p.z.shape[1], settings.seed)
+        parts = zip(p.z.split(128), p.candidates.split(128), scale.split(128), strict=True)
+        change = torch.cat([response(z, c, s, xi) for z, c, s in parts])
+        return (p.d + change) * (1 + influence * p.influence)
+
+    return score
+
+
+def influenced(weight: float) -> Variant:
+    return lambda p: p.d * (1 + weight * p.influence)
+
+
+def analytic(p: Patches) -> Tensor:
+    """A6: the expected distance in high dimension instead of sampled noise; a monotone function of d."""
+    return (p.d.square() + p.amplitude(Noise()).square() * p.bank.normal.deviation.square().sum()).sqrt()
+
+
+def prototype(p: Patches) -> Tensor:
+    """A8: 0.4 influence + 0.4 distance + 0.2 noise of the public prototype, z-scored on training images."""
+    mean9 = p.distances[:, :NEIGHBOURS].mean(1)
+    strength = p.gradient.abs().mean(1)
+    standard = _standard(strength, p.bank.gradient) + _standard(mean9, p.bank.distance)
+    return 0.4 * torch.sigmoid(standard) + 0.4 * mean9 + 0.2 * p.amplitude(Noise())
+
+
+def _standard(values: Tensor, moments: tuple[float, float]) -> Tensor:
+    return (values - moments[0]) / moments[1]
+
+
+def plain_distance(p: Patches) -> Tensor:
+    return p.d
+
+
+CORE: dict[str, Variant] = {
+    "A0 PatchCore": plain_distance,
+    "A4 influence 1": influenced(1.0),
+    "A1 noise, tau 1": noised(),
+    "default: noise and influence": noised(influence=1.0),
+}
+VARIANTS: dict[str, Variant] = {
+    "A0 PatchCore": plain_distance,
+    "A1 noise, tau 0.25": noised(tau=0.25),
+    "A1 noise, tau 0.5": noised(tau=0.5),
+    "A1 noise, tau 1": noised(),
+    "A1 noise, tau 2": noised(tau=2.0),
+    "A2 constant amplitude": noised(amplitude="constant"),
+    "A2 reversed amplitude": noised(amplitude="reversed"),
+    "A3 isotropic (alpha 0)": noised(alpha=0.0),
+    "A4 influence 0.5": influenced(0.5),
+    "A4 influence 1": influenced(1.0),
+    "A4 influence 2": influenced(2.0),
+    "A5 paper's re-weighting": plain_distance,  # of the image score, see _image_score
+    "A5 mean of 9 neighbours": lambda p: p.distances[:, :NEIGHBOURS].mean(1),
+    "A6 analytic surrogate": analytic,
+    "A8 prototype, repaired": prototype,
+    "default: noise and influence": noised(influence=1.0),
+}
+
+
+# ------------------------------------------------------------------------------------------------ one experiment
+
+
+def experiment(cfg: ConfigDict, category: str, ratios: list[float]) -> dict[str, dict[str, dict[str, float]]]:
+    """Ratio -> variant -> metric, for one category, backbone and seed."""
+    train, test = embeddings(cfg, category)
+    picks = select(train, max(ratios), cfg.seed)
+    results = {}
+    for ratio in ratios:
+        bank = make_bank(
+            train, picks[: coreset_size(len(train.flatten(0, 1)), ratio)]
+        )  # a prefix is the smaller coreset
+        variants = VARIANTS if ratio == min(ratios) else CORE
+        results[str(ratio)] = measure(variants, bank, *test)
+    return results
+
+
+def embeddings(cfg: ConfigDict, category: str) -> tuple[Tensor, tuple[Tensor, np.ndarray, np.ndarray]]:
+    """Training patches `[n, N, D]`; test patches, masks and labels."""
+    dataset = open_dataset(cfg.data.name, cfg.data.root)
+    detector = build_detector(plain(cfg.model), cfg.seed)
+    preprocessing = Preprocessing(cfg.data.resize, cfg.data.crop, cfg.data.keep_aspect)
+    found: dict[str, list[Tensor]] = {"train": [], "test": []}
+    masks, labels = [], []
+    for split in found:
+        samples = [sample for sample in dataset.samples(category) if sample.split == split]
+        for batch in progress(make_loader(samples, preprocessing, 16, -1), f"{category} {split}"):
+            found[split].append(detector.embed(detector.encode(batch.images))[0])
+            if split == "test":
+                masks.append(batch.masks[:, 0].numpy())
+                labels.append(batch.labels.numpy())
+    test = (torch.cat(found["test"]), np.concatenate(masks), np.concatenate(labels))
+    return torch.cat(found["train"]), test
+
+
+def select(train: Tensor, ratio: float, seed: int) -> Tensor:
+    """As PatchCore does it: the same draws for the same seed."""
+    rows = train.flatten(0, 1)
+    generator = torch.Generator().manual_seed(seed)
+    projected = random_projection(rows, 128, generator)
+    return greedy_coreset(projected, coreset_size(len(rows), ratio), "approximate", generator)
+
+
+def make_bank(train: Tensor, picks: Tensor) -> Bank:
+    rows, images = train.flatten(0, 1)[picks], picks // train.shape[1]
+    normal = calibrate(train, rows, images)
+    strength, distance = [], []
+    for i in torch.linspace(0, len(train) - 1, min(CALIBRATION_IMAGES, len(train))).round().long().tolist():
+        others = rows[images != i]
+        distances, indices = nearest(train[i], others, NEIGHBOURS)
+        strength.append(influence_gradient(train[i], others[indices]).abs().mean(1))
+        distance.append(distances.mean(1))
+    return Bank(rows, normal, _moments(strength), _moments(distance))
+
+
+def _moments(parts: list[Tensor]) -> tuple[float, float]:
+    values = torch.cat(parts)
+    return float(values.mean()), float(values.std())
+
+
+def measure(
+    variants: dict[str, Variant], bank: Bank, test: Tensor, masks: np.ndarray, labels: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Image AUROC, pixel AUROC, AUPRO, and the rank correlation of patch scores with A0's."""
+    side = int(test.shape[1] ** 0.5)
+    patches = {name: torch.empty(test.shape[:2]) for name in variants}
+    images = {name: np.empty(len(test)) for name in variants}
+    for i, z in enumerate(progress(test, "score", total=len(test))):
+        p = _patches(bank, z)
+        for name, variant in variants.items():
+            patches[name][i] = variant(p)
+            images[name][i] = _image_score(name, patches[name][i], p)
+    base = rankdata(patches["A0 PatchCore"].numpy())
+    results = {}
+    for name, scores in progress(patches.items(), "measure", total=len(patches)):
+        maps = gaussian_blur(upsample(scores.unflatten(1, (side, side)), masks.shape[1:]), 4.0).numpy()
+        pixels = pixel_metrics(masks, maps)
+        results[name] = {
+            "image_auroc": auroc(labels, images[name]),
+            "pixel_auroc": pixels["pixel_auroc"],
+            "aupro": pixels["aupro"],
+            "spearman": float(np.corrcoef(base, rankdata(scores.numpy()))[0, 1]),
+        }
+    return results
+
+
+def _patches(bank: Bank, z: Tensor) -> Patches:
+    distances, indices = nearest(z, bank.rows, CANDIDATES)
+    candidates = bank.rows[indices]
+    return Patches(bank, z, distances, candidates, influence_gradient(z, candidates[:, :NEIGHBOURS]))
+
+
+def _image_score(name: str, scores: Tensor, p: Patches) -> float:
+    worst = int(scores.argmax())
+    if "re-weighting" not in name:
+        return float(scores[worst])
+    entry = int(nearest(p.z[worst : worst + 1], p.bank.rows)[1])
+    return float(scores[worst]) * reweight(p.z[worst], p.bank.rows, entry, NEIGHBOURS)
+
+
+# ------------------------------------------------------------------------------------------------ table and door
+
+
+def table(folder: Path) -> str:
+    """Mean and standard deviation over seeds, in percent; a block a category, backbone and ratio."""
+    runs: dict[tuple[str, ...], list[dict[str, dict[str, float]]]] = {}
+    for path in sorted(folder.glob("*.json")):
+        run = json.loads(path.read_text())
+        for ratio, found in run["results"].items():
+            runs.setdefault((run["category"], run["backbone"], ratio), []).append(found)
+    return "\n\n".join(_block(key, found) for key, found in runs.items())
+
+
+def _block(key: tuple[str, ...], runs: list[dict[str, dict[str, float]]]) -> str:
+    category, backbone, ratio = key
+    lines = [f"**{category}, {backbone}, bank {100 * float(ratio):g} %, {len(runs)} seeds**", ""]
+    lines += ["| variant | image AUROC | pixel AUROC | AUPRO | Spearman(d, s) |", "|---|---|---|---|---|"]
+    for name in runs[0]:
+        cells = [_cell([100 * run[name][metric] for run in runs]) for metric in ("image_auroc", "pixel_auroc", "aupro")]
+        correlation = np.mean([run[name]["spearman"] for run in runs])
+        lines.append(f"| {name} | {' | '.join(cells)} | {correlation:.4f} |")
+    return "\n".join(lines)
+
+
+def _cell(values: list[float]) -> str:
+    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.2f}"
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data.name", dest="name", default="mvtec")
+    add("--data.root", dest="root")
+    add("--cls_names", nargs="+", default=["all"])
+    add("--backbones", nargs="+", default=["tf_efficientnet_lite0"])
+    add("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    add("--ratios", nargs="+", type=float, default=[0.01])
+    add("--output", type=Path, default=Path("ablations"))
+    add("--table", action="store_true", help="only print the table of what --output holds")
+    options = parser.parse_args()
+    if options.table:
+        print(table(options.output))
+        return
+    for category in choose_categories(open_dataset(options.name, options.root), options.cls_names):
+        for backbone in options.backbones:
+            for seed in options.seeds:
+                _one(options, category, backbone, seed)
+    print(table(options.output))
+
+
+def _one(options: argparse.Namespace, category: str, backbone: str, seed: int) -> None:
+    ratios = "-".join(f"{ratio:g}" for ratio in sorted(options.ratios))
+    path = options.output / f"{category}_{backbone}_{ratios}_{seed}.json"
+    if path.exists():
+        return
+    data = {"data.name": options.name, "data.root": options.root, "seed": seed, "model.backbone.name": backbone}
+    results = experiment(load_config(CONFIG, data), category, sorted(options.ratios))
+    write_json(path, {"category": category, "backbone": backbone, "seed": seed, "results": results})
+
+
+if __name__ == "__main__":
+    main()
