@@ -240,6 +240,9 @@ class _Session:
         counts = {"train": fitted.train_images[category], "test_good": len(found.labels) - defects}
         lost = found.masks_lost_to_crop
         self.results.provenance["counts"][category] = {**counts, "test_defect": defects, "defects_cropped_away": lost}
+        missing = [name for name, value in metrics.items() if value is None]
+        if missing:
+            self.results.provenance["not_available"][category] = missing
         if lost:
             self.tracker.log(
                 "warning", text=f"{category}: {lost} defects lie outside the crop, no pixel of them is left"
@@ -317,4 +320,4 @@ def _check_same_model(cfg: ConfigDict, fitted: Checkpoint, path: Path) -> None:
 def _provenance(cfg: ConfigDict, dataset: str) -> dict[str, Any]:
     data = {"name": dataset, **{key: cfg.data[key] for key in ("resize", "crop", "keep_aspect")}}
     head = {"config": cfg.config_name, "protocol": cfg.protocol.name, "seed": cfg.seed, "data": data}
-    return {**head, "counts": {}, "model": plain(cfg.model), "versions": versions(), "git": git_commit()}
+    return {**head, "counts": {}, "not_available": {}, "model": plain(cfg.model), "versions": versions(), "git": git_commit()}

@@ -36,7 +36,10 @@ class Results:
 
     @property
     def mean(self) -> Metrics:
-        """Mean over the categories where a metric is available; None where it is in no category."""
+        """Mean over the categories where a metric is available; None where it is in no category.
+
+        Which categories a mean leaves out is in the provenance, under `not_available`.
+        """
         names = [name for metrics in self.categories.values() for name in metrics]
         return {name: self._mean(name) for name in dict.fromkeys(names)}
 
