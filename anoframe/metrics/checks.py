@@ -1,0 +1,57 @@
+"""What every metric asks of its arrays, and the error a caller reads when they do not fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Labels = NDArray[np.bool_]
+Scores = NDArray[Any]  # any real dtype; never converted, so that float64 keeps its ties apart
+
+
+def as_labels(labels: ArrayLike) -> Labels:
+    """Labels as bool; ValueError if any value is neither 0 nor 1."""
+    array = np.asarray(labels)
+    if array.dtype == bool:
+        return array
+    strange = array[(array != 0) & (array != 1)]
+    if strange.size:
+        raise ValueError(f"labels must be 0 or 1; got {strange.size} other values, the first is {strange.flat[0]}")
+    return array.astype(bool)
+
+
+def as_scores(scores: ArrayLike) -> Scores:
+    """Scores as they are; ValueError if not real numbers, or if any is NaN. An infinite score ranks like any other."""
+    array = np.asarray(scores)
+    if array.size and array.dtype.kind not in "fiub":
+        raise ValueError(f"scores must be real numbers; got dtype {array.dtype}")
+    if array.size and array.dtype.kind == "f" and np.isnan(array.min()):  # min passes NaN on, with no array of flags
+        flags = np.isnan(array)
+        count = np.count_nonzero(flags)
+        first = tuple(int(i) for i in np.argwhere(flags)[0])
+        raise ValueError(f"scores hold {count} NaN among {array.size} values, the first at index {first}")
+    return array
+
+
+def as_pair(labels: ArrayLike, scores: ArrayLike) -> tuple[Labels, Scores]:
+    """Labels and scores of one shape, which may be any shape."""
+    flags, values = as_labels(labels), as_scores(scores)
+    if flags.shape != values.shape:
+        raise ValueError(f"labels and scores must have one shape; got {flags.shape} and {values.shape}")
+    return flags, values
+
+
+def as_maps(masks: ArrayLike, maps: ArrayLike) -> tuple[Labels, Scores]:
+    """Masks and anomaly maps, both [n, H, W]."""
+    flags, values = as_pair(masks, maps)
+    if flags.ndim != 3:
+        raise ValueError(f"masks and maps must be [n, H, W]; got {flags.shape}")
+    return flags, values
+
+
+def check_limit(limit: float) -> None:
+    """ValueError unless 0 < limit <= 1."""
+    if not 0 < limit <= 1:
+        raise ValueError(f"the limit of the false positive rate must lie in (0, 1]; got {limit!r}")

@@ -1,0 +1,120 @@
+"""One threshold lowered through all scores: what it has caught whenever it reaches an anomalous one.
+
+Every rank metric of the house is a short method of `Sweep`. A *positive* is an anomalous pixel or image, a *normal*
+is any other. Between two positive scores a falling threshold catches normals only: the ROC curve is flat there, and
+precision, F1 and IoU fall. So everything is known, without loss, from the state at the distinct scores of the
+positives, which are few: the normals need not be kept, only counted. Equal scores are caught together, as one step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anoframe.metrics.checks import Labels, Scores
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+class RocCurve(NamedTuple):
+    """Corners of a curve over the false positive rate, from (0, 0) to (1, 1), straight in between."""
+
+    fpr: Floats  # [k] rising, 0 to 1
+    tpr: Floats  # [k] rising, 0 to 1: share of positives, or overlap averaged over regions
+
+
+class PrCurve(NamedTuple):
+    """Precision and recall at each distinct positive score, from the highest down."""
+
+    recall: Floats  # [g] rising, to 1
+    precision: Floats  # [g]
+    thresholds: Scores  # [g] falling; a sample is caught if its score is at or above
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """State of a falling threshold at each of the g distinct positive scores."""
+
+    thresholds: Scores  # [g] falling
+    hits: Counts  # [g] positives at or above
+    overlap: Floats  # [g] weighted share of the positives at or above; the recall where no weights were given
+    false_above: Counts  # [g] normals above
+    false_at: Counts  # [g] normals at or above
+    normals: int  # all of them
+
+    @property
+    def positives(self) -> int:
+        return int(self.hits[-1])
+
+    def auroc(self) -> float:
+        return _area(self.roc(), 1.0)
+
+    def aupro(self, limit: float) -> float:
+        return _area(self.pro(), limit) / limit
+
+    def average_precision(self) -> float:
+        recall, precision, _ = self.pr()
+        return float(np.diff(recall, prepend=0.0) @ precision)
+
+    def f1_max(self) -> float:
+        return float((2 * self.hits / (self.hits + self.false_at + self.positives)).max())
+
+    def iou_max(self) -> float:
+        return float((self.hits / (self.false_at + self.positives)).max())
+
+    def roc(self) -> RocCurve:
+        return self._over_fpr(self.hits / self.positives)
+
+    def pro(self) -> RocCurve:
+        return self._over_fpr(self.overlap)
+
+    def pr(self) -> PrCurve:
+        return PrCurve(self.hits / self.positives, self.hits / (self.hits + self.false_at), self.thresholds)
+
+    def _over_fpr(self, heights: Floats) -> RocCurve:
+        """Two corners a threshold: along the normals above it, then up the straight line across its ties."""
+        fpr = np.empty(2 * len(heights) + 2)
+        fpr[0], fpr[1:-1:2], fpr[2:-1:2], fpr[-1] = 0, self.false_above, self.false_at, self.normals
+        return RocCurve(fpr / self.normals, np.repeat(np.append(0.0, heights), 2))
+
+
+def sweep_threshold(labels: Labels, scores: Scores, weights: Floats | None = None) -> Sweep | None:
+    """The sweep over arrays of one shape, or None where one of the two classes is missing.
+
+    `weights` holds one number a positive, in the order of `scores[labels]`. Memory: a copy of the scores, one byte a
+    score, and about 60 bytes a positive.
+    """
+    caught = scores[labels]
+    normals = scores[~labels]
+    if not caught.size or not normals.size:
+        return None
+    order = np.argsort(caught)[::-1]
+    caught = caught[order]
+    ends = np.flatnonzero(np.append(caught[1:] != caught[:-1], True))  # the last of each run of equal scores
+    hits = ends + 1
+    overlap = hits if weights is None else np.cumsum(weights[order])[ends]
+    false_above, false_at = count_normals(normals, caught[ends])
+    return Sweep(caught[ends], hits, overlap / overlap[-1], false_above, false_at, normals.size)
+
+
+def count_normals(normals: Scores, thresholds: Scores) -> tuple[Counts, Counts]:
+    """How many normals lie above, and at or above, each threshold: the one sort of all pixels, in place."""
+    normals.sort()
+    above = normals.size - np.searchsorted(normals, thresholds, side="right")
+    at_or_above = normals.size - np.searchsorted(normals, thresholds, side="left")
+    return above, at_or_above
+
+
+def _area(curve: RocCurve, limit: float) -> float:
+    """Area under the straight lines from 0 to `limit`, by trapezoids; the last one is cut at the limit."""
+    x, y = curve
+    inside = int(np.searchsorted(x, limit, side="right"))
+    if inside < len(x):
+        slope = (y[inside] - y[inside - 1]) / (x[inside] - x[inside - 1])
+        end = y[inside - 1] + slope * (limit - x[inside - 1])
+        x, y = np.append(x[:inside], limit), np.append(y[:inside], end)
+    return float(np.diff(x) @ (y[1:] + y[:-1]) / 2)

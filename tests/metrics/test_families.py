@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from anoframe import metrics
+from anoframe.metrics import image_metrics, pixel_metrics, sweep
+
+RNG = np.random.default_rng(0)
+MASKS = RNG.random((4, 12, 12)) < 0.1
+MAPS = RNG.normal(MASKS * 1.0, 1.0).astype(np.float32)
+
+
+def test_image_metrics_equal_the_single_ones():
+    labels, scores = MASKS.ravel()[:100], MAPS.ravel()[:100]
+    assert image_metrics(labels, scores) == {
+        "image_auroc": metrics.auroc(labels, scores),
+        "image_ap": metrics.average_precision(labels, scores),
+        "image_f1max": metrics.f1_max(labels, scores),
+    }
+
+
+def test_pixel_metrics_equal_the_single_ones():
+    assert pixel_metrics(MASKS, MAPS) == {
+        "pixel_auroc": metrics.auroc(MASKS, MAPS),
+        "pixel_ap": metrics.average_precision(MASKS, MAPS),
+        "pixel_f1max": metrics.f1_max(MASKS, MAPS),
+        "aupro": metrics.aupro(MASKS, MAPS),
+        "iou_max": metrics.iou_max(MASKS, MAPS),
+    }
+
+
+def test_another_limit_carries_its_number():
+    found = pixel_metrics(MASKS, MAPS, aupro_limits=(0.3, 0.05))
+    assert (found["aupro"], found["aupro_0.05"]) == (metrics.aupro(MASKS, MAPS), metrics.aupro(MASKS, MAPS, 0.05))
+
+
+def test_a_threshold_adds_three_metrics():
+    found = pixel_metrics(MASKS, MAPS, thresholds=(0.5,))
+    assert [found["pixel_f1_at_0.5"], found["pixel_accuracy_at_0.5"], found["pixel_iou_at_0.5"]] == [
+        metrics.f1_at(MASKS, MAPS, 0.5),
+        metrics.accuracy_at(MASKS, MAPS, 0.5),
+        metrics.iou_at(MASKS, MAPS, 0.5),
+    ]
+
+
+def test_all_pixel_metrics_share_one_sort(monkeypatch):
+    calls = []
+    count = sweep.count_normals
+    monkeypatch.setattr(sweep, "count_normals", lambda *given: calls.append(1) or count(*given))
+    pixel_metrics(MASKS, MAPS, aupro_limits=(0.3, 0.05, 1.0), thresholds=(0.5,))
+    assert len(calls) == 1
+
+
+def test_image_metrics_of_one_class_are_not_available():
+    assert set(image_metrics([0, 0], [0.1, 0.2]).values()) == {None}
+
+
+def test_pixel_metrics_of_good_images_alone_are_not_available():
+    assert set(pixel_metrics(np.zeros_like(MASKS), MAPS, (0.3, 0.05)).values()) == {None}
+
+
+def test_every_value_is_a_plain_float():
+    found = {**pixel_metrics(MASKS, MAPS, thresholds=(0.5,)), **image_metrics([0, 1], [0.1, 0.2])}
+    assert {type(value) for value in found.values()} == {float}
+
+
+def test_a_wrong_limit_is_refused_even_where_nothing_is_available():
+    with pytest.raises(ValueError, match=r"must lie in \(0, 1\]; got 30"):
+        pixel_metrics(np.zeros_like(MASKS), MAPS, aupro_limits=(30,))

@@ -1,0 +1,157 @@
+import naive_metrics as naive
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from anoframe.metrics import aupro, auroc, iou_max, pro_curve
+
+examples = settings(max_examples=30, deadline=None)
+
+
+@st.composite
+def tied_maps(draw):
+    """A few small masks with both classes, and maps with many ties."""
+    shape = draw(st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)))
+    masks = draw(arrays(bool, shape))
+    assume(masks.any() and not masks.all())
+    return masks, draw(arrays(np.int64, shape, elements=st.integers(0, 6)))
+
+
+def random_case(seed):
+    """Squares in half of twelve images, and maps that see them half-way."""
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((12, 16, 16), dtype=bool)
+    for mask, (y, x), size in zip(masks[:6], rng.integers(0, 12, (6, 2)), rng.integers(1, 6, 6), strict=True):
+        mask[y : y + size, x : x + size] = True
+    return masks, rng.normal(masks * 1.0, 1.0).astype(np.float32)
+
+
+@pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
+@examples
+@given(case=tied_maps())
+def test_aupro_equals_the_plain_definition(case, limit):
+    masks, maps = case
+    assert aupro(masks, maps, limit) == pytest.approx(naive.aupro(masks, maps, limit), abs=1e-12)
+
+
+@examples
+@given(case=tied_maps())
+def test_iou_max_equals_the_plain_definition(case):
+    masks, maps = case
+    assert iou_max(masks, maps) == pytest.approx(naive.iou_max(masks, maps), abs=1e-12)
+
+
+@examples
+@given(case=tied_maps())
+def test_pro_curve_passes_through_every_point_of_the_plain_definition(case):
+    masks, maps = case
+    curve = pro_curve(masks, maps)
+    for x, y in naive.pro_points(masks, maps):
+        here = np.isclose(curve.fpr, x)
+        touched = here.any() and curve.tpr[here].min() - 1e-12 <= y <= curve.tpr[here].max() + 1e-12
+        assert touched or np.interp(x, curve.fpr, curve.tpr) == pytest.approx(y)
+
+
+def test_aupro_by_hand():
+    # two regions, of two pixels and of one; five normal pixels, one of them tied with a pixel of the first region
+    mask = [[[1, 1, 0, 1, 0, 0, 0, 0]]]
+    scores = [[[0.9, 0.4, 0.7, 0.6, 0.5, 0.4, 0.1, 0.1]]]
+    # fpr 0 to 0.2: overlap 1/4; 0.2 to 0.4: 3/4; 0.4 to 0.6: a straight line from 3/4 to 1, cut at 0.5
+    by_hand = 0.2 * 0.25 + 0.2 * 0.75 + 0.1 * (0.75 + 0.875) / 2
+    assert aupro(mask, scores, limit=0.5) == pytest.approx(by_hand / 0.5)
+
+
+def test_a_perfect_map_has_aupro_one():
+    masks, _ = random_case(0)
+    assert aupro(masks, masks.astype(np.float32)) == 1.0
+
+
+@pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
+def test_a_constant_map_has_half_of_the_limit_as_aupro(limit):
+    masks, maps = random_case(0)
+    assert aupro(masks, np.zeros_like(maps), limit) == pytest.approx(limit / 2)
+
+
+def test_pixels_that_touch_at_a_corner_are_one_region():
+    # 8-connected: regions of 2 and of 1 pixel, the pixel found is 1/2 of one of two; 4-connected would be 1 of three
+    mask = [[[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]]]
+    scores = [[[9, 5, 5, 5], [5, 0, 5, 0], [5, 5, 5, 5]]]
+    assert aupro(mask, scores) == pytest.approx(1 / 4)
+
+
+def test_pixels_of_two_images_are_never_one_region():
+    mask = [[[1, 0, 0, 0]], [[1, 1, 0, 0]]]
+    scores = [[[9, 5, 5, 5]], [[0, 0, 5, 5]]]
+    assert aupro(mask, scores) == pytest.approx(1 / 2)
+
+
+def test_a_small_region_counts_as_much_as_a_large_one():
+    mask = [[[1, 0, 1, 1, 1, 0]]]
+    found_small, found_large = [[[9, 5, 0, 0, 0, 5]]], [[[0, 5, 9, 9, 9, 5]]]
+    assert aupro(mask, found_small) == pytest.approx(aupro(mask, found_large))
+
+
+def test_false_alarms_on_good_images_count():
+    masks, maps = random_case(1)
+    noisy = np.where(masks.any(axis=(1, 2), keepdims=True), maps, 9)
+    assert aupro(masks, noisy) < aupro(masks, maps)
+
+
+def test_aupro_of_one_region_up_to_one_is_the_auroc():
+    masks, maps = random_case(2)
+    one = masks[:1]
+    assert aupro(one, maps[:1], limit=1.0) == pytest.approx(auroc(one, maps[:1]), abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", [aupro, iou_max])
+def test_any_increasing_map_leaves_it_unchanged(metric):
+    masks, maps = random_case(3)
+    stretched = np.exp(3 * maps.astype(np.float64)) + 40
+    assert metric(masks, stretched) == pytest.approx(metric(masks, maps), abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", [aupro, iou_max])
+def test_order_of_images_does_not_matter(metric):
+    masks, maps = random_case(4)
+    order = np.random.default_rng(4).permutation(len(masks))
+    assert metric(masks[order], maps[order]) == pytest.approx(metric(masks, maps), abs=1e-12)
+
+
+@pytest.mark.parametrize("measure", [aupro, iou_max, pro_curve])
+@pytest.mark.parametrize("masks", [np.zeros((2, 3, 3)), np.ones((2, 3, 3)), np.zeros((0, 3, 3))])
+def test_one_class_alone_is_not_available(measure, masks):
+    assert measure(masks, np.zeros(masks.shape)) is None
+
+
+@pytest.mark.parametrize("limit", [0, -0.1, 1.01, float("nan")])
+def test_a_limit_outside_its_range_is_refused(limit):
+    with pytest.raises(ValueError, match=r"must lie in \(0, 1\]; got"):
+        aupro(*random_case(6), limit=limit)
+
+
+@pytest.mark.parametrize("measure", [aupro, iou_max, pro_curve])
+def test_a_channel_axis_is_refused(measure):
+    masks, maps = random_case(7)
+    with pytest.raises(ValueError, match=r"must be \[n, H, W\]; got \(12, 1, 16, 16\)"):
+        measure(masks[:, None], maps[:, None])
+
+
+@pytest.mark.parametrize("measure", [aupro, iou_max, pro_curve])
+def test_nan_is_refused_with_its_place(measure):
+    masks, maps = random_case(8)
+    maps[3, 4, 5] = np.nan
+    with pytest.raises(ValueError, match=r"1 NaN among 3072 values, the first at index \(3, 4, 5\)"):
+        measure(masks, maps)
+
+
+def test_masks_of_255_are_refused():
+    masks, maps = random_case(9)
+    with pytest.raises(ValueError, match="the first is 255"):
+        aupro(masks.astype(np.uint8) * 255, maps)
+
+
+def test_float32_and_float64_of_the_same_values_agree():
+    masks, maps = random_case(10)
+    assert aupro(masks, maps) == pytest.approx(aupro(masks, maps.astype(np.float64)), abs=1e-12)
