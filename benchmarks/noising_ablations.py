@@ -24,7 +24,7 @@ from torch import Tensor
 
 from anoframe.blocks.anomaly_map import gaussian_blur, upsample
 from anoframe.blocks.coreset import coreset_size, greedy_coreset, random_projection
-from anoframe.blocks.nearest import nearest
+from anoframe.blocks.nearest import near, nearest
 from anoframe.config import ConfigDict, load_config, plain
 from anoframe.data.dataset import choose_categories, open_dataset
 from anoframe.data.loader import make_loader
@@ -66,8 +66,8 @@ class Patches:
 
     bank: Bank
     z: Tensor  # [N, D]
-    distances: Tensor  # [N, 64], to its candidates, nearest first
-    candidates: Tensor  # [N, 64, D]
+    distances: Tensor  # [N, 9], nearest first
+    candidates: Tensor  # [N, 64, D], entries among which the noised patch is searched
     gradient: Tensor  # [N, D]
 
     @property
@@ -114,7 +114,7 @@ def analytic(p: Patches) -> Tensor:
 
 def prototype(p: Patches) -> Tensor:
     """A8: 0.4 influence + 0.4 distance + 0.2 noise of the public prototype, z-scored on training images."""
-    mean9 = p.distances[:, :NEIGHBOURS].mean(1)
+    mean9 = p.distances.mean(1)
     strength = p.gradient.abs().mean(1)
     standard = _standard(strength, p.bank.gradient) + _standard(mean9, p.bank.distance)
     return 0.4 * torch.sigmoid(standard) + 0.4 * mean9 + 0.2 * p.amplitude(Noise())
@@ -147,7 +147,7 @@ VARIANTS: dict[str, Variant] = {
     "A4 influence 1": influenced(1.0),
     "A4 influence 2": influenced(2.0),
     "A5 paper's re-weighting": plain_distance,  # of the image score, see _image_score
-    "A5 mean of 9 neighbours": lambda p: p.distances[:, :NEIGHBOURS].mean(1),
+    "A5 mean of 9 neighbours": lambda p: p.distances.mean(1),
     "A6 analytic surrogate": analytic,
     "A8 prototype, repaired": prototype,
     "default: noise and influence": noised(influence=1.0),
@@ -241,9 +241,9 @@ def measure(
 
 
 def _patches(bank: Bank, z: Tensor) -> Patches:
-    distances, indices = nearest(z, bank.rows, CANDIDATES)
-    candidates = bank.rows[indices]
-    return Patches(bank, z, distances, candidates, influence_gradient(z, candidates[:, :NEIGHBOURS]))
+    distances, indices = nearest(z, bank.rows, NEIGHBOURS)
+    candidates = bank.rows[near(z, bank.rows, CANDIDATES)]
+    return Patches(bank, z, distances, candidates, influence_gradient(z, bank.rows[indices]))
 
 
 def _image_score(name: str, scores: Tensor, p: Patches) -> float:

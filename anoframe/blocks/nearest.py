@@ -36,13 +36,26 @@ def nearest(queries: Tensor, bank: Tensor, k: int = 1, chunk: int = 1024) -> tup
 
 
 def _nearest_chunk(queries: Tensor, bank: Tensor, norms: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    # |a|^2 is the same for all candidates of a query and cannot change their order
-    order = torch.addmm(norms, queries, bank.T, alpha=-2)  # [q, M]
-    candidates = order.topk(min(k + _SPARE, len(bank)), dim=1, largest=False).indices  # [q, c]
+    candidates = _smallest(queries, bank, norms, k + _SPARE)
     candidates = candidates.sort(dim=1).values  # equal distances: the earlier row wins, whatever topk did
     exact = exact_distances(queries, bank, candidates)
     distances, order = exact.sort(dim=1, stable=True)
     return distances[:, :k], candidates.gather(1, order[:, :k])
+
+
+def near(queries: Tensor, bank: Tensor, count: int, chunk: int = 1024) -> Tensor:
+    """Indices `[Q, count]` of about the nearest rows, in no order: as `nearest`, without measuring again.
+
+    For where a neighbourhood is wanted and not its distances. `count` is clipped to the bank.
+    """
+    norms = bank.square().sum(1)
+    return torch.cat([_smallest(part, bank, norms, count) for part in queries.split(chunk)])
+
+
+def _smallest(queries: Tensor, bank: Tensor, norms: Tensor, count: int) -> Tensor:
+    # |a|^2 is the same for all rows and cannot change their order for a query
+    order = torch.addmm(norms, queries, bank.T, alpha=-2)  # [q, M]
+    return order.topk(min(count, len(bank)), dim=1, largest=False, sorted=False).indices
 
 
 def exact_distances(queries: Tensor, bank: Tensor, candidates: Tensor) -> Tensor:

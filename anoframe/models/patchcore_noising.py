@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anoframe.blocks.nearest import nearest
+from anoframe.blocks.nearest import near, nearest
 from anoframe.errors import AnoframeError
 from anoframe.models.patchcore import PatchCore, PatchScores
 from anoframe.registry import check_arguments
@@ -143,18 +143,18 @@ class PatchCoreNoising(PatchCore):
     def patch_scores(self, patches: Tensor) -> PatchScores:
         if not self.active:
             return super().patch_scores(patches)
-        wanted = max(self.neighbours, self.influence_neighbours, self.noise.candidates)
-        distances, indices = nearest(patches, self.bank, wanted)
+        distances, indices = nearest(patches, self.bank, max(self.neighbours, self.influence_neighbours))
         distance = self._distance(distances[:, : self.neighbours])
         gradient = influence_gradient(patches, self.bank[indices[:, : self.influence_neighbours]])
         influence = gradient.norm(dim=1)
         amplitude = noise_amplitude(distance, self.quantiles[0], self.quantiles[1], self.noise)
-        change = self._response(patches, indices[:, : self.noise.candidates], gradient, amplitude)
+        change = self._response(patches, gradient, amplitude)
         score = (distance + self.lambda_noise * change) * (1 + self.lambda_influence * influence)
         extra = {"influence": influence, "amplitude": amplitude, "response": change}
         return PatchScores(score, indices[:, 0], extra)
 
-    def _response(self, patches: Tensor, candidates: Tensor, gradient: Tensor, amplitude: Tensor) -> Tensor:
+    def _response(self, patches: Tensor, gradient: Tensor, amplitude: Tensor) -> Tensor:
+        candidates = near(patches, self.bank, self.noise.candidates)
         scale = self.noise.tau * amplitude[:, None] * self.deviation * noise_shape(gradient, self.noise.alpha)
         xi = noise_vectors(self.noise.samples, patches.shape[1], self.noise.seed).to(patches)
         parts = zip(patches.split(_CHUNK), candidates.split(_CHUNK), scale.split(_CHUNK), strict=True)
@@ -220,9 +220,9 @@ def response(patches: Tensor, candidates: Tensor, scale: Tensor, xi: Tensor, nei
         `[N]`; exactly 0 where `scale` is.
     """
     away = patches[:, None] - candidates  # [N, C, D]
-    squared = away.square().sum(2)  # [N, C]
+    squared = away.norm(dim=2).square()  # [N, C]
     eps = scale[:, None] * xi  # [N, S, D]
-    moved = squared[:, :, None] + 2 * away @ eps.transpose(1, 2) + eps.square().sum(2)[:, None]  # [N, C, S]
+    moved = squared[:, :, None] + 2 * (away @ eps.transpose(1, 2)) + eps.square().sum(2)[:, None]  # [N, C, S]
     before = _mean_of_smallest(squared.sqrt(), neighbours)
     after = _mean_of_smallest(moved.clamp(min=0).sqrt(), neighbours)  # [N, S]
     return (after - before[:, None]).mean(1)
