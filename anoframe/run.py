@@ -320,4 +320,11 @@ def _check_same_model(cfg: ConfigDict, fitted: Checkpoint, path: Path) -> None:
 def _provenance(cfg: ConfigDict, dataset: str) -> dict[str, Any]:
     data = {"name": dataset, **{key: cfg.data[key] for key in ("resize", "crop", "keep_aspect")}}
     head = {"config": cfg.config_name, "protocol": cfg.protocol.name, "seed": cfg.seed, "data": data}
-    return {**head, "counts": {}, "not_available": {}, "model": plain(cfg.model), "versions": versions(), "git": git_commit()}
+    return {
+        **head,
+        "counts": {},
+        "not_available": {},
+        "model": plain(cfg.model),
+        "versions": versions(),
+        "git": git_commit(),
+    }

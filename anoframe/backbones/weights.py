@@ -95,7 +95,7 @@ def load_state(architecture: str, weights: str) -> State | None:
 
 
 def pretrained_config(architecture: str, tag: str = "") -> Any:
-    """What timm knows of a set of weights: its mean and std, and where it lies. Without a tag, of timm's default set."""
+    """What timm knows of a set of weights: its mean and std, and where it lies. Without a tag: timm's default set."""
     tags = [name.partition(".")[2] for name in timm.list_pretrained(architecture)]
     if tag and tag not in tags:
         raise AnoframeError(f"timm has no weights {tag!r} for {architecture}: {suggest(tag, tags)}")
