@@ -19,6 +19,8 @@ def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
     """
     if sigma <= 0:
         return maps
+    if len(maps) > 1:  # one at a time: a convolution chooses its kernel, and so its rounding, by the size of the batch
+        return torch.cat([gaussian_blur(one, sigma) for one in maps.split(1)])
     radius = int(4 * sigma + 0.5)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)

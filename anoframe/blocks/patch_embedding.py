@@ -34,7 +34,8 @@ class PatchEmbedding:
         if method not in METHODS:
             raise AnoframeError(f"model.embedding.method is one of {', '.join(METHODS)}, got {method!r}")
         if pretrain_dim < 1 or target_dim < 1:
-            raise AnoframeError(f"embedding dimensions are positive, got {pretrain_dim} and {target_dim}")
+            got = f"model.embedding.pretrain_dim {pretrain_dim} and model.embedding.target_dim {target_dim}"
+            raise AnoframeError(f"widths of an embedding are at least 1, got {got}")
         self.method, self.pretrain_dim, self.target_dim = method, pretrain_dim, target_dim
 
     def __call__(self, levels: Sequence[Tensor]) -> tuple[Tensor, tuple[int, int]]:

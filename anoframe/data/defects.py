@@ -20,7 +20,7 @@ _FAINT = 0.1  # what covers less than this is not drawn at all, so that a mask h
 
 
 def scratch(tile: Grey, foreign: Grey, rng: np.random.Generator) -> tuple[Grey, Mask]:
-    """A thin bent line, lighter or darker than the surface."""
+    """A thin bent line, bright as bare metal."""
     size = len(tile)
     ends = rng.uniform(0.15, 0.85, (2, 2)) * size
     while np.hypot(*(ends[0] - ends[1])) < size * 0.35:
@@ -28,14 +28,14 @@ def scratch(tile: Grey, foreign: Grey, rng: np.random.Generator) -> tuple[Grey, 
     bend = ends.mean(axis=0) + rng.uniform(-0.15, 0.15, 2) * size
     steps = np.linspace(0, 1, 40)[:, None]
     line = (1 - steps) ** 2 * ends[0] + 2 * steps * (1 - steps) * bend + steps**2 * ends[1]
-    cover = _drawn(size, line, width=rng.uniform(2.0, 3.5))
-    return _blend(tile, np.full(tile.shape, rng.choice([25.0, 235.0])), cover * rng.uniform(0.6, 0.95))
+    cover = _drawn(size, line, width=rng.uniform(2.5, 4.5))
+    return _blend(tile, np.full(tile.shape, 250.0), cover * rng.uniform(0.75, 1.0))
 
 
 def stain(tile: Grey, foreign: Grey, rng: np.random.Generator) -> tuple[Grey, Mask]:
     """A soft blot, as of oil, through which the surface shows."""
     cover = _blurred(_blob(len(tile), rng, radius=rng.uniform(0.1, 0.2)), sigma=3.0)
-    return _blend(tile, tile * 0.2, cover * rng.uniform(0.45, 0.8))
+    return _blend(tile, tile * 0.1, cover * rng.uniform(0.7, 0.95))
 
 
 def hole(tile: Grey, foreign: Grey, rng: np.random.Generator) -> tuple[Grey, Mask]:

@@ -81,7 +81,8 @@ class PatchCore(ObservingDetector):
         if image_score not in IMAGE_SCORES:
             raise AnoframeError(f"model.image_score is one of {', '.join(IMAGE_SCORES)}, got {image_score!r}")
         if neighbours < 1 or reweight_neighbours < 1:
-            raise AnoframeError(f"numbers of neighbours are at least 1, got {neighbours} and {reweight_neighbours}")
+            got = f"{neighbours} and {reweight_neighbours}"
+            raise AnoframeError(f"model.neighbours and model.reweight_neighbours are at least 1, got {got}")
         self.embed = PatchEmbedding(**(embedding or {}))
         self.coreset = Coreset(**(coreset or {}))
         coreset_size(10**9, self.coreset.ratio)  # a ratio that makes no sense is told now, not after the encoder's pass

@@ -3,10 +3,12 @@
     make demo
     python tools/main.py --config configs/patchcore_noising/patchcore_noising_demo.py --cls_names all
 
-Cost: a minute or two on two cores, no network. Not a benchmark: the defects are synthetic.
+Cost: under a minute on two cores, no network. Not a benchmark: the defects are synthetic.
 """
 
 from anoframe.config import inherit
 
 cfg = inherit("patchcore_noising_lite0_256.py")
 cfg.data.name = "demo"
+cfg.data.resize = 128  # the tiles as they are
+cfg.data.crop = 128

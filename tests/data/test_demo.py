@@ -16,7 +16,7 @@ from anoframe.data import demo as module
 from anoframe.data.check import check
 from anoframe.data.dataset import open_dataset
 from anoframe.data.defects import DEFECTS
-from anoframe.data.demo import MARKER, TILE, TRAIN_WIDTH, Demo, make_demo
+from anoframe.data.demo import BAND, MARKER, TILE, Demo, make_demo
 from anoframe.errors import AnoframeError
 
 
@@ -53,7 +53,7 @@ def test_contents(root):
     assert dataset.categories == ("brick", "grass", "gravel")
     for category in dataset.categories:
         kinds = Counter((s.split, s.defect) for s in dataset.samples(category))
-        assert kinds.pop(("train", "good")) == 48
+        assert kinds.pop(("train", "good")) == 72
         assert kinds.pop(("test", "good")) == 10
         assert kinds == {("test", kind): 6 for kind in DEFECTS}
 
@@ -68,9 +68,10 @@ def test_train_and_test_come_from_disjoint_regions(root):
         photograph = data.gravel()
         tile = pixels(sample.image)
         if sample.split == "train":
-            assert holds(photograph[:, :TRAIN_WIDTH], tile) or holds(photograph[:, :TRAIN_WIDTH], tile[:, ::-1])
+            sides = photograph[:, : BAND.start], photograph[:, BAND.stop :]
+            assert any(holds(side, tile) or holds(side, tile[:, ::-1]) for side in sides)
         elif not sample.is_defect:
-            assert holds(photograph[:, TRAIN_WIDTH:], tile)
+            assert holds(photograph[:, BAND], tile)
 
 
 @pytest.mark.parametrize("kind", DEFECTS)
