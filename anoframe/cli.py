@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from anoframe import __version__
-from anoframe.config import diff_config, format_config, list_configs, load_config
+from anoframe.config_files import config_of, list_configs
 from anoframe.errors import AnoframeError, suggest
 from anoframe.registry import DATASETS, MODELS
 
@@ -38,22 +38,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from anoframe.config import diff_config, format_config, load_config
+
     if options.print_config or options.diff_config:
         source = options.config or _missing("--config")
         if options.diff_config:
             print(diff_config(source, options.overrides))
         else:
-            print(format_config(load_config(source, options.overrides)), end="")
+            cfg = load_config(source, options.overrides)
+            cfg.categories = tuple(options.cls_names or cfg.categories)
+            print(format_config(cfg), end="")
         return 0
-    from anoframe import run as runs
-
     names = options.cls_names
     if options.mode == "test":
         checkpoint = options.checkpoint or _missing("--checkpoint")
-        cfg = load_config(options.config or runs.config_of(checkpoint), options.overrides)
+        cfg = load_config(options.config or config_of(checkpoint), options.overrides)
+        from anoframe import run as runs
+
         run = runs.test(checkpoint, cfg, names, options.output, options.overwrite)
     else:
         cfg = load_config(options.config or _missing("--config"), options.overrides)
+        from anoframe import run as runs  # torch: after what can be wrong with words
+
         run = runs.train(cfg, names, options.output, options.overwrite)
     print(f"\n{run.results.table()}\n\n{run.timetable()}\n\nreport: {run.folder / 'report.html'}")
     return 0

@@ -26,11 +26,10 @@ import yaml
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from anoframe.config_files import find_config, list_configs
 from anoframe.errors import AnoframeError, suggest
 
 __all__ = ["ConfigDict", "diff_config", "inherit", "list_configs", "load_config", "placeholder", "save_config"]
-
-_PACKAGE = Path(__file__).resolve().parent
 
 
 @dataclass
@@ -43,35 +42,6 @@ class _File:
 
 
 _running: ContextVar[tuple[_File, ...]] = ContextVar("running config files", default=())
-
-
-# ---------------------------------------------------------------------------------------------------- finding
-
-
-def configs_root() -> Path:
-    """The shipped configs: `configs/` of a checkout, or their copy inside an installed package."""
-    checkout = _PACKAGE.parent / "configs"
-    return checkout if checkout.is_dir() else _PACKAGE / "configs"
-
-
-def list_configs() -> list[str]:
-    """Names of the shipped configs, as `--config` takes them."""
-    root = configs_root()
-    names = (path.relative_to(root).as_posix() for path in root.rglob("*.py"))
-    return sorted(name for name in names if not name.startswith("__base__"))
-
-
-def find_config(name: str | Path) -> Path:
-    """A path on disk wins; otherwise the shipped config of that name, with or without a leading `configs/`."""
-    shipped = Path(*Path(name).parts[1:]) if Path(name).parts[:1] == ("configs",) else Path(name)
-    for path in (Path(name), configs_root() / shipped):
-        if path.is_dir() and (path / "config.yaml").is_file():
-            return (path / "config.yaml").resolve()
-        if path.is_file():
-            return path.resolve()
-    raise AnoframeError(
-        f"no config {str(name)!r}, neither on disk nor shipped: {suggest(str(shipped), list_configs())}"
-    )
 
 
 # ---------------------------------------------------------------------------------------------------- loading
@@ -124,7 +94,7 @@ def _run(path: Path) -> _File:
     except AnoframeError:
         raise
     except SyntaxError as error:
-        raise AnoframeError(f"{error.filename}:{error.lineno}: {error.msg}") from error
+        raise AnoframeError(f"{error.filename or path}:{error.lineno or '?'}: {error.msg}") from error
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         raise AnoframeError(f"{path}:{lines[-1] if lines else '?'}: {_plain(error)}") from error
@@ -139,6 +109,8 @@ def _run(path: Path) -> _File:
 
 def _plain(error: Exception) -> str:
     """What ml_collections says of an unknown key holds memory addresses and no suggestion; say it better."""
+    while error.args and isinstance(error.args[0], Exception):  # attribute access wraps the KeyError, text and all
+        error = error.args[0]
     text = str(error.args[0]) if error.args else str(error)
     unknown = re.search(r'Key "(\w+)" does not exist.*?Other fields present: (.*)', text, re.DOTALL)
     if unknown:
@@ -173,7 +145,7 @@ def override(cfg: ConfigDict, name: str, value: Any) -> None:
         raise AnoframeError(f"{name!r} is a section, set one of its keys: {', '.join(keys)}")
     kind = node.get_type(key)
     try:
-        node[key] = _as_type(value, kind)
+        node[key] = _as_type(value, kind, optional=node[key] is None)
     except (ValueError, SyntaxError, TypeError) as error:
         raise AnoframeError(f"{name} takes {_KINDS.get(kind, kind.__name__)}, got {value!r}") from error
 
@@ -182,17 +154,20 @@ _KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: 
 _BOOLS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 
 
-def _as_type(value: Any, kind: type) -> Any:
-    """Read text as `kind`; take other values only where they already are of that kind (an int for a float is)."""
+def _as_type(value: Any, kind: type, optional: bool) -> Any:
+    """Read text as `kind`; take other values only where they already are of that kind (an int for a float is).
+
+    A value of kind None was a placeholder before it went through YAML, and those stand for text.
+    """
     if kind is tuple:
         return _as_tuple(value)
     if isinstance(value, str) and kind is not str:
-        if value == "None" or kind is type(None):
-            return _literal(value)
+        if kind is type(None):
+            return None if value == "None" else value
         value = _BOOLS[value.lower()] if kind is bool and value.lower() in _BOOLS else ast.literal_eval(value)
     if kind is float and type(value) is int:
         value = float(value)
-    if value is not None and kind is not type(None) and type(value) is not kind:
+    if type(value) is not kind and kind is not type(None) and not (optional and value is None):
         raise TypeError(f"{value!r} is not {kind.__name__}")
     return value
 
@@ -260,7 +235,8 @@ def diff_config(source: str | Path, overrides: Mapping[str, Any] | None = None) 
     blocks = []
     if overrides:
         changed = load_config(source, overrides)
-        changed.config_name = file.cfg.get("config_name", "")
+        if "config_name" in file.cfg:
+            changed.config_name = file.cfg.config_name
         blocks.append(_changes(f"command line changes {path.name}", file.cfg, changed))
     while file.parent is not None:
         blocks.append(_changes(f"{file.path.name} changes {file.parent.path.name}", file.parent.cfg, file.cfg))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from anoframe.errors import AnoframeError
+from anoframe.parallel import each_alone
 from anoframe.types import Prediction, Sample
 
 Features = Any  # what encode returns: each method's own, made of tensors whose first axis is the batch
@@ -31,8 +32,16 @@ class Detector(nn.Module, ABC):
         self.backbone = backbone
 
     def encode(self, images: Tensor) -> Features:
-        """Frozen features of `[B, 3, H, W]` RGB images. Pure: the same image gives the same features."""
-        return self.backbone(images)
+        """Frozen features of `[B, 3, H, W]` RGB images, for a backbone that gives a tensor or a list of them.
+
+        Pure: the same image gives the same features, on a CPU to the bit in any batch.
+        """
+        if images.device.type != "cpu":
+            return self.backbone(images)
+        found = each_alone(self.backbone, images)
+        if isinstance(found[0], Tensor):
+            return torch.cat(found)
+        return [torch.cat(level) for level in zip(*found, strict=True)]
 
     @abstractmethod
     def detect(self, features: Features, size: tuple[int, int]) -> Prediction:

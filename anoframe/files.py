@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except OSError as error:
         raise AnoframeError(f"cannot write {path}: {error.strerror}. Free space, or choose another --output") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder is none, there is nothing to clean up
+            temporary.unlink()
 
 
 def write_json(path: Path, tree: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from anoframe.config import ConfigDict, load_config, plain, save_config
+from anoframe.config_files import config_of
 from anoframe.data.check import check
 from anoframe.data.dataset import Dataset, choose_categories, open_dataset
 from anoframe.data.loader import load_image, make_loader
@@ -81,17 +83,18 @@ def test(
     loaded = [load_checkpoint(folder, device) for folder in folders.values()]
     learned = [category for one in loaded for category in one.categories]
     _check_same_model(cfg, loaded[0], Path(checkpoint))
-    if list(categories or cfg.categories) in ([], ["all"]):
-        categories = learned
-    session = _Session(_with_categories(cfg, categories), output, overwrite, suffix="-test")
-    for category in session.categories:
-        holder = holder_of(loaded, category)
-        if holder is None:
+    if list(categories or ["all"]) == ["all"]:
+        categories = [category for category in cfg.categories if category in learned] or learned
+    chosen = _with_categories(cfg, categories)
+    for category in chosen.categories:
+        if category not in learned:
             raise AnoframeError(f"{checkpoint} has not learned category {category!r}: {suggest(category, learned)}")
-    for one in loaded:
-        wanted = [category for category in session.categories if category in one.categories]
-        for category in wanted:
-            session.evaluate(one, category)
+    chosen.seed = loaded[0].seed  # what a number says is how its detector was learned
+    if any(len(one.categories) > 1 for one in loaded):
+        chosen.protocol.name = "unified"
+    session = _Session(chosen, output, overwrite, suffix="-test")
+    for category in session.categories:
+        session.evaluate(next(one for one in loaded if category in one.categories), category)
     return session.finish()
 
 
@@ -175,6 +178,7 @@ class _Session:
     """What `train` and `test` share: everything checked first, then categories one by one, then the results."""
 
     def __init__(self, cfg: ConfigDict, output: str | Path, overwrite: bool, suffix: str = ""):
+        _refuse_what_makes_no_sense(cfg)
         _refuse_what_comes_later(cfg)
         self.cfg = cfg
         self.device = choose_device(cfg.device)
@@ -185,6 +189,8 @@ class _Session:
         self.fits = plan_fits(cfg.protocol.name, self.categories)
         report = check(self.dataset, self.categories)
         report.raise_if_broken()
+        if not suffix:
+            build_detector(plain(cfg.model), cfg.seed)  # a wrong name, argument or weights is told before any writing
         self.folder = run_folder(cfg, self.categories, output, suffix)
         _claim(self.folder, overwrite)
         save_config(cfg, self.folder / "config.yaml")
@@ -275,6 +281,9 @@ def _claim(folder: Path, overwrite: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for stale in ("metrics.json", "metrics.csv", "run.json", "log.jsonl", "report.html"):
             (folder / stale).unlink(missing_ok=True)
+        for stale in ("checkpoint", "pictures"):
+            if (folder / stale).exists():
+                shutil.rmtree(folder / stale)
     except OSError as error:
         raise AnoframeError(f"cannot use {folder} ({error.strerror}): choose another --output") from error
     if not os.access(folder, os.W_OK):
@@ -294,17 +303,24 @@ def _open(cfg: ConfigDict) -> Dataset:
     return open_dataset(cfg.data.name, cfg.data.root or Path("data") / cfg.data.name)
 
 
+def _refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
+    if "model" not in cfg:
+        raise AnoframeError(f"config {cfg.config_name!r} has no model section: inherit from a method's config")
+    if not 0 <= cfg.seed < 2**32:
+        raise AnoframeError(f"seed is a whole number from 0 to 2**32 - 1, got {cfg.seed}")
+    for limit in cfg.evaluation.aupro_limits:
+        if not isinstance(limit, float) or not 0 < limit <= 1:
+            raise AnoframeError(f"each limit of evaluation.aupro_limits lies in (0, 1], got {limit!r}")
+    for threshold in cfg.evaluation.pixel_thresholds:
+        if type(threshold) not in (int, float):
+            raise AnoframeError(f"evaluation.pixel_thresholds takes numbers, got {threshold!r}")
+    if cfg.data.batch_size < 1:
+        raise AnoframeError(f"data.batch_size is 1 or more, got batch size {cfg.data.batch_size}")
+
+
 def _refuse_what_comes_later(cfg: ConfigDict) -> None:
     if cfg.wandb.enable:
         raise AnoframeError("Weights & Biases tracking is not in this version: --wandb.enable False")
-
-
-def config_of(checkpoint: str | Path) -> Path:
-    """The config of the run that a checkpoint path lies in."""
-    for folder in (Path(checkpoint), *Path(checkpoint).resolve().parents[:2]):
-        if (folder / "config.yaml").is_file():
-            return folder / "config.yaml"
-    raise AnoframeError(f"no config.yaml beside {checkpoint}: say with --config what to test on")
 
 
 def _check_same_model(cfg: ConfigDict, fitted: Checkpoint, path: Path) -> None:

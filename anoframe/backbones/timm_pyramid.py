@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from anoframe.backbones.weights import fingerprint, load_state, pretrained_config, resolve
+from anoframe.backbones.weights import fingerprint, load_state, pretrained_config, random_seed, resolve
 from anoframe.errors import AnoframeError, suggest
 
 
@@ -105,7 +105,7 @@ def _network(architecture: str, indices: list[int], weights: str) -> Any:
     """The network cut behind its deepest level, with its weights in place."""
     state = load_state(architecture, weights)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(weights.partition(":")[2] or 0) if state is None else 0)
+        torch.manual_seed(random_seed(weights) if state is None else 0)
         network: Any = timm.create_model(architecture, features_only=True, out_indices=indices, feature_cls="getter")
     if state is None:
         return network

@@ -94,6 +94,14 @@ def load_state(architecture: str, weights: str) -> State | None:
     return _from_file(architecture, Path(weights))
 
 
+def random_seed(weights: str) -> int:
+    """The seed of `random[:SEED]`."""
+    seed = weights.partition(":")[2] or "0"
+    if not seed.isdigit():
+        raise AnoframeError(f"model.backbone.weights {weights}: the seed is a whole number, as in random:0")
+    return int(seed)
+
+
 def pretrained_config(architecture: str, tag: str = "") -> Any:
     """What timm knows of a set of weights: its mean and std, and where it lies. Without a tag: timm's default set."""
     tags = [name.partition(".")[2] for name in timm.list_pretrained(architecture)]

@@ -28,16 +28,16 @@ def nearest(queries: Tensor, bank: Tensor, k: int = 1, chunk: int = 1024) -> tup
         distances `[Q, k]` and indices into the bank `[Q, k]`.
     """
     k = min(k, len(bank))
-    norms = bank.square().sum(1)
-    parts = [_nearest_chunk(part, bank, norms, k) for part in queries.split(chunk)]
+    search = _Search(bank)
+    parts = [_nearest_chunk(part, bank, search, k) for part in queries.split(chunk)]
     if not parts:
         return queries.new_empty(0, k), torch.empty(0, k, dtype=torch.int64, device=queries.device)
     return torch.cat([distances for distances, _ in parts]), torch.cat([indices for _, indices in parts])
 
 
-def _nearest_chunk(queries: Tensor, bank: Tensor, norms: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    candidates = _smallest(queries, bank, norms, k + _SPARE)
-    candidates = candidates.sort(dim=1).values  # equal distances: the earlier row wins, whatever topk did
+def _nearest_chunk(queries: Tensor, bank: Tensor, search: _Search, k: int) -> tuple[Tensor, Tensor]:
+    candidates = search(queries, k + _SPARE)
+    candidates = candidates.sort(dim=1).values  # of equal candidates the earlier row wins
     exact = exact_distances(queries, bank, candidates)
     distances, order = exact.sort(dim=1, stable=True)
     return distances[:, :k], candidates.gather(1, order[:, :k])
@@ -48,14 +48,22 @@ def near(queries: Tensor, bank: Tensor, count: int, chunk: int = 1024) -> Tensor
 
     For where a neighbourhood is wanted and not its distances. `count` is clipped to the bank.
     """
-    norms = bank.square().sum(1)
-    return torch.cat([_smallest(part, bank, norms, count) for part in queries.split(chunk)])
+    search = _Search(bank)
+    return torch.cat([search(part, count) for part in queries.split(chunk)])
 
 
-def _smallest(queries: Tensor, bank: Tensor, norms: Tensor, count: int) -> Tensor:
-    # |a|^2 is the same for all rows and cannot change their order for a query
-    order = torch.addmm(norms, queries, bank.T, alpha=-2)  # [q, M]
-    return order.topk(min(count, len(bank)), dim=1, largest=False, sorted=False).indices
+class _Search:
+    """The fast form. Around the bank's mean, because far from the origin its differences drown in rounding."""
+
+    def __init__(self, bank: Tensor):
+        self.centre = bank.mean(0)
+        self.rows = bank - self.centre
+        self.norms = self.rows.square().sum(1)
+
+    def __call__(self, queries: Tensor, count: int) -> Tensor:
+        # |a|^2 is the same for all rows and cannot change their order for a query
+        order = torch.addmm(self.norms, queries - self.centre, self.rows.T, alpha=-2)  # [q, M]
+        return order.topk(min(count, len(self.rows)), dim=1, largest=False, sorted=False).indices
 
 
 def exact_distances(queries: Tensor, bank: Tensor, candidates: Tensor) -> Tensor:

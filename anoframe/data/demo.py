@@ -2,8 +2,8 @@
 
 Brick, grass and gravel (512 x 512 grey, CC0) are cut into tiles of 128 x 128. Test tiles come from a band down the
 middle of a photograph and training tiles from both sides of it, so that no training pixel is ever tested, and what lies
-left and right of the band (bricks lean one way and the other) is known. Training tiles overlap and are mirrored too: the
-photographs are small.
+left and right of the band (bricks lean one way and the other) is known. Training tiles overlap and are mirrored too:
+the photographs are small.
 
 The dataset is made once, in a folder beside the root that is renamed when complete, with the same bytes every time.
 Numbers on it show that a method works. They compare with nothing published.

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from anoframe.blocks.anomaly_map import gaussian_blur, upsample
-from anoframe.blocks.coreset import coreset_size, greedy_coreset, random_projection
+from anoframe.blocks.coreset import METHODS, coreset_size, greedy_coreset, random_projection
 from anoframe.blocks.nearest import nearest
 from anoframe.blocks.patch_embedding import PatchEmbedding
 from anoframe.detector import Features, ObservingDetector
 from anoframe.errors import AnoframeError
+from anoframe.parallel import each_alone
 from anoframe.registry import check_arguments
 from anoframe.types import Prediction, Sample
 
@@ -34,6 +35,15 @@ class Coreset:
     method: str = "approximate"
     projection_dim: int = 128
     start_points: int = 10
+
+    def __post_init__(self) -> None:
+        coreset_size(10**9, self.ratio)  # told now, not after the encoder's pass
+        if self.method not in METHODS:
+            raise AnoframeError(f"model.coreset.method is one of {', '.join(METHODS)}, got {self.method!r}")
+        if self.projection_dim < 1:
+            raise AnoframeError(f"model.coreset.projection_dim is at least 1, got {self.projection_dim}")
+        if self.start_points < 1:
+            raise AnoframeError(f"model.coreset.start_points is at least 1, got {self.start_points}")
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,6 @@ class PatchCore(ObservingDetector):
             raise AnoframeError(f"model.neighbours and model.reweight_neighbours are at least 1, got {got}")
         self.embed = PatchEmbedding(**(embedding or {}))
         self.coreset = Coreset(**(coreset or {}))
-        coreset_size(10**9, self.coreset.ratio)  # a ratio that makes no sense is told now, not after the encoder's pass
         self.neighbours, self.squared = neighbours, squared
         self.image_score, self.reweight_neighbours = image_score, reweight_neighbours
         self.sigma, self.seed = sigma, seed
@@ -130,8 +139,7 @@ class PatchCore(ObservingDetector):
         if not len(self.bank):
             raise AnoframeError("this PatchCore has no memory bank yet: fit it, or load a checkpoint")
         patches, grid = self.embed(features)
-        # One image at a time: the matrix product then has one shape, and the result one rounding, in any batch
-        found = [self.patch_scores(one) for one in patches]
+        found = each_alone(lambda one: self.patch_scores(one[0]), patches)
         score = torch.stack([self._image_score(one, what) for one, what in zip(patches, found, strict=True)])
         extra = {name: torch.stack([what.extra[name] for what in found]) for name in found[0].extra}
         maps = {name: upsample(values.unflatten(1, grid), size) for name, values in extra.items()}

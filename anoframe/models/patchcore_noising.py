@@ -67,6 +67,8 @@ class Noise:
             raise AnoframeError(f"model.noise wants 0 <= a_min <= a_max, got {self.a_min} and {self.a_max}")
         if self.samples < 2 or self.samples % 2:
             raise AnoframeError(f"model.noise.samples is even, because noise comes in pairs; got {self.samples}")
+        if self.alpha < 0:
+            raise AnoframeError(f"model.noise wants alpha >= 0, got {self.alpha}")
         if self.tau < 0 or self.candidates < 1:
             raise AnoframeError(f"model.noise wants tau >= 0 and candidates >= 1, got {self.tau}, {self.candidates}")
 
@@ -121,6 +123,11 @@ class PatchCoreNoising(PatchCore):
         )
         check_arguments(Noise, noise or {}, "model.noise")
         self.noise = Noise(**(noise or {}))
+        if influence_neighbours < 1:
+            raise AnoframeError(f"model.influence_neighbours is at least 1, got {influence_neighbours}")
+        if self.noise.candidates < neighbours:
+            got = f"{self.noise.candidates} and {neighbours}"
+            raise AnoframeError(f"model.noise.candidates is at least model.neighbours, got {got}")
         self.lambda_noise, self.lambda_influence = lambda_noise, lambda_influence
         self.influence_neighbours = influence_neighbours
         self.register_buffer("deviation", torch.empty(0))
@@ -224,12 +231,13 @@ def response(patches: Tensor, candidates: Tensor, scale: Tensor, xi: Tensor, nei
     eps = scale[:, None] * xi  # [N, S, D]
     moved = squared[:, :, None] + 2 * (away @ eps.transpose(1, 2)) + eps.square().sum(2)[:, None]  # [N, C, S]
     before = _mean_of_smallest(squared.sqrt(), neighbours)
-    after = _mean_of_smallest(moved.clamp(min=0).sqrt(), neighbours)  # [N, S]
+    after = _mean_of_smallest(moved.clamp(min=0).sqrt().transpose(1, 2), neighbours)  # [N, S]
     return (after - before[:, None]).mean(1)
 
 
 def _mean_of_smallest(distances: Tensor, count: int) -> Tensor:
-    return distances.topk(min(count, distances.shape[1]), dim=1, largest=False).values.mean(1)
+    # over the last axis and contiguous, so that with and without noise the same numbers are added in the same order
+    return distances.topk(min(count, distances.shape[-1]), largest=False).values.contiguous().mean(-1)
 
 
 def calibrate(patches: Tensor, bank: Tensor, bank_images: Tensor, neighbours: int = 1) -> Calibration:
@@ -253,7 +261,7 @@ def calibrate(patches: Tensor, bank: Tensor, bank_images: Tensor, neighbours: in
         )
     chosen = torch.linspace(0, len(patches) - 1, min(CALIBRATION_IMAGES, len(patches))).round().long().unique()
     distances = [nearest(patches[i].to(bank), bank[bank_images != i], neighbours)[0].mean(1) for i in chosen.tolist()]
-    q50, q95 = torch.cat(distances).quantile(torch.tensor([0.5, 0.95]).to(bank))
+    q50, q95 = torch.cat(distances).quantile(torch.tensor([0.5, 0.95], dtype=bank.dtype, device=bank.device))
     return Calibration(_deviation(patches.flatten(0, 1)), q50, q95)
 
 

@@ -84,7 +84,7 @@ def choose(labels: NDArray[np.bool_], scores: NDArray[np.float32], count: int) -
     """
     order = np.argsort(scores, kind="stable")
     defects, good = order[labels[order]], order[~labels[order]]
-    share = max(1, count // 3)
+    shares = [(count + 2 - place) // 3 for place in range(3)]  # worst first
     middle = np.mean([np.median(scores[group]) for group in (defects, good) if len(group)]) if len(scores) else 0
     ranked: dict[str, Sequence[int]] = {
         "worst": _in_turn(defects, good[::-1]),
@@ -92,7 +92,7 @@ def choose(labels: NDArray[np.bool_], scores: NDArray[np.float32], count: int) -
         "best": _in_turn(defects[::-1], good),
     }
     chosen: dict[int, str] = {}
-    for kind, candidates in ranked.items():
+    for (kind, candidates), share in zip(ranked.items(), shares, strict=True):
         fresh = [index for index in candidates if index not in chosen][:share]
         chosen.update(dict.fromkeys(fresh, kind))
     return [(kind, index) for index, kind in chosen.items()]

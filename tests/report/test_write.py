@@ -1,0 +1,51 @@
+"""Pictures of a category, written into the run folder."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anoframe.data.transforms import Preprocessing
+from anoframe.evaluation.collect import CategoryPredictions
+from anoframe.report.write import write_category_pictures
+from anoframe.types import Sample
+
+SIDE = 16
+
+
+def write(folder, names, count=12):
+    """Pictures of good test images of those names, and their list."""
+    for i, name in enumerate(names):
+        Image.new("RGB", (SIDE, SIDE), (40 * i, 0, 0)).save(folder / name)
+    samples = [Sample(folder / name, "felt", "test") for name in names]
+    maps = np.random.default_rng(0).random((len(names), SIDE, SIDE), np.float32)
+    found = CategoryPredictions(
+        samples, np.zeros(len(names), bool), maps.max((1, 2)), maps, np.zeros(maps.shape, bool), {}
+    )
+    write_category_pictures(folder / "run", "felt", found, Preprocessing(SIDE, SIDE), count)
+    return json.loads((folder / "run/pictures/felt/pictures.json").read_text())
+
+
+def test_the_list_says_what_each_picture_shows(tmp_path):
+    (index,) = write(tmp_path, ["0.png"])
+    assert (index["kind"], index["defect"], index["name"]) == ("worst", "good", "0.png")
+
+
+def test_the_pictures_listed_are_there(tmp_path):
+    index = write(tmp_path, ["0.png", "1.png", "2.png"])
+    assert {one["file"] for one in index} == {path.name for path in tmp_path.glob("run/pictures/felt/*.png")}
+
+
+def test_a_picture_is_a_strip(tmp_path):
+    (index,) = write(tmp_path, ["0.png"])
+    with Image.open(tmp_path / "run/pictures/felt" / index["file"]) as picture:
+        assert picture.size == (4 * SIDE + 3 * 4, SIDE)
+
+
+@pytest.mark.parametrize("names", [["0.png", "0.bmp"], ["0.png", "0.bmp", "1.png", "1.bmp"]])
+def test_images_that_differ_in_their_ending_have_a_picture_each(tmp_path, names):
+    files = [one["file"] for one in write(tmp_path, names)]
+    assert len(set(files)) == len(names)

@@ -1,0 +1,272 @@
+"""The command line from end to end, on tiny data: what scripts outside rely on, and how it says no."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from anoframe.config import flatten, load_config
+from anoframe.config_files import list_configs
+from anoframe.registry import DATASETS, MODELS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def train(cli, tiny_config, tmp_path):
+    """Calls the command line on the tiny config, with an output folder of its own."""
+
+    def call(*words: object, output: Path = tmp_path / "runs"):
+        return cli("--config", tiny_config, "--output", output, *words)
+
+    return call
+
+
+def refused(done, *phrases):
+    """Ended with status 2, one message on stderr that holds the phrases, and no traceback."""
+    assert done.status == 2
+    assert done.err.startswith("error: ")
+    assert "Traceback" not in done.err
+    assert [phrase for phrase in phrases if phrase not in done.err] == []
+
+
+def results_in(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("metrics.json")) + sorted(folder.rglob("learned.safetensors"))
+
+
+# ------------------------------------------------------------------------------------------------ what works
+
+
+def test_training_through_every_fixed_name(cli, tiny_config, tiny_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = cli(
+        *("--config", tiny_config, "--cls_names", "felt", "mesh", "--mode", "train", "--seed", "3", "--device", "cpu"),
+        *("--output", "here", "--data.name", "folder", "--data.root", tiny_root, "--protocol", "separate"),
+        *("--model.backbone.name", "tf_efficientnet_lite0", "--model.coreset.ratio", "0.2"),
+    )
+    assert done.status == 0, done.err
+    cfg = dict(flatten(load_config(tmp_path / "here/tiny/separate/felt+mesh/3")))
+    assert (cfg["seed"], cfg["device"], cfg["model.coreset.ratio"]) == (3, "cpu", 0.2)
+
+
+def test_the_command_line_gives_what_python_gives(train, finished, tmp_path):
+    assert train("--cls_names", "felt", "mesh").status == 0
+    file = "metrics.json"
+    again = tmp_path / "runs/tiny/separate/felt+mesh/0"
+    assert (again / file).read_bytes() == (finished.folder / file).read_bytes()
+
+
+def test_the_output_ends_with_table_times_and_report(train):
+    lines = train("--cls_names", "all").out.splitlines()
+    rows = [line.split()[0] for line in lines if line and not line.startswith(" ")]
+    assert rows[-12:-9] == ["felt", "mesh", "mean"]
+    assert rows[-9:] == ["stage", "build", "encode", "conclude", "save", "predict", "measure", "draw", "report:"]
+
+
+@pytest.mark.parametrize("below", ["", "checkpoint"])
+def test_testing_a_checkpoint_gives_the_metrics_of_its_run(cli, finished, tmp_path, below):
+    done = cli("--mode", "test", "--checkpoint", finished.folder / below, "--output", tmp_path)
+    assert done.status == 0, done.err
+    again = json.loads((tmp_path / "tiny/separate/felt+mesh/0-test/metrics.json").read_text())
+    assert again["categories"] == finished.metrics
+
+
+def test_testing_with_config_and_one_category(train, finished, tmp_path):
+    done = train("--cls_names", "mesh", "--mode", "test", "--checkpoint", finished.folder)
+    assert done.status == 0, done.err
+    again = json.loads((tmp_path / "runs/tiny/separate/mesh/0-test/metrics.json").read_text())
+    assert again["categories"] == {"mesh": finished.metrics["mesh"]}
+
+
+def test_the_unified_protocol_fits_one_detector(train, tmp_path):
+    done = train("--cls_names", "felt", "mesh", "--protocol", "unified")
+    assert done.status == 0, done.err
+    run = tmp_path / "runs/tiny/unified/felt+mesh/0"
+    assert [path.name for path in (run / "checkpoint").iterdir()] == ["unified"]
+    assert list(json.loads((run / "metrics.json").read_text())["categories"]) == ["felt", "mesh"]
+
+
+def test_wandb_can_be_told_to_stay_off(train):
+    assert train("--cls_names", "mesh", "--wandb.enable", "False").status == 0
+
+
+def test_a_run_folder_is_a_config(cli, finished, tmp_path):
+    assert cli("--config", finished.folder, "--cls_names", "mesh", "--output", tmp_path).status == 0
+    again = json.loads((tmp_path / "tiny/separate/mesh/0/metrics.json").read_text())
+    assert again["categories"]["mesh"] == finished.metrics["mesh"]
+
+
+def test_overwrite_replaces_earlier_results(train, run_copy, tmp_path):
+    target = tmp_path / "runs/tiny/separate/mesh/0"
+    target.mkdir(parents=True)
+    (target / "metrics.json").write_text("{}")
+    assert train("--cls_names", "mesh", "--overwrite").status == 0
+    assert "mesh" in json.loads((target / "metrics.json").read_text())["categories"]
+
+
+# ------------------------------------------------------------------------------------------------ looking
+
+
+@pytest.mark.parametrize("name", [*list_configs(), *MODELS.names(), *DATASETS.names()])
+def test_help_lists_every_name(cli, name):
+    assert name in cli("--help").out
+
+
+OPTIONS = ("config", "cls_names", "mode", "checkpoint", "seed", "device", "output", "protocol")
+DOTTED = ("data.name", "data.root", "model.backbone.name", "model.coreset.ratio")
+
+
+@pytest.mark.parametrize("option", [*OPTIONS, *DOTTED])
+def test_help_explains_every_fixed_name(cli, option):
+    assert f"--{option} " in cli("--help").out
+
+
+def test_help_succeeds(cli):
+    assert cli("--help").status == 0
+
+
+def test_the_printed_config_is_the_one_that_would_run(cli, tmp_path):
+    done = cli("--config", "patchcore/patchcore_224.py", "--print_config", "--model.coreset.ratio=0.5", "--seed", "7")
+    (tmp_path / "printed.yaml").write_text(done.out)
+    expected = load_config("patchcore/patchcore_224.py", {"model.coreset.ratio": 0.5, "seed": 7})
+    assert list(flatten(load_config(tmp_path / "printed.yaml"))) == list(flatten(expected))
+
+
+def test_the_printed_config_has_the_categories(cli):
+    done = cli("--config", "patchcore/patchcore_224.py", "--print_config", "--cls_names", "bottle", "screw")
+    assert done.out.startswith("categories:\n- bottle\n- screw\n")
+
+
+def test_the_difference_of_a_config_is_shown(cli):
+    done = cli("--config", "patchcore/patchcore_320.py", "--diff_config", "--protocol", "unified")
+    assert (done.status, done.out.splitlines()[-1]) == (0, "  protocol.name: 'separate' -> 'unified'")
+
+
+# ------------------------------------------------------------------------------------------------ words it refuses
+
+
+@pytest.mark.parametrize(
+    ("words", "phrases"),
+    [
+        ((), ["--config is needed"]),
+        (("--mode", "test"), ["--checkpoint is needed"]),
+        (("--print_config",), ["--config is needed"]),
+        (("stray",), ["unexpected argument 'stray'"]),
+        (("--sede", "1"), ["unknown option --sede", "did you mean 'seed'"]),
+        (("--config", "patchcore/patchcore_242.py"), ["did you mean 'patchcore/patchcore_224.py'"]),
+        (("--config", "patchcore/patchcore_224.py", "--data.root"), ["--data.root needs a value"]),
+        (("--config", "patchcore/patchcore_224.py", "--data.rooot", "x"), ["did you mean 'data.root'"]),
+        (("--config", "patchcore/patchcore_224.py", "--seed", "one"), ["seed takes a whole number, got 'one'"]),
+        (("--config", "patchcore/patchcore_224.py", "--data.name", "a", "b"), ["data.name takes text"]),
+        (("--config", "patchcore/patchcore_224.py", "--model.coreset", "1"), ["is a section"]),
+        (("--mode", "test", "--checkpoint", "no/such/run"), ["no/such/run"]),
+    ],
+)
+def test_words_it_refuses(cli, words, phrases):
+    refused(cli(*words), *phrases)
+
+
+def test_an_unknown_mode_is_refused(cli):
+    assert cli("--mode", "fit").status == 2
+
+
+# ------------------------------------------------------------------------------------------------ runs it refuses
+
+
+@pytest.mark.parametrize(
+    ("words", "phrases"),
+    [
+        ((), ["no category given: --cls_names"]),
+        (("--cls_names", "flet"), ["unknown category 'flet'", "did you mean 'felt'"]),
+        (("--cls_names", "felt", "felt"), ["given twice: felt"]),
+        (("--cls_names", "all", "felt"), ["'all' stands alone"]),
+        (("--cls_names", "felt", "--protocol", "continual"), ["later", "separate or unified"]),
+        (("--cls_names", "felt", "--protocol", "unifed"), ["did you mean 'unified'"]),
+        (("--cls_names", "felt", "--wandb.enable", "True"), ["not in this version", "--wandb.enable False"]),
+        (("--cls_names", "felt", "--device", "0", "1"), ["--device 0 1", "one device"]),
+        (("--cls_names", "felt", "--device", "0 1"), ["--device 0 1", "one device"]),
+        (("--cls_names", "felt", "--device", "gpu"), ["--device takes auto, cpu, cuda"]),
+        (("--cls_names", "felt", "--data.name", "mvtce"), ["did you mean 'mvtec'"]),
+        (("--cls_names", "felt", "--data.root", "no/such/folder"), ["no/such/folder does not exist"]),
+        (("--cls_names", "felt", "--data.crop", "65"), ["crop 65 is larger than resize 64"]),
+        (("--cls_names", "felt", "--data.batch_size", "0"), ["batch size 0"]),
+        (("--cls_names", "felt", "--model.name", "patchcoer"), ["did you mean 'patchcore'"]),
+        (("--cls_names", "felt", "--model.coreset.ratio", "2"), ["ratio lies in (0, 1], got 2.0"]),
+        (("--cls_names", "felt", "--model.backbone.name", "resnet_18"), ["did you mean 'resnet18'"]),
+        (("--cls_names", "felt", "--model.backbone.weights", "no.pth"), ["no.pth", "Three ways out"]),
+        (("--cls_names", "felt", "--seed", "-1"), ["seed"]),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",
+)
+def test_runs_it_refuses(train, tmp_path, words, phrases):
+    refused(train(*words), *phrases)
+    assert results_in(tmp_path) == []
+
+
+def test_a_machine_without_a_gpu_says_so(train, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refused(train("--cls_names", "felt", "--device", "0"), "sees no GPU here", "--device cpu")
+
+
+def test_a_config_without_a_model_is_refused(cli, tiny_root, tmp_path):
+    done = cli(
+        *("--config", "__base__/default.py", "--cls_names", "felt", "--output", tmp_path),
+        *("--data.name", "folder", "--data.root", tiny_root),
+    )
+    refused(done, "model")
+
+
+def test_a_syntax_error_in_a_config_has_its_line(cli, tmp_path):
+    (tmp_path / "own.py").write_text("cfg = (\n")
+    refused(cli("--config", tmp_path / "own.py", "--print_config"), f"{tmp_path}/own.py:1: ")
+
+
+def test_existing_results_are_kept(train, tmp_path):
+    target = tmp_path / "runs/tiny/separate/mesh/0"
+    target.mkdir(parents=True)
+    (target / "metrics.json").write_text("earlier")
+    refused(train("--cls_names", "mesh"), "has the results of an earlier run", "--overwrite")
+    assert (target / "metrics.json").read_text() == "earlier"
+
+
+@pytest.mark.parametrize("words", [("--model.name", "patchcoer"), ("--data.batch_size", "0")])
+def test_a_run_that_is_refused_overwrites_nothing(train, tmp_path, words):
+    target = tmp_path / "runs/tiny/separate/mesh/0"
+    target.mkdir(parents=True)
+    (target / "metrics.json").write_text("earlier")
+    refused(train("--cls_names", "mesh", "--overwrite", *words))
+    assert (target / "metrics.json").exists()
+
+
+def test_an_output_that_is_a_file_is_told(train, tmp_path):
+    (tmp_path / "taken").write_text("")
+    refused(train("--cls_names", "mesh", output=tmp_path / "taken"), "choose another --output")
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may write everywhere")
+def test_an_output_that_cannot_be_written_is_told(train, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    refused(train("--cls_names", "mesh", output=tmp_path / "locked"), "choose another --output")
+
+
+def test_broken_data_is_refused_before_any_work(train, tiny_root, tmp_path):
+    root = Path(shutil.copytree(tiny_root, tmp_path / "broken"))
+    (root / "mesh/test/cut/001.png").write_bytes(b"no image")
+    (root / "felt/ground_truth/dent/000_mask.png").unlink()
+    done = train("--cls_names", "felt", "mesh", "--data.root", root)
+    refused(done, "2 problems", "mesh/test/cut/001.png: not an image", "felt/test/dent/000.png: no mask")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_ctrl_c_ends_without_a_traceback(cli, monkeypatch):
+    def interrupt(*words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("anoframe.config.load_config", interrupt)
+    done = cli("--config", "patchcore/patchcore_224.py", "--print_config")
+    assert (done.status, done.err) == (130, "interrupted\n")

@@ -1,0 +1,118 @@
+"""What must stay light: importing the package, asking for help, looking at a config. And imports point down only."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import anoframe
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(anoframe.__file__).parent
+HEAVY = ("torch", "torchvision", "timm", "numpy", "PIL", "skimage", "scipy", "safetensors")
+CONFIG = "patchcore_noising/patchcore_noising_256_100e.py"
+SCRIPT = """
+import sys
+{work}
+print("heavy:", *(name for name in {heavy} if name in sys.modules))
+"""
+DOOR = """
+from anoframe.cli import main
+try:
+    main({words})
+except SystemExit:
+    pass
+"""
+
+
+def heavy_modules(work: str) -> list[str]:
+    """Heavy modules that a fresh Python has loaded after some work."""
+    script = SCRIPT.format(work=work, heavy=HEAVY)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stdout.splitlines()[-1].split()[1:]
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "import anoframe; dir(anoframe)",
+        "import anoframe; anoframe.load_config('patchcore/patchcore_224.py')",
+        "from anoframe.registry import DATASETS, MODELS; MODELS.names(); DATASETS.names()",
+        DOOR.format(words=["--help"]),
+        DOOR.format(words=["--version"]),
+        DOOR.format(words=["--config", CONFIG, "--print_config"]),
+        DOOR.format(words=["--config", CONFIG, "--diff_config"]),
+    ],
+    ids=["import", "load_config", "registry", "help", "version", "print_config", "diff_config"],
+)
+def test_it_loads_nothing_heavy(work):
+    assert heavy_modules(work) == []
+
+
+def test_the_door_of_the_checkout_works_from_any_folder(tmp_path):
+    command = [sys.executable, str(ROOT / "tools" / "main.py"), "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout.strip()) == (0, f"anoframe {anoframe.__version__}")
+
+
+def test_the_door_of_the_checkout_passes_the_status_on(tmp_path):
+    command = [sys.executable, str(ROOT / "tools" / "main.py"), "--config", "no_such.py", "--print_config"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no config")
+
+
+@pytest.mark.parametrize("name", sorted({*anoframe.__all__} - {"__version__"}))
+def test_a_public_name_is_there_when_used(name):
+    assert callable(getattr(anoframe, name))
+
+
+def test_public_names_are_listed():
+    assert set(dir(anoframe)) == set(anoframe.__all__)
+
+
+def test_another_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'fit'"):
+        _ = anoframe.fit  # type: ignore[attr-defined]
+
+
+# ------------------------------------------------------------------------------------------------ the layers
+
+# A part may import from its own line and those below it.
+LAYERS = (
+    ("cli",),
+    ("run",),
+    ("report", "evaluation", "trainers"),
+    ("tracking",),
+    ("models",),
+    ("backbones", "data", "metrics", "blocks", "detector"),
+    ("registry", "config", "types", "devices", "files", "progress", "parallel"),
+    ("config_files",),
+    ("errors",),
+)
+LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+
+
+def imported(path: Path) -> set[str]:
+    """Parts of anoframe that a module imports."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    names |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return {name.split(".")[1] for name in names if name.startswith("anoframe.")}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if part == "__init__":
+        return
+    assert {other for other in imported(path) if LEVEL[other] < LEVEL[part]} == set()
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "metrics").glob("*.py")), ids=lambda path: path.name)
+def test_metrics_know_no_framework(path):
+    assert imported(path) <= {"errors", "metrics"}

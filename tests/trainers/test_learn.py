@@ -1,0 +1,87 @@
+"""Teaching a detector: what it is told, in which order, and from which random state."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from anoframe.detector import Detector, ObservingDetector
+from anoframe.tracking.clock import Clock
+from anoframe.tracking.tracker import Trackers
+from anoframe.trainers.learn import learn, seed_everything
+from anoframe.types import Batch, Prediction, Sample
+
+
+class Diary(ObservingDetector):
+    """Writes down what it is told."""
+
+    def __init__(self):
+        super().__init__(nn.Identity())
+        self.register_buffer("place", torch.empty(0))
+        self.said = []
+
+    def begin(self, images):
+        self.said.append(("begin", images))
+
+    def observe(self, features, samples):
+        self.said.append(("observe", features.requires_grad, torch.is_grad_enabled(), [s.category for s in samples]))
+
+    def conclude(self):
+        self.said.append(("conclude",))
+
+    def detect(self, features, size):
+        return Prediction(features.sum((1, 2, 3)), features[:, 0])
+
+
+class KnowsAll(Detector):
+    """Learns nothing."""
+
+    def detect(self, features, size):
+        raise NotImplementedError
+
+
+def batch(*names):
+    samples = tuple(Sample(image=None, category=name, split="train") for name in names)  # type: ignore[arg-type]
+    return Batch(torch.ones(len(names), 3, 2, 2), torch.zeros(len(names), 1, 2, 2), torch.zeros(len(names)), samples)
+
+
+def test_an_observing_detector_sees_every_batch_once_and_then_concludes():
+    diary = Diary()
+    learn(diary, [batch("a", "b"), batch("c")], 3, Clock(Trackers()))
+    assert diary.said == [
+        ("begin", 3),
+        ("observe", False, False, ["a", "b"]),
+        ("observe", False, False, ["c"]),
+        ("conclude",),
+    ]
+
+
+def test_the_stages_are_timed():
+    clock = Clock(Trackers())
+    learn(Diary(), [batch("a")], 1, clock)
+    assert list(clock.stages) == ["encode", "conclude"]
+
+
+def test_a_detector_that_learns_nothing_looks_at_nothing():
+    def untouched():
+        pytest.fail("a batch was taken")
+        yield
+
+    learn(KnowsAll(nn.Identity()), untouched(), 1, Clock(Trackers()))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [random.random, lambda: np.random.rand(), lambda: torch.rand(1).item()],  # noqa: NPY002
+    ids=["random", "numpy", "torch"],
+)
+def test_a_seed_fixes_every_generator(draw):
+    def drawn(seed):
+        seed_everything(seed)
+        return draw()
+
+    assert drawn(3) == drawn(3) != drawn(4)

@@ -1,0 +1,26 @@
+"""How the categories of a run are cut into fits."""
+
+from __future__ import annotations
+
+import pytest
+
+from anoframe.errors import AnoframeError
+from anoframe.trainers.protocols import Fit, plan_fits
+
+
+def test_separate_is_a_fit_a_category_in_the_order_given():
+    assert plan_fits("separate", ["mesh", "felt"]) == [Fit("mesh", ("mesh",)), Fit("felt", ("felt",))]
+
+
+def test_unified_is_one_fit_for_all():
+    assert plan_fits("unified", ["mesh", "felt"]) == [Fit("unified", ("mesh", "felt"))]
+
+
+def test_continual_comes_later():
+    with pytest.raises(AnoframeError, match="later; now: separate or unified"):
+        plan_fits("continual", ["mesh"])
+
+
+def test_an_unknown_protocol_suggests_the_nearest():
+    with pytest.raises(AnoframeError, match="unknown protocol 'seperate': did you mean 'separate'"):
+        plan_fits("seperate", ["mesh"])
