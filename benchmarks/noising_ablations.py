@@ -44,6 +44,7 @@ from anoframe.models.patchcore_noising import (
     noise_vectors,
     response,
 )
+from anoframe.parallel import each_alone
 from anoframe.progress import progress
 
 CONFIG = "patchcore_noising/patchcore_noising_lite0_256.py"
@@ -219,13 +220,9 @@ def measure(
 ) -> dict[str, dict[str, float]]:
     """Image AUROC, pixel AUROC, AUPRO, and the rank correlation of patch scores with A0's."""
     side = int(test.shape[1] ** 0.5)
-    patches = {name: torch.empty(test.shape[:2]) for name in variants}
-    images = {name: np.empty(len(test)) for name in variants}
-    for i, z in enumerate(progress(test, "score", total=len(test))):
-        p = _patches(bank, z)
-        for name, variant in variants.items():
-            patches[name][i] = variant(p)
-            images[name][i] = _image_score(name, patches[name][i], p)
+    found = each_alone(lambda one: _score(variants, _patches(bank, one[0])), test)
+    patches = {name: torch.stack([image[name][0] for image in found]) for name in variants}
+    images = {name: np.array([image[name][1] for image in found]) for name in variants}
     base = rankdata(patches["A0 PatchCore"].numpy())
     results = {}
     for name, scores in progress(patches.items(), "measure", total=len(patches)):
@@ -238,6 +235,12 @@ def measure(
             "spearman": float(np.corrcoef(base, rankdata(scores.numpy()))[0, 1]),
         }
     return results
+
+
+def _score(variants: dict[str, Variant], p: Patches) -> dict[str, tuple[Tensor, float]]:
+    """Patch scores `[N]` and image score of each variant, for one image."""
+    scores = {name: variant(p) for name, variant in variants.items()}
+    return {name: (values, _image_score(name, values, p)) for name, values in scores.items()}
 
 
 def _patches(bank: Bank, z: Tensor) -> Patches:

@@ -61,10 +61,10 @@ def greedy_coreset(
     """Indices of `size` distinct rows, in the order of picking: a prefix is the coreset of that smaller size.
 
     A row's distance to the picks only falls, so an old distance bounds the true one from above, and a row whose bound
-    is below the largest true distance need not be looked at. The rows of largest bounds are brought up to date by a matrix
-    product and searched pick by pick, as long as the best of them beats every bound outside; the picks are those of the
-    plain loop. At most `size * n * d` multiply-adds, as in the plain loop, but most of them in matrix products, and
-    many never. Memory beyond the rows: one centred copy of them, and a few numbers a row.
+    is below the largest true distance need not be looked at. The rows of largest bounds are brought up to date by a
+    matrix product and searched pick by pick, as long as the best of them beats every bound outside; the picks are those
+    of the plain loop. At most `size * n * d` multiply-adds, as in the plain loop, but most of them in matrix products,
+    and many never. Memory beyond the rows: one centred copy of them, and a few numbers a row.
 
     Args:
         rows: `[n, d]` points, usually projected.
