@@ -18,6 +18,7 @@ Expected of anomalib 2.7.0 (images shrunk to a shorter side of 448, seed 0; perc
 |---|---|---|---|
 | bottle | 100.00 | 97.85 | 91.74 |
 | screw | 91.95 | 97.87 | 90.03 |
+| capsules of VisA, its first 200 training images | 76.15 | 93.24 | 54.57 |
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def run_peer(options: argparse.Namespace, category: str, seed: int, scratch: Pat
 def run_ours(options: argparse.Namespace, category: str, seed: int, scratch: Path) -> Outcome:
     command = [sys.executable, "tools/main.py", "--config", CONFIG, "--cls_names", category]
     command += ["--data.name", options.data, "--data.root", str(options.root.resolve())]
-    command += ["--seed", str(seed), "--output", str(scratch)]
+    command += ["--seed", str(seed), "--output", str(scratch), "--data.keep_aspect", "True"]  # as the peer's side does
     _, cost = run(command, options.threads)
     (written,) = scratch.rglob("metrics.json")
     return Outcome(json.loads(written.read_text())["categories"][category], cost)

@@ -14,9 +14,9 @@ cfg.protocol.name = "separate"  # --protocol: a model a category, or "unified", 
 cfg.data = ConfigDict()
 cfg.data.name = "mvtec"  # mvtec | visa | folder | demo
 cfg.data.root = placeholder(str)  # None: data/<name>
-cfg.data.resize = 256  # pixels of the shorter side, or of both sides without keep_aspect
+cfg.data.resize = 256  # pixels of both sides, or of the shorter one with keep_aspect
 cfg.data.crop = 224  # side of the centre square that is kept
-cfg.data.keep_aspect = True
+cfg.data.keep_aspect = False  # True crops the long side: square images are the same, of others it loses defects
 cfg.data.batch_size = 16  # images the encoder sees at once; changes memory and speed, not results
 cfg.data.workers = -1  # processes that decode images; -1 chooses for the machine
 

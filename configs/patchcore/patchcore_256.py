@@ -11,4 +11,3 @@ from anoframe.config import inherit
 cfg = inherit("patchcore_224.py")
 cfg.data.resize = 256
 cfg.data.crop = 256
-cfg.data.keep_aspect = False

@@ -13,7 +13,6 @@ from anoframe.config import ConfigDict, inherit
 cfg = inherit("../__base__/patchcore.py")
 cfg.data.resize = 256
 cfg.data.crop = 256
-cfg.data.keep_aspect = False
 with cfg.unlocked():
     cfg.model.name = "patchcore_noising"
     cfg.model.lambda_noise = 1.0

@@ -44,7 +44,7 @@ def test_what_was_learned_comes_back(fit):
 
 def test_what_must_be_known_comes_back(fit, finished):
     found = load_checkpoint(fit, CPU)
-    assert (found.preprocessing.resize, found.preprocessing.crop, found.preprocessing.keep_aspect) == (64, 64, True)
+    assert (found.preprocessing.resize, found.preprocessing.crop, found.preprocessing.keep_aspect) == (64, 64, False)
     assert (found.seed, found.train_images) == (0, {"felt": 6})
 
 
