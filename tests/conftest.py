@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+SHARED = Path(os.environ.get("ANOFRAME_SHARED_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 SIDE = 64
 TINY_CONFIG = '''"""PatchCore on a network with random weights, for tests."""
 
@@ -84,6 +86,18 @@ def _save(path: Path, pixels: np.ndarray) -> None:
 def write_category() -> Callable[..., None]:
     """Writes a category to a folder: `(folder, period, good=3, defects=4, masks=True)`; the period is its texture."""
     return _category
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Path of a real dataset, or a skip that says what is missing."""
+
+    def find(name: str) -> Path:
+        if not (SHARED / name).is_dir():
+            pytest.skip(f"no real photographs at {SHARED / name}: set ANOFRAME_SHARED_DATA to their folder")
+        return SHARED / name
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -1,28 +1,13 @@
-"""Tiny datasets to break, and the real photographs where there are any."""
+"""Tiny datasets to break."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-SHARED = Path(os.environ.get("ANOFRAME_SHARED_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
-
-
-@pytest.fixture
-def shared_data() -> Callable[[str], Path]:
-    """Path of a real dataset, or a skip that says what is missing."""
-
-    def find(name: str) -> Path:
-        if not (SHARED / name).is_dir():
-            pytest.skip(f"no real photographs at {SHARED / name}: set ANOFRAME_SHARED_DATA to their folder")
-        return SHARED / name
-
-    return find
 
 
 @pytest.fixture
