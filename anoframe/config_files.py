@@ -11,8 +11,8 @@ _PACKAGE = Path(__file__).resolve().parent
 
 def configs_root() -> Path:
     """The shipped configs: `configs/` of a checkout, or their copy inside an installed package."""
-    checkout = _PACKAGE.parent / "configs"
-    return checkout if checkout.is_dir() else _PACKAGE / "configs"
+    installed = _PACKAGE / "configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
 
 def list_configs() -> list[str]:
