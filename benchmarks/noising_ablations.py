@@ -68,7 +68,7 @@ class Patches:
     bank: Bank
     z: Tensor  # [N, D]
     distances: Tensor  # [N, 9], nearest first
-    candidates: Tensor  # [N, 64, D], entries among which the noised patch is searched
+    away: Tensor  # [N, 64, D], the patch less the entries among which the noised one is searched
     gradient: Tensor  # [N, D]
 
     @property
@@ -97,8 +97,7 @@ def noised(influence: float = 0.0, **noise: float | str) -> Variant:
         scale = settings.tau * p.amplitude(settings)[:, None] * p.bank.normal.deviation
         scale = scale * noise_shape(p.gradient, settings.alpha)
         xi = noise_vectors(settings.samples, p.z.shape[1], settings.seed)
-        parts = zip(p.z.split(128), p.candidates.split(128), scale.split(128), strict=True)
-        change = torch.cat([response(z, c, s, xi) for z, c, s in parts])
+        change = response(p.away, scale, xi)
         return (p.d + change) * (1 + influence * p.influence)
 
     return score
@@ -245,8 +244,8 @@ def _score(variants: dict[str, Variant], p: Patches) -> dict[str, tuple[Tensor, 
 
 def _patches(bank: Bank, z: Tensor) -> Patches:
     distances, indices = nearest(z, bank.rows, NEIGHBOURS)
-    candidates = bank.rows[near(z, bank.rows, CANDIDATES)]
-    return Patches(bank, z, distances, candidates, influence_gradient(z, bank.rows[indices]))
+    away = bank.rows[near(z, bank.rows, CANDIDATES)].neg_().add_(z[:, None])
+    return Patches(bank, z, distances, away, influence_gradient(z, bank.rows[indices]))
 
 
 def _image_score(name: str, scores: Tensor, p: Patches) -> float:

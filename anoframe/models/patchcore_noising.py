@@ -165,7 +165,7 @@ class PatchCoreNoising(PatchCore):
         scale = self.noise.tau * amplitude[:, None] * self.deviation * noise_shape(gradient, self.noise.alpha)
         xi = noise_vectors(self.noise.samples, patches.shape[1], self.noise.seed).to(patches)
         parts = zip(patches.split(_CHUNK), candidates.split(_CHUNK), scale.split(_CHUNK), strict=True)
-        return torch.cat([response(z, self.bank[rows], part, xi, self.neighbours) for z, rows, part in parts])
+        return torch.cat([response(z[:, None] - self.bank[rows], part, xi, self.neighbours) for z, rows, part in parts])
 
 
 # -------------------------------------------------------------------------------------------------- the equations
@@ -213,12 +213,11 @@ def noise_vectors(samples: int, dim: int, seed: int) -> Tensor:
     return torch.cat([half, -half])
 
 
-def response(patches: Tensor, candidates: Tensor, scale: Tensor, xi: Tensor, neighbours: int = 1) -> Tensor:
-    """How much farther a patch is from the candidates when noise is added, on average (7).
+def response(away: Tensor, scale: Tensor, xi: Tensor, neighbours: int = 1) -> Tensor:
+    """How much farther a patch is from its candidates when noise is added, on average (7).
 
     Args:
-        patches: `[N, D]`.
-        candidates: `[N, C, D]`, the entries among which `z` and `z + eps` are searched.
+        away: `[N, C, D]`, the patch less each of the entries among which `z` and `z + eps` are searched.
         scale: `[N, D]`, deviation of the noise in each dimension.
         xi: `[S, D]`.
         neighbours: distances are means over so many nearest.
@@ -226,7 +225,6 @@ def response(patches: Tensor, candidates: Tensor, scale: Tensor, xi: Tensor, nei
     Returns:
         `[N]`; exactly 0 where `scale` is.
     """
-    away = patches[:, None] - candidates  # [N, C, D]
     squared = away.norm(dim=2).square()  # [N, C]
     eps = scale[:, None] * xi  # [N, S, D]
     moved = squared[:, :, None] + 2 * (away @ eps.transpose(1, 2)) + eps.square().sum(2)[:, None]  # [N, C, S]

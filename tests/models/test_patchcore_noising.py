@@ -253,16 +253,12 @@ def test_vectors_depend_on_their_seed_alone():
 # ---------------------------------------------------------------------------------------------------------- response
 
 
-def whole_bank(patches, bank):
-    return bank.expand(len(patches), *bank.shape)
-
-
 @examples
 @given(seed=seeds, rows=st.integers(1, 20), k=st.integers(1, 5), scale=st.floats(0, 2))
 def test_response_among_the_whole_bank_is_that_of_brute_force(seed, rows, k, scale):
     patches, bank = points(seed, 6, 5), points(seed + 1, rows, 5)
     spread, xi = scale * points(seed + 2, 6, 5).abs(), noise_vectors(4, 5, seed).double()
-    found = response(patches, whole_bank(patches, bank), spread, xi, k)
+    found = response(patches[:, None] - bank, spread, xi, k)
     assert_allclose(found, naive_response(patches, bank, spread, xi, k), rtol=0, atol=1e-7)
 
 
@@ -272,14 +268,14 @@ def test_response_among_few_candidates_is_never_below_the_exact_one(seed, candid
     patches, bank = points(seed, 10, 4), points(seed + 1, 20, 4)
     spread, xi = torch.full_like(patches, scale), noise_vectors(4, 4, seed).double()
     _, indices = nearest(patches, bank, candidates)
-    few = response(patches, bank[indices], spread, xi)
-    assert (few >= response(patches, whole_bank(patches, bank), spread, xi) - 1e-12).all()
+    few = response(patches[:, None] - bank[indices], spread, xi)
+    assert (few >= response(patches[:, None] - bank, spread, xi) - 1e-12).all()
 
 
 @pytest.mark.parametrize("neighbours", [1, 2, 5, 9, 16])
 def test_response_without_noise_is_exactly_zero(neighbours):
     patches, bank = points(0, 50, 17).float(), points(1, 50, 40, 17).float()
-    found = response(patches, bank, torch.zeros(50, 17), noise_vectors(4, 17, 0), neighbours)
+    found = response(patches[:, None] - bank, torch.zeros(50, 17), noise_vectors(4, 17, 0), neighbours)
     assert torch.equal(found, torch.zeros(50))
 
 
@@ -287,7 +283,7 @@ def test_response_to_little_noise_is_quadratic_in_it():
     # few entries far from each other, so that no patch comes near a border between two of them
     patches, bank = points(2, 6, 8), 50 * points(3, 4, 8)
     xi = noise_vectors(4, 8, 0).double()
-    ratio = [response(patches, whole_bank(patches, bank), torch.full_like(patches, t), xi) for t in (0.1, 0.2)]
+    ratio = [response(patches[:, None] - bank, torch.full_like(patches, t), xi) for t in (0.1, 0.2)]
     assert_allclose(ratio[1] / ratio[0], 4.0, rtol=1e-3)
 
 
@@ -295,7 +291,7 @@ def test_response_to_noise_that_comes_without_its_antithesis_is_linear_in_it():
     # what the pairs are for: one vector alone moves the distance in first order
     patches, bank = points(2, 6, 8), 50 * points(3, 4, 8)
     xi = noise_vectors(4, 8, 0).double()[:1]
-    ratio = [response(patches, whole_bank(patches, bank), torch.full_like(patches, t), xi) for t in (1e-3, 2e-3)]
+    ratio = [response(patches[:, None] - bank, torch.full_like(patches, t), xi) for t in (1e-3, 2e-3)]
     assert_allclose(ratio[1] / ratio[0], 2.0, rtol=1e-3)
 
 
