@@ -24,7 +24,7 @@ from torch import Tensor
 
 from anoframe.blocks.anomaly_map import gaussian_blur, upsample
 from anoframe.blocks.coreset import coreset_size, greedy_coreset, random_projection
-from anoframe.blocks.nearest import near, nearest
+from anoframe.blocks.nearest import Search, nearest
 from anoframe.config import ConfigDict, load_config, plain
 from anoframe.data.dataset import choose_categories, open_dataset
 from anoframe.data.loader import make_loader
@@ -55,7 +55,7 @@ NEIGHBOURS, CANDIDATES = 9, 64
 class Bank:
     """A memory bank and what is calibrated on it."""
 
-    rows: Tensor  # [M, D]
+    search: Search  # of its rows [M, D]
     normal: Calibration
     gradient: tuple[float, float]  # mean and deviation of |g| over patches of training images, for A8
     distance: tuple[float, float]  # the same of the mean distance to nine neighbours
@@ -204,9 +204,9 @@ def make_bank(train: Tensor, picks: Tensor) -> Bank:
     for i in torch.linspace(0, len(train) - 1, min(CALIBRATION_IMAGES, len(train))).round().long().tolist():
         others = rows[images != i]
         distances, indices = nearest(train[i], others, NEIGHBOURS)
-        strength.append(influence_gradient(train[i], others[indices]).abs().mean(1))
+        strength.append(influence_gradient(train[i][:, None] - others[indices]).abs().mean(1))
         distance.append(distances.mean(1))
-    return Bank(rows, normal, _moments(strength), _moments(distance))
+    return Bank(Search(rows), normal, _moments(strength), _moments(distance))
 
 
 def _moments(parts: list[Tensor]) -> tuple[float, float]:
@@ -243,17 +243,18 @@ def _score(variants: dict[str, Variant], p: Patches) -> dict[str, tuple[Tensor, 
 
 
 def _patches(bank: Bank, z: Tensor) -> Patches:
-    distances, indices = nearest(z, bank.rows, NEIGHBOURS)
-    away = bank.rows[near(z, bank.rows, CANDIDATES)].neg_().add_(z[:, None])
-    return Patches(bank, z, distances, away, influence_gradient(z, bank.rows[indices]))
+    distances, indices = bank.search.nearest(z, NEIGHBOURS)
+    gradient = influence_gradient(z[:, None] - bank.search.bank[indices])
+    away = bank.search.bank[bank.search.near(z, CANDIDATES)].neg_().add_(z[:, None])
+    return Patches(bank, z, distances, away, gradient)
 
 
 def _image_score(name: str, scores: Tensor, p: Patches) -> float:
     worst = int(scores.argmax())
     if "re-weighting" not in name:
         return float(scores[worst])
-    entry = int(nearest(p.z[worst : worst + 1], p.bank.rows)[1])
-    return float(scores[worst]) * reweight(p.z[worst], p.bank.rows, entry, NEIGHBOURS)
+    entry = int(p.bank.search.nearest(p.z[worst : worst + 1])[1])
+    return float(scores[worst]) * reweight(p.z[worst], p.bank.search, entry, NEIGHBOURS)
 
 
 # ------------------------------------------------------------------------------------------------ table and door

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from anoframe.blocks.anomaly_map import gaussian_blur, upsample
 from anoframe.blocks.coreset import METHODS, coreset_size, greedy_coreset, random_projection
-from anoframe.blocks.nearest import nearest
+from anoframe.blocks.nearest import ENGINES, Search
 from anoframe.blocks.patch_embedding import PatchEmbedding
 from anoframe.detector import Features, ObservingDetector
 from anoframe.errors import AnoframeError
@@ -68,6 +68,7 @@ class PatchCore(ObservingDetector):
         image_score: `"max"` of the patch scores (the code), or `"reweight"` that maximum (the paper, equation 7).
         reweight_neighbours: `b` of that equation; the paper does not state it, anomalib takes 9.
         sigma: of the Gaussian on the map, in pixels.
+        search: what finds neighbours, `"torch"` or `"faiss"`; see :class:`anoframe.blocks.nearest.Search`.
         seed: draws the projection and the start of the coreset.
     """
 
@@ -83,6 +84,7 @@ class PatchCore(ObservingDetector):
         image_score: str = "max",
         reweight_neighbours: int = 9,
         sigma: float = 4.0,
+        search: str = "torch",
         seed: int = 0,
     ):
         super().__init__(backbone)
@@ -90,6 +92,8 @@ class PatchCore(ObservingDetector):
         check_arguments(Coreset, coreset or {}, "model.coreset")
         if image_score not in IMAGE_SCORES:
             raise AnoframeError(f"model.image_score is one of {', '.join(IMAGE_SCORES)}, got {image_score!r}")
+        if search not in ENGINES:
+            raise AnoframeError(f"model.search is one of {', '.join(ENGINES)}, got {search!r}")
         if neighbours < 1 or reweight_neighbours < 1:
             got = f"{neighbours} and {reweight_neighbours}"
             raise AnoframeError(f"model.neighbours and model.reweight_neighbours are at least 1, got {got}")
@@ -99,6 +103,8 @@ class PatchCore(ObservingDetector):
         self.image_score, self.reweight_neighbours = image_score, reweight_neighbours
         self.sigma, self.seed = sigma, seed
         self.register_buffer("bank", torch.empty(0, 0))
+        self._engine = search
+        self._search: Search | None = None
         self._patches = torch.empty(0)  # [images, N, D] while observing
         self._seen = 0
 
@@ -127,8 +133,10 @@ class PatchCore(ObservingDetector):
         """Rows of `[n, D]` that the bank keeps, in the order of picking."""
         size = coreset_size(len(patches), self.coreset.ratio)
         generator = torch.Generator().manual_seed(self.seed)
-        projected = random_projection(patches, self.coreset.projection_dim, generator).to(self.bank.device)
-        return greedy_coreset(projected, size, self.coreset.method, generator, self.coreset.start_points)
+        projected = torch.as_tensor(random_projection(patches, self.coreset.projection_dim, generator))
+        return greedy_coreset(
+            projected.to(self.bank.device), size, self.coreset.method, generator, self.coreset.start_points
+        )
 
     def _fill_bank(self, patches: Tensor, picks: Tensor) -> None:
         self.bank = patches.flatten(0, 1)[picks].to(self.bank.device)
@@ -139,6 +147,7 @@ class PatchCore(ObservingDetector):
         if not len(self.bank):
             raise AnoframeError("this PatchCore has no memory bank yet: fit it, or load a checkpoint")
         patches, grid = self.embed(features)
+        self.search  # noqa: B018 - built once, before threads share it
         found = each_alone(lambda one: self.patch_scores(one[0]), patches)
         score = torch.stack([self._image_score(one, what) for one, what in zip(patches, found, strict=True)])
         extra = {name: torch.stack([what.extra[name] for what in found]) for name in found[0].extra}
@@ -146,9 +155,16 @@ class PatchCore(ObservingDetector):
         scores = torch.stack([what.score for what in found]).unflatten(1, grid)  # [B, h, w]
         return Prediction(score, gaussian_blur(upsample(scores, size), self.sigma), maps)
 
+    @property
+    def search(self) -> Search:
+        """Of the bank as it is now: fitting, loading and moving to a device exchange it."""
+        if self._search is None or self._search.bank is not self.bank:
+            self._search = Search(self.bank, self._engine)
+        return self._search
+
     def patch_scores(self, patches: Tensor) -> PatchScores:
         """Scores of one image's patches `[N, D]`."""
-        distances, indices = nearest(patches, self.bank, self.neighbours)
+        distances, indices = self.search.nearest(patches, self.neighbours)
         return PatchScores(self._distance(distances), indices[:, 0], {})
 
     def _distance(self, distances: Tensor) -> Tensor:
@@ -160,10 +176,10 @@ class PatchCore(ObservingDetector):
         if self.image_score == "max":
             return found.score[worst]
         entry = int(found.nearest[worst])
-        return found.score[worst] * reweight(patches[worst], self.bank, entry, self.reweight_neighbours)
+        return found.score[worst] * reweight(patches[worst], self.search, entry, self.reweight_neighbours)
 
 
-def reweight(patch: Tensor, bank: Tensor, entry: int, neighbours: int) -> float:
+def reweight(patch: Tensor, search: Search, entry: int, neighbours: int) -> float:
     """The factor of the paper's equation 7 on the score of an image's most anomalous patch.
 
     `1 - exp|m - m*| / sum over N_b(m*) of exp|m - m'|`, with `N_b(m*)` the `b` rows of the bank nearest to `m*`,
@@ -171,16 +187,17 @@ def reweight(patch: Tensor, bank: Tensor, entry: int, neighbours: int) -> float:
 
     Args:
         patch: `[D]`, the patch `m`.
-        bank: `[M, D]`.
+        search: of the bank `[M, D]`.
         entry: the row `m*` of the bank nearest to the patch.
         neighbours: `b`, clipped to `M`.
 
     Returns:
         A factor in [0, 1); exactly 1 for `b = 1`, where the formula would make every score 0.
     """
+    bank = search.bank
     if min(neighbours, len(bank)) == 1:
         return 1.0
-    around = nearest(bank[entry : entry + 1], bank, neighbours)[1][0]
+    around = search.nearest(bank[entry : entry + 1], neighbours)[1][0]
     distances = (bank[around] - patch).norm(dim=1)
     closest = (bank[entry] - patch).norm()
     return 1 - math.exp(float(closest - distances.logsumexp(0)))

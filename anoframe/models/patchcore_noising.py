@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anoframe.blocks.nearest import near, nearest
+from anoframe.blocks.nearest import SPARE, nearest
 from anoframe.errors import AnoframeError
 from anoframe.models.patchcore import PatchCore, PatchScores
 from anoframe.registry import check_arguments
@@ -47,7 +47,7 @@ class Noise:
         alpha: 1 puts more noise on dimensions with more influence, 0 the same on all.
         samples: `S`, an even number (antithetic pairs).
         seed: draws the noise vectors.
-        candidates: `z + eps` is searched among so many nearest entries of `z`; an upper bound of the exact
+        candidates: `z + eps` is searched among at least so many nearest entries of `z`; an upper bound of the exact
             response, equal to it when it covers the bank.
     """
 
@@ -105,6 +105,7 @@ class PatchCoreNoising(PatchCore):
         image_score: str = "max",
         reweight_neighbours: int = 9,
         sigma: float = 4.0,
+        search: str = "torch",
         lambda_noise: float = 1.0,
         lambda_influence: float = 1.0,
         influence_neighbours: int = 9,
@@ -119,6 +120,7 @@ class PatchCoreNoising(PatchCore):
             image_score=image_score,
             reweight_neighbours=reweight_neighbours,
             sigma=sigma,
+            search=search,
             seed=seed,
         )
         check_arguments(Noise, noise or {}, "model.noise")
@@ -150,41 +152,49 @@ class PatchCoreNoising(PatchCore):
     def patch_scores(self, patches: Tensor) -> PatchScores:
         if not self.active:
             return super().patch_scores(patches)
-        distances, indices = nearest(patches, self.bank, max(self.neighbours, self.influence_neighbours))
+        most = max(self.noise.candidates, self.neighbours + SPARE, self.influence_neighbours + SPARE)
+        entries = self.search.near(patches, most)
+        xi = noise_vectors(self.noise.samples, patches.shape[1], self.noise.seed).to(patches)
+        pairs = zip(patches.split(_CHUNK), entries.split(_CHUNK), strict=True)
+        parts = [self._noised(z[:, None] - self.bank[rows], rows, xi) for z, rows in pairs]
+        score, first, influence, amplitude, change = (torch.cat(part) for part in zip(*parts, strict=True))
+        return PatchScores(score, first, {"influence": influence, "amplitude": amplitude, "response": change})
+
+    def _noised(self, away: Tensor, entries: Tensor, xi: Tensor) -> tuple[Tensor, ...]:
+        """Score, nearest entry, influence, amplitude and response of patches, from `z - m` for the entries near each.
+
+        Args:
+            away: `[N, C, D]`.
+            entries: `[N, C]`, their rows in the bank, rising.
+            xi: `[S, D]`.
+        """
+        distances, order = away.norm(dim=2).sort(dim=1, stable=True)
         distance = self._distance(distances[:, : self.neighbours])
-        gradient = influence_gradient(patches, self.bank[indices[:, : self.influence_neighbours]])
+        closest = order[:, : self.influence_neighbours, None].expand(-1, -1, away.shape[2])
+        gradient = influence_gradient(away.gather(1, closest))
         influence = gradient.norm(dim=1)
         amplitude = noise_amplitude(distance, self.quantiles[0], self.quantiles[1], self.noise)
-        change = self._response(patches, gradient, amplitude)
-        score = (distance + self.lambda_noise * change) * (1 + self.lambda_influence * influence)
-        extra = {"influence": influence, "amplitude": amplitude, "response": change}
-        return PatchScores(score, indices[:, 0], extra)
-
-    def _response(self, patches: Tensor, gradient: Tensor, amplitude: Tensor) -> Tensor:
-        candidates = near(patches, self.bank, self.noise.candidates)
         scale = self.noise.tau * amplitude[:, None] * self.deviation * noise_shape(gradient, self.noise.alpha)
-        xi = noise_vectors(self.noise.samples, patches.shape[1], self.noise.seed).to(patches)
-        parts = zip(patches.split(_CHUNK), candidates.split(_CHUNK), scale.split(_CHUNK), strict=True)
-        return torch.cat([response(z[:, None] - self.bank[rows], part, xi, self.neighbours) for z, rows, part in parts])
+        change = response(away, scale, xi, self.neighbours)
+        score = (distance + self.lambda_noise * change) * (1 + self.lambda_influence * influence)
+        return score, entries.gather(1, order[:, :1])[:, 0], influence, amplitude, change
 
 
 # -------------------------------------------------------------------------------------------------- the equations
 
 
-def influence_gradient(patches: Tensor, neighbours: Tensor) -> Tensor:
+def influence_gradient(away: Tensor) -> Tensor:
     """Gradient of the mean distance to the neighbours with respect to the patch (2).
 
     The mean of the unit vectors from the neighbours to the patch; a neighbour at the patch itself counts as zero. Its
     norm is near 1 outside the cloud of normal patches, where all neighbours lie the same way, and smaller inside.
 
     Args:
-        patches: `[N, D]`.
-        neighbours: `[N, K, D]`, entries of the bank.
+        away: `[N, K, D]`, the patch less each of its neighbours.
 
     Returns:
         `[N, D]`.
     """
-    away = patches[:, None] - neighbours
     length = away.norm(dim=2, keepdim=True)
     return torch.where(length < 1e-12, 0, away / length).mean(1)
 

@@ -27,3 +27,4 @@ with cfg.unlocked():
     cfg.model.image_score = "max"  # or "reweight", the paper's equation 7, which its code does not use
     cfg.model.reweight_neighbours = 9
     cfg.model.sigma = 4.0  # pixels
+    cfg.model.search = "torch"  # or "faiss", an extra: what finds neighbours; the result is the same

@@ -1,6 +1,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -82,11 +83,14 @@ def test_equals_the_loop_over_all_distances(method, seed, rows, part):
     assert greedy_coreset(x, size, method, generator(seed)).tolist() == naive_greedy(x, size, method, seed)
 
 
-@pytest.fixture(params=[1, 2, 10])
+@pytest.fixture(params=[(1, 1), (2, 4), (10, 3), (40, 8)], ids=lambda param: f"{param[0]} numbers, {param[1]} hot")
 def few_active(monkeypatch, request):
     """So few rows are searched at a pick that the bounds of the others must be brought up to date again and again."""
-    monkeypatch.setattr(module, "_ACTIVE", request.param)
-    monkeypatch.setattr(module, "_PRODUCT", 7)
+    monkeypatch.setattr(module, "_ACTIVE", request.param[0])
+    monkeypatch.setattr(module, "_HOT", request.param[1])
+    monkeypatch.setattr(module, "_TOGETHER", 7)
+    monkeypatch.setattr(module, "_MEASURED", 3)
+    monkeypatch.setattr(module, "_BLOCK", 50)
 
 
 @each_method
@@ -94,6 +98,57 @@ def few_active(monkeypatch, request):
 def test_equals_the_loop_over_all_distances_when_few_rows_are_active(method, rows, size, few_active):
     x = points(30, rows)
     assert greedy_coreset(x, size, method, generator(30)).tolist() == naive_greedy(x, size, method, 30)
+
+
+def clusters(seed, rows, width, dtype=torch.float32):
+    centres = 2 * points(seed, 20, width)
+    return (centres[torch.randint(20, (rows,), generator=generator(seed))] + points(seed + 1, rows, width)).to(dtype)
+
+
+@each_method
+@pytest.mark.parametrize("seed", range(3))
+def test_float32_rows_give_the_picks_of_the_loop_in_float64(method, seed):
+    # hundreds of picks among rows so alike that float32 products would put some of them in another order
+    x = clusters(10 * seed, 3000, 64)
+    assert greedy_coreset(x, 500, method, generator(seed)).tolist() == naive_greedy(x, 500, method, seed)
+
+
+@each_method
+def test_rows_so_near_that_float32_products_cannot_tell_them_apart(method):
+    offsets = points(40, 400, 24)
+    x = 30 * torch.nn.functional.normalize(points(41, 1, 24)) + 1e-3 * offsets  # float64, far apart beside rounding
+    assert greedy_coreset(x, 200, method, generator(9)).tolist() == naive_greedy(x, 200, method, 9)
+
+
+@each_method
+def test_the_number_of_threads_does_not_matter(method):
+    x, threads = clusters(50, 4000, 32), torch.get_num_threads()
+    alone = greedy_coreset(x, 300, method, generator())
+    try:
+        torch.set_num_threads(2)
+        assert torch.equal(greedy_coreset(x, 300, method, generator()), alone)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@each_method
+def test_of_more_equal_rows_than_are_ever_looked_at_one_of_a_kind_is_picked(method, monkeypatch):
+    monkeypatch.setattr(module, "_ACTIVE", 64)
+    monkeypatch.setattr(module, "_HOT", 4)
+    monkeypatch.setattr(module, "_HOTTEST", 16)
+    copies = points(51, 3, 8).float()[torch.arange(1500) % 3]
+    picks = greedy_coreset(copies, 40, method, generator()).tolist()
+    assert {pick % 3 for pick in picks[:3]} == {0, 1, 2}
+    assert len(set(picks)) == 40
+
+
+@each_method
+def test_a_read_only_memory_map_gives_the_picks_of_memory(method, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK", 1000)
+    x = clusters(52, 700, 16)
+    x.numpy().tofile(tmp_path / "rows")
+    mapped = np.memmap(tmp_path / "rows", np.float32, "r", shape=(700, 16))
+    assert torch.equal(greedy_coreset(mapped, 90, method, generator()), greedy_coreset(x, 90, method, generator()))
 
 
 @each_method
@@ -241,6 +296,13 @@ def test_projection_keeps_ratios_of_distances_roughly():
     x = points(3, 60, 1024, torch.float32)
     ratio = (all_distances(random_projection(x, 128, generator())) / all_distances(x))[~torch.eye(60, dtype=torch.bool)]
     assert float(ratio.std() / ratio.mean()) < 0.1
+
+
+def test_projection_of_a_memory_map_is_that_of_memory(tmp_path):
+    x = points(53, 300, 20, torch.float32)
+    x.numpy().tofile(tmp_path / "rows")
+    mapped = np.memmap(tmp_path / "rows", np.float32, "r", shape=(300, 20))
+    assert torch.equal(random_projection(mapped, 8, generator()), random_projection(x, 8, generator()))
 
 
 @pytest.mark.parametrize("width", [5, 128])

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -6,7 +8,8 @@ from numpy.testing import assert_allclose
 from torch.nn import functional as F
 
 from anoframe.blocks import nearest as module
-from anoframe.blocks.nearest import exact_distances, near, nearest
+from anoframe.blocks.nearest import Search, exact_distances, nearest
+from anoframe.errors import AnoframeError
 
 examples = settings(max_examples=25, deadline=None)
 
@@ -128,14 +131,33 @@ def test_rounding_of_the_fast_form_costs_no_neighbour(seed):
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1024])
-def test_near_gives_the_same_rows_in_any_order(chunk, device):
+def test_near_gives_the_same_rows_in_rising_order(chunk, device):
     q, bank = points(19, 30, 16).to(device), points(20, 200, 16).to(device)
-    found = near(q, bank, 12, chunk).sort(dim=1).values
+    found = Search(bank).near(q, 12, chunk)
     assert torch.equal(found, nearest(q, bank, 12)[1].sort(dim=1).values)
 
 
 def test_near_is_clipped_to_the_bank():
-    assert near(points(21, 3, 4), points(22, 5, 4), 64).sort(dim=1).values.tolist() == [[0, 1, 2, 3, 4]] * 3
+    assert Search(points(22, 5, 4)).near(points(21, 3, 4), 64).tolist() == [[0, 1, 2, 3, 4]] * 3
+
+
+def test_faiss_finds_the_same_rows_at_the_same_distances():
+    pytest.importorskip("faiss")
+    q, bank = points(23, 40, 32, torch.float32), points(24, 300, 32, torch.float32)
+    found, expected = Search(bank, "faiss").nearest(q, 5), nearest(q, bank, 5)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+
+
+def test_faiss_that_is_not_installed_is_an_error_that_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(AnoframeError, match=r"anoframe\[faiss\]"):
+        Search(points(0, 3, 4), "faiss")
+
+
+def test_an_unknown_engine_is_an_error():
+    with pytest.raises(AnoframeError, match="torch, faiss"):
+        Search(points(0, 3, 4), "annoy")
 
 
 @pytest.mark.parametrize(("offset", "spread"), [(10.0, 0.01), (100.0, 0.1), (1000.0, 1.0)])

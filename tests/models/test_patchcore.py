@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
 from anoframe.blocks.coreset import greedy_coreset, random_projection
+from anoframe.blocks.nearest import Search
 from anoframe.errors import AnoframeError
 from anoframe.models.patchcore import PatchCore, reweight
 from anoframe.types import Sample
@@ -201,7 +202,7 @@ def test_reweight_equals_the_papers_equation(seed, rows, b):
     entry = to_patch.index(min(to_patch))
     around = sorted(range(rows), key=lambda i: math.dist(bank[entry].tolist(), bank[i].tolist()))[:b]
     expected = 1 - math.exp(to_patch[entry]) / sum(math.exp(to_patch[i]) for i in around)
-    assert reweight(patch, bank, entry, b) == pytest.approx(expected, abs=1e-12)
+    assert reweight(patch, Search(bank), entry, b) == pytest.approx(expected, abs=1e-12)
 
 
 @examples
@@ -209,34 +210,36 @@ def test_reweight_equals_the_papers_equation(seed, rows, b):
 def test_reweight_lies_between_zero_and_one(seed, rows, b, scale):
     patch, bank = scale * points(seed, 1)[0], scale * points(seed + 1, rows)
     entry = int((bank - patch).norm(dim=1).argmin())
-    assert 0 <= reweight(patch, bank, entry, b) <= 1
+    assert 0 <= reweight(patch, Search(bank), entry, b) <= 1
 
 
 def test_reweight_halves_between_two_equally_near_entries():
     bank = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
-    assert reweight(torch.tensor([0.0, 3.0]), bank, 0, 2) == pytest.approx(0.5, abs=1e-7)
+    assert reweight(torch.tensor([0.0, 3.0]), Search(bank), 0, 2) == pytest.approx(0.5, abs=1e-7)
 
 
 def test_reweight_takes_the_entries_near_the_entry_and_not_near_the_patch():
     bank = torch.tensor([[0.0], [1.0], [-1.2]], dtype=torch.float64)  # entry 0; 1 is nearer to it, 2 to the patch
-    factor = reweight(torch.tensor([-0.1], dtype=torch.float64), bank, 0, 2)
+    factor = reweight(torch.tensor([-0.1], dtype=torch.float64), Search(bank), 0, 2)
     assert factor == pytest.approx(1 - math.exp(0.1) / (math.exp(0.1) + math.exp(1.1)))
 
 
 @pytest.mark.parametrize("b", [6, 9, 1000])
 def test_reweight_clips_its_neighbours_to_the_bank(b):
     patch, bank = points(0, 1)[0], points(1, 5)
-    assert reweight(patch, bank, 2, b) == reweight(patch, bank, 2, 5)
+    assert reweight(patch, Search(bank), 2, b) == reweight(patch, Search(bank), 2, 5)
 
 
 @pytest.mark.parametrize(("rows", "b"), [(5, 1), (1, 9), (1, 1)])
 def test_reweight_by_the_entry_alone_leaves_the_score_as_it_is(rows, b):
-    assert reweight(points(0, 1)[0], points(1, rows), 0, b) == 1
+    assert reweight(points(0, 1)[0], Search(points(1, rows)), 0, b) == 1
 
 
 def test_reweight_bears_distances_whose_exponential_overflows():
     bank = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
-    assert reweight(torch.tensor([-5000.0], dtype=torch.float64), bank, 0, 2) == pytest.approx(1 / (1 + math.exp(-1)))
+    assert reweight(torch.tensor([-5000.0], dtype=torch.float64), Search(bank), 0, 2) == pytest.approx(
+        1 / (1 + math.exp(-1))
+    )
 
 
 def test_the_reweighted_score_is_the_largest_times_its_factor(fitted, images_of):
@@ -246,7 +249,7 @@ def test_the_reweighted_score_is_the_largest_times_its_factor(fitted, images_of)
         distances = torch.cdist(patches, detector.bank.double())
         worst = int(distances.min(1).values.argmax())
         entry = int(distances[worst].argmin())
-        expected.append(distances[worst, entry] * reweight(patches[worst], detector.bank.double(), entry, 3))
+        expected.append(distances[worst, entry] * reweight(patches[worst], Search(detector.bank.double()), entry, 3))
     assert_allclose(detector.predict(images).score, torch.stack(expected), rtol=1e-5)
 
 
