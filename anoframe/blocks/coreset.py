@@ -126,7 +126,14 @@ class _Centred:
         return (chosen - self.centre.to(chosen.dtype)).float()
 
     def _chosen(self, indices: Tensor) -> Tensor:
-        return self.rows[indices] if isinstance(self.rows, Tensor) else torch.from_numpy(self.rows[indices.numpy()])
+        if isinstance(self.rows, Tensor):
+            return self.rows[indices]
+        chosen = np.empty((len(indices), self.width), self.rows.dtype)
+        for start in range(0, len(indices), _TOGETHER):  # each row read brings in pages around it
+            part = slice(start, start + _TOGETHER)
+            chosen[part] = self.rows[indices[part].numpy()]
+            _forget(self.rows)
+        return torch.from_numpy(chosen)
 
     def blocks(self) -> Iterator[Tensor]:
         """All of them in float64, a block at a time."""
@@ -243,7 +250,6 @@ class _Greedy:
             new = self._bounds_to_picks(self.rows.take_float32(rows), self.norms[rows], first)
             self.bounds[rows] = torch.minimum(self.bounds[rows], new)
         self.known[indices] = len(self.picked)
-        _forget(self.rows.rows)
 
     def _bounds_to_picks(self, rows: Tensor, norms: Tensor, first: int) -> Tensor:
         """At least the smallest squared distance of each row to the picks from `first` on."""
