@@ -72,6 +72,8 @@ def region_weights(masks: Labels) -> Floats:
 
 
 def _inverse_areas(mask: Labels) -> Floats:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    mask = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # labelling takes time for empty pixels, too
     regions, _ = ndimage.label(mask, structure=EIGHT_CONNECTED)
     region = regions[mask]
     return 1.0 / np.bincount(region)[region]
