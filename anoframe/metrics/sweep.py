@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anoframe.metrics.checks import Labels, Scores
+from anoframe.metrics.on_gpu import count_on_gpu, is_on_gpu, to_host
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-CHUNK = 2**22  # scores sorted at a time
+CHUNK = 2**22  # scores copied and sorted at a time
 CHUNK_PER_THRESHOLD = 32  # or as many for each threshold, where that is more
 
 
@@ -89,9 +90,10 @@ class Sweep:
 def sweep_threshold(labels: Labels, scores: Scores, weights: Floats | None = None) -> Sweep | None:
     """The sweep over arrays of one shape, or None where one of the two classes is missing.
 
-    `weights` holds one number a positive, in the order of `scores[labels]`.
+    `weights` holds one number a positive, in the order of `scores[labels]`. Memory: a chunk, and about 100 bytes a
+    positive.
     """
-    caught = scores[labels]
+    caught = to_host(scores[labels])
     if caught.size in (0, labels.size):
         return None
     order = np.argsort(caught)[::-1]
@@ -109,8 +111,11 @@ def count_scores(scores: Scores, thresholds: Scores) -> tuple[Counts, Counts]:
     """How many scores, of either class, lie below, and at or below, each of the rising, distinct `thresholds`.
 
     The one sort of all pixels, a chunk at a time. Each chunk is searched for every threshold: many thresholds take
-    large chunks, so that searching stays cheap beside sorting.
+    large chunks, so that searching stays cheap beside sorting. Memory: a chunk, and a copy of scores that lie in the
+    host's memory with gaps.
     """
+    if is_on_gpu(scores):
+        return count_on_gpu(scores, thresholds)
     flat = scores.ravel(order="K")  # any order will do: no copy of an array without gaps
     below, up_to = np.zeros((2, thresholds.size), dtype=np.int64)
     chunk = np.empty(min(flat.size, max(CHUNK, CHUNK_PER_THRESHOLD * thresholds.size)), dtype=flat.dtype)
