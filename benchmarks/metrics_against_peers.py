@@ -3,9 +3,9 @@
     python benchmarks/metrics_against_peers.py --images 200
     python benchmarks/metrics_against_peers.py --peer-python <python of an environment with anomalib>
 
-Prints two markdown tables: values, with the reason where a definition differs, and what each side costs; fails if two
-equal definitions differ by more than 1e-6. Each side runs in a process of its own; the peers in environments of their
-own, built with uv under --cache unless a python is given (anomalib with its torch is 6 GB to install). Linux only.
+Prints a markdown table of values, with the reason where a definition differs; fails if two equal definitions differ by
+more than 1e-6. What each side costs is measured by metrics_speed.py. Each side runs in a process of its own; the peers
+in environments of their own, built with uv under --cache unless a python is given (anomalib with its torch is 6 GB).
 
 Expected: scikit-learn and anomalib agree with ours on scores within [0, 1]; anomalib's AUROC on raw distances is 0.5.
 The results we had are in docs/metrics.md.
@@ -18,7 +18,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -176,23 +175,12 @@ SIDES: dict[str, Callable[[Case], Values]] = {
 }
 
 
-def measure(side: str, arrays: str) -> dict[str, Any]:
-    """Run one side in this process: its values, CPU seconds, and peak memory beyond what was there when it began."""
+def measure(side: str, arrays: str) -> Values:
     with np.load(arrays) as stored:
-        case = Case(**stored)
-    SIDES[side](make_case(images=8, size=64, seed=0))  # imports, and whatever runs once
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
-    before, start = peak_mb(), time.process_time()
-    values = SIDES[side](case)
-    return {"values": values, "cpu_s": time.process_time() - start, "extra_mb": peak_mb() - before}
+        return SIDES[side](Case(**stored))
 
 
-def peak_mb() -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
-def run_side(side: str, python: str, arrays: str) -> dict[str, Any]:
+def run_side(side: str, python: str, arrays: str) -> Values:
     command = [python, __file__, "--side", side, "--arrays", arrays]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
@@ -206,23 +194,17 @@ def environment(folder: Path, *packages: str) -> str:
     return str(python)
 
 
-def print_values(results: dict[str, dict[str, Any]]) -> None:
+def print_values(results: dict[str, Values]) -> None:
     print("\n| metric | ours | peer | its name | its value | difference | reason |\n|---|---|---|---|---|---|---|")
     for row in ROWS:
-        mine, theirs = results["ours"]["values"][row.metric], results[row.side]["values"][row.value]
+        mine, theirs = results["ours"][row.metric], results[row.side][row.value]
         apart = difference(row, results)
         cells = [row.metric, f"{mine:.7f}", row.side, row.value, f"{theirs:.7f}", f"{apart:+.1e}", row.reason]
         print("| " + " | ".join(cells) + " |")
 
 
-def difference(row: Row, results: dict[str, dict[str, Any]]) -> float:
-    return results[row.side]["values"][row.value] - results["ours"]["values"][row.metric]
-
-
-def print_costs(results: dict[str, dict[str, Any]]) -> None:
-    print("\n| side | metrics | CPU s | extra memory, MB |\n|---|---|---|---|")
-    for side, result in results.items():
-        print(f"| {side} | {len(result['values'])} | {result['cpu_s']:.1f} | {result['extra_mb']:.0f} |")
+def difference(row: Row, results: dict[str, Values]) -> float:
+    return results[row.side][row.value] - results["ours"][row.metric]
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -240,7 +222,6 @@ def compare(options: argparse.Namespace) -> None:
         np.savez(arrays, **case._asdict())
         results = {side: run_side(side, pythons[side], arrays) for side in SIDES}
     print_values(results)
-    print_costs(results)
     apart = [row for row in ROWS if not row.reason and abs(difference(row, results)) > 1e-6]
     if apart:
         sys.exit(f"equal by definition, yet more than 1e-6 apart: {apart}")

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from anoframe.metrics.on_gpu import is_on_gpu, to_host
+
 Labels = NDArray[np.bool_]
-Scores = NDArray[Any]  # any real dtype; never converted, so that float64 keeps its ties apart
+Scores = NDArray[Any]  # any real dtype, never converted, so that float64 keeps its ties apart; or a tensor on a GPU
 
 
 def as_labels(labels: ArrayLike) -> Labels:
     """Labels as bool; ValueError if any value is neither 0 nor 1."""
-    array = np.asarray(labels)
+    array = np.asarray(to_host(labels))
     if array.dtype == bool:
         return array
     strange = array[(array != 0) & (array != 1)]
@@ -24,15 +26,23 @@ def as_labels(labels: ArrayLike) -> Labels:
 
 def as_scores(scores: ArrayLike) -> Scores:
     """Scores as they are; ValueError if not real numbers, or if any is NaN. An infinite score ranks like any other."""
+    if is_on_gpu(scores):
+        tensor: Any = scores
+        if tensor.isnan().any():
+            _refuse_nan(to_host(tensor.isnan()))
+        return tensor
     array = np.asarray(scores)
     if array.size and array.dtype.kind not in "fiub":
         raise ValueError(f"scores must be real numbers; got dtype {array.dtype}")
     if array.size and array.dtype.kind == "f" and np.isnan(array.min()):  # min passes NaN on, with no array of flags
-        flags = np.isnan(array)
-        count = np.count_nonzero(flags)
-        first = tuple(int(i) for i in np.argwhere(flags)[0])
-        raise ValueError(f"scores hold {count} NaN among {array.size} values, the first at index {first}")
+        _refuse_nan(np.isnan(array))
     return array
+
+
+def _refuse_nan(flags: Labels) -> None:
+    count = np.count_nonzero(flags)
+    first = tuple(int(i) for i in np.argwhere(flags)[0])
+    raise ValueError(f"scores hold {count} NaN among {flags.size} values, the first at index {first}")
 
 
 def as_pair(labels: ArrayLike, scores: ArrayLike) -> tuple[Labels, Scores]:

@@ -3,7 +3,9 @@
 Masks are 0/1 or bool [n, H, W], maps real [n, H, W], higher is more anomalous; all images of a category at once, good
 ones with an empty mask. ValueError for NaN, for shapes that differ or are not [n, H, W], for mask values other than 0
 and 1. None means "not available": no anomalous pixel, or no normal one.
-Memory: a copy of the maps, one byte a pixel, and about 70 bytes an anomalous pixel.
+Maps may be a torch tensor on a GPU, and then their pixels are sorted there.
+Memory beyond bool masks and the maps: a chunk of scores (`sweep.CHUNK`: 16 MiB of float32, or 128 bytes an anomalous
+pixel where that is more), and about 100 bytes an anomalous pixel.
 """
 
 from __future__ import annotations
@@ -72,6 +74,8 @@ def region_weights(masks: Labels) -> Floats:
 
 
 def _inverse_areas(mask: Labels) -> Floats:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    mask = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # labelling takes time for empty pixels, too
     regions, _ = ndimage.label(mask, structure=EIGHT_CONNECTED)
     region = regions[mask]
     return 1.0 / np.bincount(region)[region]

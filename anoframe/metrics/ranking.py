@@ -3,8 +3,9 @@
 Labels are 0/1 or bool, scores are any real numbers, higher is more anomalous; both have one shape, which may be any.
 A score is never rescaled: the value is the same under every strictly increasing map, every order, every cut into
 batches. ValueError for NaN, for shapes that differ, for labels other than 0 and 1. None means "not available": one
-class is missing.
-Memory: a copy of the scores, one byte a score, about 60 bytes a positive.
+class is missing. Scores may be a torch tensor on a GPU, and then they are sorted there.
+Memory beyond bool labels and the scores: a chunk of scores (`sweep.CHUNK`: 16 MiB of float32, or 128 bytes a positive
+where that is more), and about 100 bytes a positive.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Every rank metric of the house is a short method of `Sweep`. A *positive* is an anomalous pixel or image, a *normal*
 is any other. Between two positive scores a falling threshold catches normals only: the ROC curve is flat there, and
 precision, F1 and IoU fall. So everything is known, without loss, from the state at the distinct scores of the
-positives, which are few: the normals need not be kept, only counted. Equal scores are caught together, as one step.
+positives, which are few: the normals need only be counted, and that as all scores less the positives. Equal scores
+are caught together, as one step.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anoframe.metrics.checks import Labels, Scores
+from anoframe.metrics.on_gpu import count_on_gpu, is_on_gpu, to_host
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
+
+CHUNK = 2**22  # scores copied and sorted at a time
+CHUNK_PER_THRESHOLD = 32  # or as many for each threshold, where that is more
 
 
 class RocCurve(NamedTuple):
@@ -85,28 +90,45 @@ class Sweep:
 def sweep_threshold(labels: Labels, scores: Scores, weights: Floats | None = None) -> Sweep | None:
     """The sweep over arrays of one shape, or None where one of the two classes is missing.
 
-    `weights` holds one number a positive, in the order of `scores[labels]`. Memory: a copy of the scores, one byte a
-    score, and about 60 bytes a positive.
+    `weights` holds one number a positive, in the order of `scores[labels]`. Memory: a chunk, and about 100 bytes a
+    positive.
     """
-    caught = scores[labels]
-    normals = scores[~labels]
-    if not caught.size or not normals.size:
+    caught = to_host(scores[labels])
+    if caught.size in (0, labels.size):
         return None
     order = np.argsort(caught)[::-1]
     caught = caught[order]
     ends = np.flatnonzero(np.append(caught[1:] != caught[:-1], True))  # the last of each run of equal scores
     hits = ends + 1
     overlap = hits if weights is None else np.cumsum(weights[order])[ends]
-    false_above, false_at = count_normals(normals, caught[ends])
-    return Sweep(caught[ends], hits, overlap / overlap[-1], false_above, false_at, normals.size)
+    thresholds = caught[ends]
+    below, up_to = (counts[::-1] for counts in count_scores(scores, thresholds[::-1]))
+    false_above, false_at = labels.size - up_to - np.append(0, hits[:-1]), labels.size - below - hits
+    return Sweep(thresholds, hits, overlap / overlap[-1], false_above, false_at, labels.size - caught.size)
 
 
-def count_normals(normals: Scores, thresholds: Scores) -> tuple[Counts, Counts]:
-    """How many normals lie above, and at or above, each threshold: the one sort of all pixels, in place."""
-    normals.sort()
-    above = normals.size - np.searchsorted(normals, thresholds, side="right")
-    at_or_above = normals.size - np.searchsorted(normals, thresholds, side="left")
-    return above, at_or_above
+def count_scores(scores: Scores, thresholds: Scores) -> tuple[Counts, Counts]:
+    """How many scores, of either class, lie below, and at or below, each of the rising, distinct `thresholds`.
+
+    The one sort of all pixels, a chunk at a time. Each chunk is searched for every threshold: many thresholds take
+    large chunks, so that searching stays cheap beside sorting. Memory: a chunk, and a copy of scores that lie in the
+    host's memory with gaps.
+    """
+    if is_on_gpu(scores):
+        return count_on_gpu(scores, thresholds)
+    flat = scores.ravel(order="K")  # any order will do: no copy of an array without gaps
+    below, up_to = np.zeros((2, thresholds.size), dtype=np.int64)
+    chunk = np.empty(min(flat.size, max(CHUNK, CHUNK_PER_THRESHOLD * thresholds.size)), dtype=flat.dtype)
+    for start in range(0, flat.size, chunk.size):
+        part = chunk[: flat.size - start]
+        part[:] = flat[start : start + chunk.size]
+        part.sort()
+        first = np.searchsorted(part, thresholds)
+        tied = np.flatnonzero(part[np.minimum(first, part.size - 1)] == thresholds)  # few, where scores are floats
+        below += first
+        up_to += first
+        up_to[tied] += np.searchsorted(part, thresholds[tied], side="right") - first[tied]
+    return below, up_to
 
 
 def _area(curve: RocCurve, limit: float) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from anoframe.metrics.checks import as_pair
+from anoframe.metrics.on_gpu import to_host
 
 
 class Decisions(NamedTuple):
@@ -70,7 +71,7 @@ def decide(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Decisions:
     if np.isnan(threshold):
         raise ValueError("the threshold is NaN; expected a number in the units of the scores")
     flags, values = as_pair(labels, scores)
-    called = values >= float(threshold)
+    called = to_host(values >= float(threshold))
     positives = int(np.count_nonzero(flags))
     hits = int(np.count_nonzero(called & flags))
     false_alarms = int(np.count_nonzero(called)) - hits

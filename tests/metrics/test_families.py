@@ -44,8 +44,8 @@ def test_a_threshold_adds_three_metrics():
 
 def test_all_pixel_metrics_share_one_sort(monkeypatch):
     calls = []
-    count = sweep.count_normals
-    monkeypatch.setattr(sweep, "count_normals", lambda *given: calls.append(1) or count(*given))
+    count = sweep.count_scores
+    monkeypatch.setattr(sweep, "count_scores", lambda *given: calls.append(1) or count(*given))
     pixel_metrics(MASKS, MAPS, aupro_limits=(0.3, 0.05, 1.0), thresholds=(0.5,))
     assert len(calls) == 1
 
