@@ -57,17 +57,23 @@ def pooled_embedding(levels: Sequence[Tensor], pretrain_dim: int, target_dim: in
     """The reference code for any channels and dimensions: `[B, target_dim, h, w]`.
 
     Pooling mixes numbers of one location and resizing mixes locations of one number, so their order is free; pooling
-    first leaves less to resize.
+    first leaves less to resize. Where the last pooling has no bin with numbers of two levels, that one comes first too.
     """
     grid = levels[0].shape[-2:]
-    pooled = []
-    for level in levels:
-        batch, _, height, width = level.shape
-        blocks = F.unfold(level, kernel_size=3, padding=1).transpose(1, 2)  # [B, h_l * w_l, C_l * 9], channel-major
-        blocks = F.adaptive_avg_pool1d(blocks, pretrain_dim)
-        pooled.append(_resize(blocks.transpose(1, 2).reshape(batch, pretrain_dim, height, width), grid))
-    stacked = torch.cat(pooled, dim=1).flatten(2).transpose(1, 2)  # [B, h * w, L * pretrain_dim]
-    return F.adaptive_avg_pool1d(stacked, target_dim).transpose(1, 2).unflatten(2, grid)
+    share, rest = divmod(target_dim, len(levels))
+    apart = rest == 0 and pretrain_dim % share == 0
+    pooled = [_resize(_neighbourhoods(level, pretrain_dim, share if apart else pretrain_dim), grid) for level in levels]
+    stacked = torch.cat(pooled, dim=1)
+    if apart:
+        return stacked
+    return F.adaptive_avg_pool1d(stacked.flatten(2).transpose(1, 2), target_dim).transpose(1, 2).unflatten(2, grid)
+
+
+def _neighbourhoods(level: Tensor, pretrain_dim: int, dim: int) -> Tensor:
+    """3x3 neighbourhoods, channel-major, pooled to `pretrain_dim` numbers and these to `dim`, a divisor of it."""
+    blocks = F.unfold(level, kernel_size=3, padding=1).transpose(1, 2)  # [B, h_l * w_l, C_l * 9]
+    blocks = F.avg_pool1d(F.adaptive_avg_pool1d(blocks, pretrain_dim), pretrain_dim // dim)
+    return blocks.transpose(1, 2).unflatten(2, level.shape[-2:])
 
 
 def closed_form_embedding(fine: Tensor, coarse: Tensor) -> Tensor:
