@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import PIL
 import torch
 from PIL import Image, features
@@ -71,7 +72,7 @@ class Reader:
         Raises AnoframeError as `anoframe.data.images.read_mask` does, and for a mask of another size than its image.
         """
         if sample.mask is None:
-            return torch.zeros((1, self.preprocessing.crop, self.preprocessing.crop), dtype=torch.bool)
+            return torch.zeros((1, 1, 1), dtype=torch.bool).expand(1, self.preprocessing.crop, self.preprocessing.crop)
         data = _content(sample.mask)
         key = self._key("mask", data)
         found = self._cached(key, ["mask", "size"])
@@ -109,7 +110,8 @@ class Reader:
 
 def to_tensor(image: Image.Image, preprocessing: Preprocessing, size: tuple[int, int] | None = None) -> Tensor:
     """An RGB image as uint8 [3, crop, crop]; `size` as for `Preprocessing.image`."""
-    return torch.from_numpy(preprocessing.image(image, size)).permute(2, 0, 1).contiguous()
+    pixels = preprocessing.image(image, size)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))  # torch would wake all of its threads
 
 
 def _content(path: Path) -> bytes | None:
