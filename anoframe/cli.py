@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from anoframe import __version__
+from anoframe.cache import KINDS, cache_root, clear
 from anoframe.config_files import config_of, list_configs
 from anoframe.errors import AnoframeError, suggest
 from anoframe.registry import DATASETS, MODELS
@@ -16,6 +17,9 @@ any value of the config can be set by its dotted name:
   --data.name mvtec|visa|folder|demo   --data.root DIR           --protocol separate|unified
   --model.backbone.name NAME           --model.coreset.ratio 0.01
 --print_config shows them all with their values
+
+decoded images and features of the frozen encoder are kept for the next run, which then is faster and gives the same:
+  --cache off             --cache clear         --cache.folder DIR        --cache.max_gb 20
 
 examples:
   anoframe --config patchcore/patchcore_lite0_224.py --cls_names bottle screw --data.root MVTec
@@ -49,17 +53,22 @@ def _run(options: argparse.Namespace) -> int:
             cfg.categories = tuple(options.cls_names or cfg.categories)
             print(format_config(cfg), end="")
         return 0
+    if options.cache == "clear" and not options.config and not options.checkpoint:
+        _clear(options.overrides.get("cache.folder"))
+        return 0
     names = options.cls_names
     if options.mode == "test":
         checkpoint = options.checkpoint or _missing("--checkpoint")
         cfg = load_config(options.config or config_of(checkpoint), options.overrides)
-        from anoframe import run as runs
-
-        run = runs.test(checkpoint, cfg, names, options.output, options.overwrite)
     else:
         cfg = load_config(options.config or _missing("--config"), options.overrides)
-        from anoframe import run as runs  # torch: after what can be wrong with words
+    if options.cache == "clear":
+        _clear(cfg.cache.folder)
+    from anoframe import run as runs  # torch: after what can be wrong with words
 
+    if options.mode == "test":
+        run = runs.test(checkpoint, cfg, names, options.output, options.overwrite)
+    else:
         run = runs.train(cfg, names, options.output, options.overwrite)
     print(f"\n{run.results.table()}\n\n{run.timetable()}\n\nreport: {run.folder / 'report.html'}")
     return 0
@@ -73,6 +82,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         value = getattr(options, option)
         if value is not None:
             options.overrides[name] = " ".join(value) if isinstance(value, list) else value
+    if options.cache in ("on", "off"):
+        options.overrides |= {f"cache.{kind}": options.cache == "on" for kind in KINDS}
     return options
 
 
@@ -95,10 +106,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--protocol", metavar="P", help="separate: a detector a category (default); unified: one for all")
     add("--output", metavar="DIR", default="runs", help="parent of run folders (default runs)")
     add("--overwrite", action="store_true", help="replace the results of an earlier run in the same folder")
+    add(
+        "--cache", choices=("on", "off", "clear"), help="use the caches (default), or not; clear: empty them, and go on"
+    )
     add("--print_config", action="store_true", help="print the config as it would run, and stop")
     add("--diff_config", action="store_true", help="print what the config changes against its parents, and stop")
     add("--version", action="version", version=f"anoframe {__version__}")
     return parser
+
+
+def _clear(folder: object) -> None:
+    """Empty the caches in a folder, or in the usual place."""
+    root = cache_root(str(folder) if folder else None)
+    print(f"cache {root}: {clear(root) / 1e6:,.1f} MB freed")
 
 
 def _column(names: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ import yaml
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from anoframe.config_files import find_config, list_configs
+from anoframe.config_files import configs_root, find_config, list_configs
 from anoframe.errors import AnoframeError, suggest
 
 __all__ = ["ConfigDict", "diff_config", "inherit", "list_configs", "load_config", "placeholder", "save_config"]
@@ -126,7 +126,16 @@ def _read_yaml(path: Path) -> ConfigDict:
         raise AnoframeError(f"{path}: not a config.yaml: {error}") from error
     if not isinstance(tree, dict):
         raise AnoframeError(f"{path}: not a config.yaml: it holds {type(tree).__name__}, expected keys and values")
+    if "config_name" in tree:  # of a run, perhaps of an earlier version: what that did not know has its default
+        _complete(tree, plain(_run(configs_root() / "__base__" / "default.py").cfg))
     return ConfigDict(_tuples(tree)).lock()
+
+
+def _complete(tree: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Add the keys that a tree lacks."""
+    for key, value in defaults.items():
+        if isinstance(tree.setdefault(key, value), dict) and isinstance(value, dict):
+            _complete(tree[key], value)
 
 
 # ---------------------------------------------------------------------------------------------------- overriding

@@ -34,14 +34,23 @@ class Detector(nn.Module, ABC):
     def encode(self, images: Tensor) -> Features:
         """Frozen features of `[B, 3, H, W]` RGB images, for a backbone that gives a tensor or a list of them.
 
-        Pure: the same image gives the same features, on a CPU to the bit in any batch.
+        Pure: the same image gives the same features, on a CPU to the bit in any batch. They are contiguous, since
+        kernels may be chosen by layout, and those that come back from a cache have no other.
         """
-        if images.device.type != "cpu":
-            return self.backbone(images)
-        found = each_alone(self.backbone, images)
+        found = each_alone(self.backbone, images) if images.device.type == "cpu" else [self.backbone(images)]
         if isinstance(found[0], Tensor):
-            return torch.cat(found)
-        return [torch.cat(level) for level in zip(*found, strict=True)]
+            return torch.cat(found).contiguous()
+        return [torch.cat(level).contiguous() for level in zip(*found, strict=True)]
+
+    def encoding(self) -> dict[str, Any] | None:
+        """All that `encode` depends on besides the image, as JSON types; None where that is not known.
+
+        The cache relies on it: equal encodings mean equal features, whatever the method. A method with an `encode` of
+        its own needs an `encoding` of its own, or its features are not cached; cached ones are a contiguous tensor, or
+        a list of them.
+        """
+        describe = getattr(self.backbone, "encoding", None)
+        return describe() if describe else None
 
     @abstractmethod
     def detect(self, features: Features, size: tuple[int, int]) -> Prediction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,38 @@ from anoframe.errors import AnoframeError
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write beside the target, then take its place: a reader never sees half a file."""
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    """Write a whole file or raise AnoframeError; an earlier one stays until then."""
+    try:
+        replace_file(path, content.encode("utf-8") if isinstance(content, str) else content)
+    except OSError as error:
+        raise AnoframeError(f"cannot write {path}: {error.strerror}. Free space, or choose another --output") from error
+
+
+def replace_file(path: Path, data: bytes, sync: bool = True) -> None:
+    """Write beside the target, then take its place: a reader never sees half a file.
+
+    Args:
+        sync: wait until the disk has it, so that not even a power cut leaves half a file.
+
+    Raises OSError.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        raise AnoframeError(f"cannot write {path}: {error.strerror}. Free space, or choose another --output") from error
     finally:
         with suppress(OSError):  # where the folder is none, there is nothing to clean up
             temporary.unlink()
+
+
+def digest(data: bytes) -> str:
+    """Of a file's content: equal where the bytes are equal."""
+    return blake2b(data).hexdigest()
 
 
 def write_json(path: Path, tree: Any) -> None:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from anoframe.cache import KINDS, Cache, cache_root
 from anoframe.config import ConfigDict, load_config, plain, save_config
 from anoframe.config_files import config_of
 from anoframe.data.check import check
 from anoframe.data.dataset import Dataset, choose_categories, open_dataset
-from anoframe.data.loader import load_image, make_loader
+from anoframe.data.loader import load_image
+from anoframe.data.reader import Reader
 from anoframe.data.transforms import Preprocessing
+from anoframe.detector import Detector
 from anoframe.devices import choose_device
+from anoframe.encoding import EncodedSamples
 from anoframe.errors import AnoframeError, suggest
 from anoframe.evaluation.collect import CategoryPredictions, collect
 from anoframe.evaluation.provenance import git_commit, machine, versions
@@ -27,13 +32,14 @@ from anoframe.files import read_json, write_json
 from anoframe.models import build_detector
 from anoframe.report.write import write_category_pictures, write_report
 from anoframe.tracking.clock import Clock
-from anoframe.tracking.tracker import Console, JsonLines, Trackers
+from anoframe.tracking.tracker import Console, JsonLines, Tracker, Trackers
 from anoframe.trainers.checkpoint import Checkpoint, find_checkpoints, holder_of, load_checkpoint, save_checkpoint
 from anoframe.trainers.learn import learn, seed_everything
 from anoframe.trainers.protocols import Fit, plan_fits
 from anoframe.types import Prediction, Sample
 
 ImageLike = str | Path | Image.Image | np.ndarray
+_PREPROCESSING = tuple(field.name for field in fields(Preprocessing))
 
 
 # ------------------------------------------------------------------------------------------------ the doors
@@ -182,7 +188,7 @@ class _Session:
         _refuse_what_comes_later(cfg)
         self.cfg = cfg
         self.device = choose_device(cfg.device)
-        self.preprocessing = Preprocessing(cfg.data.resize, cfg.data.crop, cfg.data.keep_aspect)
+        self.preprocessing = Preprocessing(**{name: cfg.data[name] for name in _PREPROCESSING})
         self.dataset = _open(cfg)
         self.categories = choose_categories(self.dataset, cfg.categories)
         cfg.categories = tuple(self.categories)  # config.yaml names them, whatever "all" means later
@@ -196,6 +202,8 @@ class _Session:
         save_config(cfg, self.folder / "config.yaml")
         self.tracker = Trackers(Console(), JsonLines(self.folder / "log.jsonl"))
         self.clock = Clock(self.tracker)
+        images, self.features = _caches(cfg, self.tracker)
+        self.reader = Reader(self.preprocessing, images)
         self.results = Results(provenance=_provenance(cfg, self.dataset.name))
         self.tracker.log("run", folder=str(self.folder), config=plain(cfg))
         for remark in report.remarks:
@@ -210,7 +218,7 @@ class _Session:
         model = plain(self.cfg.model)
         with self.clock.stage("build"):
             detector = build_detector(model, self.cfg.seed).to(self.device).eval()
-        learn(detector, self._loader(samples), len(samples), self.clock)
+        learn(detector, self._encoded(detector, samples), len(samples), self.clock)
         counts = {category: len(chosen) for category, chosen in by_category.items()}
         fitted = Checkpoint(detector, self.preprocessing, model, self.cfg.seed, counts)
         with self.clock.stage("save"):
@@ -222,12 +230,13 @@ class _Session:
         """Predict the test images of a category, measure, and draw."""
         samples = self._samples(category, "test")
         with self.clock.stage("predict"):
-            found = collect(fitted.detector, self._loader(samples), len(samples), self.preprocessing.crop)
+            batches = self._encoded(fitted.detector, samples)
+            found = collect(fitted.detector, batches, len(samples), self.preprocessing.crop)
         with self.clock.stage("measure"):
             limits, thresholds = self.cfg.evaluation.aupro_limits, self.cfg.evaluation.pixel_thresholds
             metrics = category_metrics(found, limits, thresholds)
         with self.clock.stage("draw"):
-            write_category_pictures(self.folder, category, found, self.preprocessing, self.cfg.report.pictures)
+            write_category_pictures(self.folder, category, found, self.reader, self.cfg.report.pictures)
         self._record(fitted, category, found, metrics)
 
     def finish(self) -> Run:
@@ -259,8 +268,11 @@ class _Session:
     def _samples(self, category: str, split: str) -> list[Sample]:
         return [sample for sample in self.dataset.samples(category) if sample.split == split]
 
-    def _loader(self, samples: list[Sample]) -> Any:
-        return make_loader(samples, self.preprocessing, self.cfg.data.batch_size, self.cfg.data.workers)
+    def _encoded(self, detector: Detector, samples: list[Sample]) -> EncodedSamples:
+        data = self.cfg.data
+        return EncodedSamples(
+            detector, samples, self.reader, data.batch_size, data.workers, self.tracker, self.features
+        )
 
 
 def run_folder(cfg: ConfigDict, categories: Sequence[str], output: str | Path, suffix: str = "") -> Path:
@@ -303,6 +315,13 @@ def _open(cfg: ConfigDict) -> Dataset:
     return open_dataset(cfg.data.name, cfg.data.root or Path("data") / cfg.data.name)
 
 
+def _caches(cfg: ConfigDict, tracker: Tracker) -> list[Cache | None]:
+    """The caches of images and of features, None for one that is off."""
+    root, limit = cache_root(cfg.cache.folder), int(cfg.cache.max_gb * 1e9)
+    warn = partial(tracker.log, "warning")
+    return [Cache(root / kind, limit, warn) if cfg.cache[kind] else None for kind in KINDS]
+
+
 def _refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
     if "model" not in cfg:
         raise AnoframeError(f"config {cfg.config_name!r} has no model section: inherit from a method's config")
@@ -316,6 +335,8 @@ def _refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
             raise AnoframeError(f"evaluation.pixel_thresholds takes numbers, got {threshold!r}")
     if cfg.data.batch_size < 1:
         raise AnoframeError(f"data.batch_size is 1 or more, got batch size {cfg.data.batch_size}")
+    if not cfg.cache.max_gb > 0:
+        raise AnoframeError(f"cache.max_gb is above 0, got {cfg.cache.max_gb}: --cache off uses none")
 
 
 def _refuse_what_comes_later(cfg: ConfigDict) -> None:
@@ -334,7 +355,7 @@ def _check_same_model(cfg: ConfigDict, fitted: Checkpoint, path: Path) -> None:
 
 
 def _provenance(cfg: ConfigDict, dataset: str) -> dict[str, Any]:
-    data = {"name": dataset, **{key: cfg.data[key] for key in ("resize", "crop", "keep_aspect")}}
+    data = {"name": dataset, **{key: cfg.data[key] for key in _PREPROCESSING}}
     head = {"config": cfg.config_name, "protocol": cfg.protocol.name, "seed": cfg.seed, "data": data}
     return {
         **head,

@@ -38,6 +38,7 @@ class Batch:
     masks: Tensor  # [B, 1, H, W] bool, all False where a sample has no mask
     labels: Tensor  # [B] bool, True is defect
     samples: tuple[Sample, ...]
+    keys: tuple[str | None, ...] = ()  # of the content of each image, see anoframe.data.reader
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -29,6 +29,8 @@ cfg.device = "cpu"
 cfg.model.backbone.weights = "random"
 cfg.model.coreset.ratio = 0.1
 cfg.report.pictures = 6
+cfg.cache.images = False  # what runs have in common is for tests to find, not for a cache to bring about
+cfg.cache.features = False
 '''
 
 
@@ -80,6 +82,15 @@ def _category(folder: Path, period: int, good: int = 3, defects: int = 4, masks:
 def _save(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_folder(tmp_path_factory) -> Iterator[Path]:
+    """Where runs of the tests keep their caches: never where the user's are."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("ANOFRAME_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

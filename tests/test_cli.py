@@ -139,7 +139,7 @@ def test_the_printed_config_is_the_one_that_would_run(cli, tmp_path):
 
 def test_the_printed_config_has_the_categories(cli):
     done = cli("--config", "patchcore/patchcore_224.py", "--print_config", "--cls_names", "bottle", "screw")
-    assert done.out.startswith("categories:\n- bottle\n- screw\n")
+    assert "\ncategories:\n- bottle\n- screw\n" in done.out
 
 
 def test_the_difference_of_a_config_is_shown(cli):

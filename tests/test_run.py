@@ -201,7 +201,13 @@ def test_provenance_says_what_must_agree(tree):
 
 
 def test_provenance_says_resolution_and_crop(tree):
-    assert tree["provenance"]["data"] == {"name": "folder", "resize": 64, "crop": 64, "keep_aspect": False}
+    assert tree["provenance"]["data"] == {
+        "name": "folder",
+        "resize": 64,
+        "crop": 64,
+        "keep_aspect": False,
+        "jpeg_draft": False,
+    }
 
 
 def test_provenance_counts_the_images(tree):

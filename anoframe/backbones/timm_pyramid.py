@@ -79,6 +79,11 @@ class FeaturePyramid(nn.Module):
         """What a result must say of its backbone."""
         return {"name": self.name, "levels": list(self.levels), "weights": self.weights, "sha256": self.sha256}
 
+    def encoding(self) -> dict[str, Any]:
+        """What the features depend on: not on where the weights came from, but on what they are."""
+        network = {"name": self.name, "levels": list(self.levels), "sha256": self.sha256, "timm": timm.__version__}
+        return {**network, "mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
+
 
 def _feature_info(architecture: str) -> list[dict[str, Any]]:
     if not timm.is_model(architecture):

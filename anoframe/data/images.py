@@ -7,6 +7,7 @@ have to be guessed, such as how to squeeze 16 bits into 8, is refused.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from anoframe.errors import AnoframeError
 
@@ -51,14 +52,14 @@ def to_rgb(image: Image.Image, name: object) -> Image.Image:
         raise AnoframeError(f"{name}: mode {image.mode} does not convert to RGB ({error}); save it as RGB") from error
 
 
-def read_mask(path: Path) -> NDArray[np.bool_]:
+def read_mask(path: Path, data: bytes | None = None) -> NDArray[np.bool_]:
     """The ground truth as bool [H, W], upright: any value but zero is defect.
 
     VisA's masks hold several grey values and label masks hold a number a region, so no level is a threshold, and any
     bit depth will do. A palette mask counts by colour, since black need not be entry 0; alpha is dropped.
-    Raises AnoframeError as `read_image` does.
+    `data` is as for `opened`. Raises AnoframeError as `read_image` does.
     """
-    with opened(path) as image:
+    with opened(path, data) as image:
         refuse_frames(image, path)
         upright = ImageOps.exif_transpose(image)
         if len(upright.getbands()) > 1 or upright.mode == "P":
@@ -67,13 +68,33 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
     return marked.any(axis=2) if marked.ndim == 3 else marked
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height as an opened image's head has them, after EXIF has turned it."""
+    # Asking a PNG for EXIF that is not in its head makes Pillow decode all of it.
+    if image.format == "PNG" and not {"exif", "xmp", "Raw profile type exif"} & image.info.keys():
+        return image.size
+    sideways = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    return (image.height, image.width) if sideways else image.size
+
+
+def reduce_jpeg(image: Image.Image, side: int) -> tuple[int, int]:
+    """Have an opened JPEG decoded smaller, with no side below `side`; returns the upright size that it had."""
+    size = upright_size(image)
+    image.draft("RGB", (side, side))
+    return size
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """The file as a lazily decoded Pillow image; whatever fails inside the block is an error that names the file."""
+def opened(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
+    """The file as a lazily decoded Pillow image; whatever fails inside the block is an error that names the file.
+
+    Args:
+        data: the bytes of the file, where they have been read already.
+    """
     _refuse_nothing(path)
     try:
         # By file object: given a name, Pillow 13 maps an uncompressed TIFF to memory and garbles one that EXIF turns.
-        with path.open("rb") as file, Image.open(file) as image:
+        with path.open("rb") if data is None else io.BytesIO(data) as file, Image.open(file) as image:
             yield image
     except (AnoframeError, MemoryError):
         raise

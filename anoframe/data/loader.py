@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +14,34 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from anoframe.data.images import read_image, read_mask, to_rgb
+from anoframe.cache import Cache
+from anoframe.data.images import to_rgb
+from anoframe.data.reader import Reader, to_tensor
 from anoframe.data.transforms import Preprocessing
 from anoframe.errors import AnoframeError
 from anoframe.types import Batch, Sample
 
-Item = tuple[Tensor, Tensor, Sample]  # image uint8 [3, H, W], mask bool [1, H, W]
+Item = tuple[Tensor, Tensor, Sample, str | None]  # image uint8 [3, H, W], mask bool [1, H, W], key of the image
 
 
 class SampleDataset(Dataset[Item]):
-    """Samples as tensors, decoded on access.
+    """Samples as tensors, read on access.
 
-    An item is `(image, mask, sample)`; the mask is all False where the sample has none. A file that cannot be read, or
-    a mask of another size than its image, raises AnoframeError with its name.
+    An item is `(image, mask, sample, key)`; the mask is all False where the sample has none. A file that cannot be
+    read, or a mask of another size than its image, raises AnoframeError with its name.
     """
 
-    def __init__(self, samples: Sequence[Sample], preprocessing: Preprocessing) -> None:
+    def __init__(self, samples: Sequence[Sample], reader: Reader) -> None:
         self.samples = list(samples)
-        self.preprocessing = preprocessing
+        self.reader = reader
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Item:
         sample = self.samples[index]
-        image = read_image(sample.image)
-        return _tensor(image, self.preprocessing), self._mask(sample, image.size), sample
-
-    def _mask(self, sample: Sample, size: tuple[int, int]) -> Tensor:
-        if sample.mask is None:
-            side = self.preprocessing.crop
-            return torch.zeros((1, side, side), dtype=torch.bool)
-        mask = read_mask(sample.mask)
-        if mask.shape[::-1] != size:
-            sizes = f"{mask.shape[1]} x {mask.shape[0]} pixels, its image {sample.image} {size[0]} x {size[1]}"
-            raise AnoframeError(f"{sample.mask}: {sizes}; draw it on the image")
-        return torch.from_numpy(self.preprocessing.mask(mask))[None]
+        image = self.reader.image(sample.image)
+        return image.pixels, self.reader.mask(sample, image.size), sample, image.key
 
 
 def make_loader(
@@ -58,27 +51,47 @@ def make_loader(
     workers: int,
     shuffle: bool = False,
     seed: int = 0,
+    cache: Cache | None = None,
 ) -> DataLoader[Any]:
     """A loader that yields `Batch`, the last one as small as it comes.
 
     Args:
         workers: processes that decode; 0 decodes in this one, -1 chooses for the machine. It changes no value.
         shuffle: another order each pass; the sequence of orders is fixed by `seed`, whatever else draws random numbers.
+        cache: of images, see `Reader`.
 
     Raises AnoframeError without samples or for impossible numbers, and on iteration for a file that cannot be read.
     """
-    if batch_size < 1 or workers < -1:
-        raise AnoframeError(f"batch size {batch_size} must be 1 or more, and workers {workers} -1 or more")
-    if not samples:
-        raise AnoframeError("no samples to load; check the category and the split with tools/check_data.py")
+    check_loading(samples, batch_size, workers)
     return _Loader(
-        _Guarded(samples, preprocessing),
+        _Guarded(samples, Reader(preprocessing, cache)),
         batch_size=batch_size,
         shuffle=shuffle,
         num_workers=_chosen(workers),
         collate_fn=_collate,
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def load_batches(batches: Sequence[Sequence[Sample]], reader: Reader, workers: int) -> Iterator[Batch]:
+    """Exactly these batches as tensors, one after another; `workers` and errors as for `make_loader`."""
+    places = count()
+    loader = _Loader(
+        _Guarded([sample for batch in batches for sample in batch], reader),
+        batch_sampler=[[next(places) for _ in batch] for batch in batches],
+        num_workers=_chosen(workers),
+        collate_fn=_collate,
+        generator=torch.Generator(),
+    )
+    return iter(loader)
+
+
+def check_loading(samples: Sequence[Sample], batch_size: int, workers: int) -> None:
+    """Raise AnoframeError without samples and for impossible numbers."""
+    if batch_size < 1 or workers < -1:
+        raise AnoframeError(f"batch size {batch_size} must be 1 or more, and workers {workers} -1 or more")
+    if not samples:
+        raise AnoframeError("no samples to load; check the category and the split with tools/check_data.py")
 
 
 def load_image(image: str | Path | Image.Image | np.ndarray, preprocessing: Preprocessing) -> Tensor:
@@ -90,12 +103,12 @@ def load_image(image: str | Path | Image.Image | np.ndarray, preprocessing: Prep
     Raises AnoframeError for a file that cannot be read and for any other kind of array.
     """
     if isinstance(image, np.ndarray):
-        return _tensor(_from_array(image), preprocessing)
+        return to_tensor(_from_array(image), preprocessing)
     if isinstance(image, Image.Image):
-        return _tensor(to_rgb(image, getattr(image, "filename", "") or "image"), preprocessing)
+        return to_tensor(to_rgb(image, getattr(image, "filename", "") or "image"), preprocessing)
     if not isinstance(image, str | os.PathLike):
         raise AnoframeError(f"an image must be a path, a Pillow image or a NumPy array, got {type(image).__name__}")
-    return _tensor(read_image(Path(image)), preprocessing)
+    return Reader(preprocessing).image(Path(image)).pixels
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -106,10 +119,6 @@ def _from_array(array: np.ndarray) -> Image.Image:
             f"got {array.dtype} {list(array.shape)}; scale it to 0..255 and move its channels last"
         )
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
-
-
-def _tensor(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
-    return torch.from_numpy(preprocessing.image(image)).permute(2, 0, 1).contiguous()
 
 
 def _chosen(workers: int) -> int:
@@ -132,9 +141,9 @@ class _Guarded(SampleDataset):
 def _collate(items: list[Item] | AnoframeError) -> Batch | AnoframeError:
     if isinstance(items, AnoframeError):
         return items
-    images, masks, samples = zip(*items, strict=True)
+    images, masks, samples, keys = zip(*items, strict=True)
     labels = torch.tensor([sample.is_defect for sample in samples])
-    return Batch(torch.stack(images), torch.stack(masks), labels, samples)
+    return Batch(torch.stack(images), torch.stack(masks), labels, samples, keys)
 
 
 class _Loader(DataLoader[Any]):

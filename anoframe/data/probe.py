@@ -10,10 +10,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import Image
 
-from anoframe.data.images import opened, read_image, read_mask, refuse_depth, refuse_frames
+from anoframe.data.images import opened, read_image, read_mask, refuse_depth, refuse_frames, upright_size
 from anoframe.errors import AnoframeError
+from anoframe.files import digest
 
 THREADS = 8
 _HEAD = 1 << 16
@@ -73,15 +74,7 @@ def probe_mask(path: Path, decode: bool) -> Probe:
 
 
 def _header(image: Image.Image) -> dict[str, Any]:
-    return {"mode": image.mode, "format": image.format or "", "size": _upright_size(image)}
-
-
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    # Asking a PNG for EXIF that is not in its head makes Pillow decode all of it.
-    if image.format == "PNG" and not {"exif", "xmp", "Raw profile type exif"} & image.info.keys():
-        return image.size
-    sideways = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-    return (image.height, image.width) if sideways else image.size
+    return {"mode": image.mode, "format": image.format or "", "size": upright_size(image)}
 
 
 def _looks_cut(path: Path, format_: str) -> bool:
@@ -123,5 +116,5 @@ def _head_digest(path: Path) -> bytes:
         return _length(path).to_bytes(8, "little") + blake2b(file.read(_HEAD)).digest()
 
 
-def _digest(path: Path) -> bytes:
-    return blake2b(path.read_bytes()).digest()
+def _digest(path: Path) -> str:
+    return digest(path.read_bytes())

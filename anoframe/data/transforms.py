@@ -23,6 +23,8 @@ class Preprocessing:
         resize: length in pixels of the shorter side after resizing (of both sides without `keep_aspect`).
         crop: side in pixels of the centre square that is kept, at most `resize`.
         keep_aspect: False squeezes the image to `resize` x `resize`, so that all of it is seen when `crop` is the same.
+        jpeg_draft: a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as no side gets shorter
+            than `resize`: faster for large photographs, and a little other pixels.
 
     Raises AnoframeError for a size that is no positive whole number and for a crop larger than the resize.
     """
@@ -30,6 +32,7 @@ class Preprocessing:
     resize: int
     crop: int
     keep_aspect: bool = True
+    jpeg_draft: bool = False
 
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
@@ -41,19 +44,19 @@ class Preprocessing:
                 f"preprocessing: crop {self.crop} is larger than resize {self.resize}; lower crop or raise resize"
             )
 
-    def image(self, image: Image.Image) -> NDArray[np.uint8]:
-        """An RGB image as uint8 [crop, crop, 3]."""
-        return np.array(self._fit(image))
+    def image(self, image: Image.Image, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """An RGB image as uint8 [crop, crop, 3]; `size` is the photograph's, where the image is a reduced one."""
+        return np.array(self._fit(image, size or image.size))
 
     def mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """A mask as bool [crop, crop]: resized as the image is, a pixel is defect where more than half of it was."""
         levels = Image.fromarray(mask.astype(np.uint8) * 255)
-        return np.asarray(self._fit(levels)) > 127
+        return np.asarray(self._fit(levels, levels.size)) > 127
 
-    def _fit(self, image: Image.Image) -> Image.Image:
-        size = self._resized(*image.size)
-        left, top = (round((side - self.crop) / 2) for side in size)
-        resized = image.resize(size, Image.Resampling.BILINEAR)
+    def _fit(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        target = self._resized(*size)
+        left, top = (round((side - self.crop) / 2) for side in target)
+        resized = image.resize(target, Image.Resampling.BILINEAR)
         return resized.crop((left, top, left + self.crop, top + self.crop))
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:

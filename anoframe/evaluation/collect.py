@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from anoframe.detector import Detector
+from anoframe.encoding import Encoded
 from anoframe.errors import AnoframeError
 from anoframe.progress import progress
-from anoframe.types import Batch, Prediction, Sample
+from anoframe.types import Prediction, Sample
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class CategoryPredictions:
         return sum(bool(s.mask) and not mask.any() for s, mask in zip(self.samples, self.masks, strict=True))
 
 
-def collect(detector: Detector, batches: Iterable[Batch], images: int, size: int) -> CategoryPredictions:
-    """Predict every batch. Memory: five bytes a pixel, and four more for each extra map.
+@torch.no_grad()
+def collect(detector: Detector, batches: Iterable[Encoded], images: int, size: int) -> CategoryPredictions:
+    """Detect in every batch. Memory: five bytes a pixel, and four more for each extra map.
 
     Args:
         images: how many images the batches hold.
@@ -47,15 +49,14 @@ def collect(detector: Detector, batches: Iterable[Batch], images: int, size: int
     Raises:
         AnoframeError: a score or map is not finite; names the image.
     """
-    device = next(detector.buffers()).device
     samples: list[Sample] = []
     scores = np.empty(images, np.float32)
     maps = np.empty((images, size, size), np.float32)
     masks = np.empty((images, size, size), bool)
     extra: dict[str, NDArray[np.float32]] = {}
     for batch in progress(batches, "test", unit="batch"):
-        prediction = detector.predict(batch.images.to(device))
-        _check_finite(prediction, batch)
+        prediction = detector.detect(batch.features, (size, size))
+        _check_finite(prediction, batch.samples)
         rows = slice(len(samples), len(samples) + len(batch))
         scores[rows], maps[rows] = prediction.score.cpu(), prediction.anomaly_map.cpu()
         masks[rows] = batch.masks[:, 0]
@@ -66,8 +67,8 @@ def collect(detector: Detector, batches: Iterable[Batch], images: int, size: int
     return CategoryPredictions(samples, labels, scores, maps, masks, extra)
 
 
-def _check_finite(prediction: Prediction, batch: Batch) -> None:
+def _check_finite(prediction: Prediction, samples: Sequence[Sample]) -> None:
     finite = prediction.score.isfinite() & prediction.anomaly_map.flatten(1).isfinite().all(1)
     if not bool(torch.all(finite)):
-        bad = batch.samples[int((~finite).nonzero()[0])]
+        bad = samples[int((~finite).nonzero()[0])]
         raise AnoframeError(f"the prediction for {bad.image} is not finite: check that image and the fit")

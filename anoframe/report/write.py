@@ -9,8 +9,7 @@ from typing import Any
 from PIL import Image
 
 from anoframe.config import ConfigDict, flatten
-from anoframe.data.images import read_image
-from anoframe.data.transforms import Preprocessing
+from anoframe.data.reader import Reader
 from anoframe.evaluation.collect import CategoryPredictions
 from anoframe.evaluation.results import Results
 from anoframe.files import read_json, write_atomic, write_json
@@ -21,7 +20,7 @@ _INDEX = "pictures.json"
 
 
 def write_category_pictures(
-    folder: Path, category: str, found: CategoryPredictions, preprocessing: Preprocessing, count: int
+    folder: Path, category: str, found: CategoryPredictions, reader: Reader, count: int
 ) -> None:
     """`pictures/<category>/*.png`, and `pictures.json` beside them, which says what each shows."""
     scale = scale_of(found)
@@ -30,7 +29,8 @@ def write_category_pictures(
     index = []
     for place, (kind, i) in enumerate(choose(found.labels, found.scores, count)):
         sample = found.samples[i]
-        picture = strip(preprocessing.image(read_image(sample.image)), found.masks[i], found.maps[i], scale)
+        image = reader.image(sample.image).pixels.permute(1, 2, 0).numpy()
+        picture = strip(image, found.masks[i], found.maps[i], scale)
         file = f"{place:03d}_{kind}_{sample.defect}_{sample.image.stem}.png"
         picture.save(home / file)
         facts = {"kind": kind, "defect": sample.defect, "name": sample.image.name, "score": float(found.scores[i])}

@@ -29,6 +29,7 @@ _SENTENCES = {
     "run": "run {folder}",
     "warning": "warning: {text}",
     "fit": "fit {name}: {images} normal images",
+    "features": "  {text}",
     "stage": "  {name:<10} {seconds:8.1f} s",
     "evaluated": "  {category}: {summary}",
 }

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from anoframe.detector import Detector, ObservingDetector
+from anoframe.encoding import Encoded
 from anoframe.progress import progress
 from anoframe.tracking.clock import Clock
-from anoframe.types import Batch
 
 
 def seed_everything(seed: int) -> None:
@@ -22,11 +22,11 @@ def seed_everything(seed: int) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def learn(detector: Detector, batches: Iterable[Batch], images: int, clock: Clock) -> None:
+def learn(detector: Detector, batches: Iterable[Encoded], images: int, clock: Clock) -> None:
     """Fit a detector to normal images.
 
     Args:
-        batches: the training images, in the order of the index.
+        batches: features of the training images, in the order of the index.
         images: how many they are.
     """
     if isinstance(detector, ObservingDetector):
@@ -34,12 +34,11 @@ def learn(detector: Detector, batches: Iterable[Batch], images: int, clock: Cloc
 
 
 @torch.no_grad()
-def observe(detector: ObservingDetector, batches: Iterable[Batch], images: int, clock: Clock) -> None:
+def observe(detector: ObservingDetector, batches: Iterable[Encoded], images: int, clock: Clock) -> None:
     """One pass over the features, then a conclusion."""
-    device = next(detector.buffers()).device
     with clock.stage("encode"):
         detector.begin(images)
         for batch in progress(batches, "encode", unit="batch"):
-            detector.observe(detector.encode(batch.images.to(device)), batch.samples)
+            detector.observe(batch.features, batch.samples)
     with clock.stage("conclude"):
         detector.conclude()

@@ -17,8 +17,15 @@ cfg.data.root = placeholder(str)  # None: data/<name>
 cfg.data.resize = 256  # pixels of both sides, or of the shorter one with keep_aspect
 cfg.data.crop = 224  # side of the centre square that is kept
 cfg.data.keep_aspect = False  # True crops the long side: square images are the same, of others it loses defects
+cfg.data.jpeg_draft = False  # True decodes large JPEGs at a half, quarter or eighth: faster, a little other pixels
 cfg.data.batch_size = 16  # images the encoder sees at once; changes memory and speed, not results
 cfg.data.workers = -1  # processes that decode images; -1 chooses for the machine
+
+cfg.cache = ConfigDict()  # changes how long a run takes, and no result; --cache on | off | clear
+cfg.cache.images = True  # keep decoded and resized images
+cfg.cache.features = True  # keep what the frozen encoder makes of each image, for every method, seed and ablation
+cfg.cache.folder = placeholder(str)  # None: $ANOFRAME_CACHE, or $XDG_CACHE_HOME/anoframe, or ~/.cache/anoframe
+cfg.cache.max_gb = 20.0  # of each of the two; what was not used for longest goes first
 
 cfg.evaluation = ConfigDict()
 cfg.evaluation.aupro_limits = (0.3,)  # false-positive rates up to which AUPRO integrates; `aupro` is always 0.3

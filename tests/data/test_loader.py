@@ -12,6 +12,7 @@ from PIL import Image
 from anoframe.data.dataset import open_dataset
 from anoframe.data.images import read_image
 from anoframe.data.loader import SampleDataset, load_image, make_loader
+from anoframe.data.reader import Reader
 from anoframe.data.transforms import Preprocessing
 from anoframe.errors import AnoframeError
 from anoframe.types import Batch
@@ -38,7 +39,7 @@ def test_batches(samples):
 
 
 def test_pixels_are_those_of_the_preprocessing(samples):
-    image, _, sample = SampleDataset(samples, SMALL)[4]
+    image, _, sample, _ = SampleDataset(samples, Reader(SMALL))[4]
     expected = SMALL.image(read_image(sample.image)).transpose(2, 0, 1)
     assert np.array_equal(image.numpy(), expected)
     assert image.is_contiguous()
@@ -83,7 +84,7 @@ def test_a_damaged_file_is_named(samples, workers):
 def test_a_mask_of_another_size_is_named(samples):
     Image.new("L", (5, 5), 1).save(samples[3].mask)
     with pytest.raises(AnoframeError, match=r"000_mask\.png: 5 x 5 pixels, its image .* 24 x 16"):
-        SampleDataset(samples, SMALL)[3]
+        SampleDataset(samples, Reader(SMALL))[3]
 
 
 def test_nothing_to_load():

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from anoframe.detector import Detector
+from anoframe.encoding import Encoded
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.collect import collect
-from anoframe.types import Batch, Prediction, Sample
+from anoframe.types import Prediction, Sample
 
 IMAGES = torch.arange(5 * 3 * 4 * 4, dtype=torch.float32).reshape(5, 3, 4, 4)
 SAMPLES = [Sample(Path(f"{i}.png"), "felt", "test", "cut" if i > 2 else "good", Path("m.png")) for i in range(5)]
@@ -35,7 +36,7 @@ def batches(*sizes, images=IMAGES):
     for size in sizes:
         rows = slice(start, start + size)
         masks = images[rows, :1] > 100
-        yield Batch(images[rows], masks, torch.tensor([s.is_defect for s in SAMPLES[rows]]), tuple(SAMPLES[rows]))
+        yield Encoded(images[rows], masks, tuple(SAMPLES[rows]))
         start += size
 
 

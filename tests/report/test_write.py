@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anoframe.data.reader import Reader
 from anoframe.data.transforms import Preprocessing
 from anoframe.evaluation.collect import CategoryPredictions
 from anoframe.report.write import write_category_pictures
@@ -25,7 +26,7 @@ def write(folder, names, count=12):
     found = CategoryPredictions(
         samples, np.zeros(len(names), bool), maps.max((1, 2)), maps, np.zeros(maps.shape, bool), {}
     )
-    write_category_pictures(folder / "run", "felt", found, Preprocessing(SIDE, SIDE), count)
+    write_category_pictures(folder / "run", "felt", found, Reader(Preprocessing(SIDE, SIDE)), count)
     return json.loads((folder / "run/pictures/felt/pictures.json").read_text())
 
 

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from anoframe.detector import Detector, ObservingDetector
+from anoframe.encoding import Encoded
 from anoframe.tracking.clock import Clock
 from anoframe.tracking.tracker import Trackers
 from anoframe.trainers.learn import learn, seed_everything
-from anoframe.types import Batch, Prediction, Sample
+from anoframe.types import Prediction, Sample
 
 
 class Diary(ObservingDetector):
@@ -46,7 +47,7 @@ class KnowsAll(Detector):
 
 def batch(*names):
     samples = tuple(Sample(image=None, category=name, split="train") for name in names)  # type: ignore[arg-type]
-    return Batch(torch.ones(len(names), 3, 2, 2), torch.zeros(len(names), 1, 2, 2), torch.zeros(len(names)), samples)
+    return Encoded(torch.ones(len(names), 3, 2, 2), torch.zeros(len(names), 1, 2, 2), samples)
 
 
 def test_an_observing_detector_sees_every_batch_once_and_then_concludes():
