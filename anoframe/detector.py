@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -83,8 +84,21 @@ class Detector(nn.Module, ABC):
                 expected[name].copy_(value)
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """What learning will take, to be told before it starts."""
+
+    text: str
+    memory: int  # bytes, beside what is in use now
+    remedy: str  # what to change where that is too much
+
+
 class ObservingDetector(Detector):
     """Learns in one pass over the features of the training images, then concludes."""
+
+    def forecast(self, features: Features, images: int) -> Forecast | None:
+        """What learning from `images` images with such features will take; None where it is not worth a word."""
+        return None
 
     @abstractmethod
     def begin(self, images: int) -> None:

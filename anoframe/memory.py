@@ -27,6 +27,11 @@ def available_memory() -> int:
     return available if limit == "max" else min(available, max(0, int(limit) - int(used)))
 
 
+def fits(size: int) -> bool:
+    """Whether so many bytes are at most half of what is free."""
+    return size <= available_memory() // 2
+
+
 def roomy(shape: tuple[int, ...], what: str) -> Tensor:
     """A float32 tensor for something large: in memory, or where that would take more than half of it, in a file.
 
@@ -39,7 +44,7 @@ def roomy(shape: tuple[int, ...], what: str) -> Tensor:
         AnoframeError: neither memory nor the temporary folder has the room.
     """
     size = 4 * prod(shape)
-    if size <= available_memory() // 2:
+    if fits(size):
         return torch.empty(shape)
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free

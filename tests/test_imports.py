@@ -92,7 +92,7 @@ LAYERS = (
     ("models",),
     ("backbones", "data", "metrics", "blocks", "detector"),
     ("cache",),
-    ("registry", "config", "types", "devices", "files", "progress", "parallel"),
+    ("registry", "config", "types", "devices", "files", "progress", "parallel", "memory"),
     ("config_files",),
     ("errors",),
 )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Protocol
@@ -102,6 +103,20 @@ def greedy_coreset(
         start = _MeanDistance(centred, torch.randperm(len(rows), generator=generator)[:start_points])
     picks = _Greedy(centred, size, start).picks()
     return torch.tensor(list(progress(picks, "coreset", unit="pick", total=size)))
+
+
+def selection_cost(rows: int, width: int, size: int) -> tuple[int, float]:
+    """What `greedy_coreset` takes at most, beside the rows: bytes, and seconds on this machine's processor.
+
+    The seconds are those of all products, at the speed that one is measured at now; most are never made.
+    """
+    active = min(rows, max(_ACTIVE // width, rows // 16))
+    memory = 24 * rows + 12 * size * width + 12 * active * width
+    block = torch.ones(_TOGETHER, width)
+    block @ block.T  # wakes the threads
+    started = time.perf_counter()
+    block @ block.T
+    return memory, (time.perf_counter() - started) * rows * size / _TOGETHER**2
 
 
 # ------------------------------------------------------------------------------------------------ rows and starts

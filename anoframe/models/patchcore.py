@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from anoframe.blocks.anomaly_map import gaussian_blur, upsample
-from anoframe.blocks.coreset import METHODS, coreset_size, greedy_coreset, random_projection
+from anoframe.blocks.coreset import METHODS, coreset_size, greedy_coreset, random_projection, selection_cost
 from anoframe.blocks.nearest import ENGINES, Search
 from anoframe.blocks.patch_embedding import PatchEmbedding
-from anoframe.detector import Features, ObservingDetector
+from anoframe.detector import Features, Forecast, ObservingDetector
 from anoframe.errors import AnoframeError
+from anoframe.memory import fits, gigabytes, roomy
 from anoframe.parallel import each_alone
 from anoframe.registry import check_arguments
 from anoframe.types import Prediction, Sample
@@ -113,13 +114,28 @@ class PatchCore(ObservingDetector):
     def begin(self, images: int) -> None:
         self._expected, self._seen, self._patches = images, 0, torch.empty(0)
 
+    def forecast(self, features: Features, images: int) -> Forecast:
+        patches, _ = self.embed([level[:1] for level in features])
+        count, width = images * patches.shape[1], patches.shape[2]
+        size = coreset_size(count, self.coreset.ratio)
+        chosen_on = min(width, self.coreset.projection_dim)
+        selection, seconds = selection_cost(count, chosen_on, size)
+        held = 4 * count * width  # in a file where it is too much, see `roomy`
+        memory = 4 * count * chosen_on + selection + 8 * size * width + (held if fits(held) else 0)
+        return Forecast(
+            f"bank of {size:,} of {count:,} patches of {width} numbers, {gigabytes(4 * size * width)}; learning takes "
+            f"about {gigabytes(memory)} of memory, and choosing the bank at most {seconds:,.0f} s on the processor",
+            memory,
+            "Lower model.coreset.ratio, model.embedding.target_dim or data.crop, or learn from fewer images",
+        )
+
     def observe(self, features: Features, samples: Sequence[Sample]) -> None:
         patches, _ = self.embed(features)
         if not bool(patches.isfinite().all()):
             bad = [sample.image for sample, one in zip(samples, patches, strict=True) if not one.isfinite().all()]
             raise AnoframeError(f"features of {bad[0]} are not finite: check that image, and the backbone's weights")
         if self._seen == 0:  # one block for all: gathering pieces would need the memory twice
-            self._patches = torch.empty(self._expected, *patches.shape[1:])
+            self._patches = roomy((self._expected, *patches.shape[1:]), "patches of all training images")
         self._patches[self._seen : self._seen + len(patches)] = patches.cpu()
         self._seen += len(patches)
 

@@ -25,7 +25,7 @@ class Clock:
 
     def __init__(self, tracker: Tracker):
         self.stages: dict[str, Stage] = {}
-        self._tracker = tracker
+        self.tracker = tracker
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -35,7 +35,7 @@ class Clock:
         stage = self.stages.setdefault(name, Stage())
         stage.seconds += seconds
         stage.peak_bytes, stage.gpu_peak_bytes = peak_memory(), gpu_peak_memory()
-        self._tracker.log("stage", name=name, seconds=round(seconds, 3), peak_bytes=stage.peak_bytes)
+        self.tracker.log("stage", name=name, seconds=round(seconds, 3), peak_bytes=stage.peak_bytes)
 
 
 def peak_memory() -> int:

@@ -30,6 +30,7 @@ _SENTENCES = {
     "warning": "warning: {text}",
     "fit": "fit {name}: {images} normal images",
     "features": "  {text}",
+    "forecast": "  {text}",
     "stage": "  {name:<10} {seconds:8.1f} s",
     "evaluated": "  {category}: {summary}",
 }

@@ -8,10 +8,13 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from anoframe.detector import Detector, ObservingDetector
+from anoframe.detector import Detector, Forecast, ObservingDetector
 from anoframe.encoding import Encoded
+from anoframe.errors import AnoframeError
+from anoframe.memory import available_memory, gigabytes
 from anoframe.progress import progress
 from anoframe.tracking.clock import Clock
+from anoframe.tracking.tracker import Tracker
 
 
 def seed_everything(seed: int) -> None:
@@ -38,7 +41,19 @@ def observe(detector: ObservingDetector, batches: Iterable[Encoded], images: int
     """One pass over the features, then a conclusion."""
     with clock.stage("encode"):
         detector.begin(images)
-        for batch in progress(batches, "encode", unit="batch"):
+        for number, batch in enumerate(progress(batches, "encode", unit="batch")):
+            if number == 0:
+                _announce(detector.forecast(batch.features, images), clock.tracker)
             detector.observe(batch.features, batch.samples)
     with clock.stage("conclude"):
         detector.conclude()
+
+
+def _announce(forecast: Forecast | None, tracker: Tracker) -> None:
+    """Tell what learning will take, or refuse what cannot end well."""
+    if forecast is None:
+        return
+    tracker.log("forecast", text=forecast.text)
+    free = available_memory()
+    if forecast.memory > free:
+        raise AnoframeError(f"{forecast.text}; {gigabytes(free)} of memory is free. {forecast.remedy}")

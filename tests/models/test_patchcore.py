@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
+from anoframe import memory
 from anoframe.blocks.coreset import greedy_coreset, random_projection
 from anoframe.blocks.nearest import Search
 from anoframe.errors import AnoframeError
@@ -257,6 +258,27 @@ def test_reweighting_leaves_the_map_as_it_is(fitted, images_of):
     images = images_of(1, 2)
     maps = [fitted(image_score=how).predict(images).anomaly_map for how in ("max", "reweight")]
     assert torch.equal(*maps)
+
+
+# ---------------------------------------------------------------------------------------------------------- memory
+
+
+def test_the_forecast_names_the_bank_that_fitting_makes(backbone, images_of, fit):
+    detector = PatchCore(backbone, embedding={"method": "concat"}, coreset={"ratio": 0.1})
+    images = images_of(0, 6)
+    said = detector.forecast(detector.encode(images[:2]), 6)
+    rows, width = fit(detector, images).bank.shape
+    patches = 6 * detector.embed(detector.encode(images[:1]))[0].shape[1]
+    assert f"bank of {rows:,} of {patches:,} patches of {width} numbers" in said.text
+    assert said.memory > 4 * patches * width
+
+
+def test_patches_that_do_not_fit_in_memory_give_the_same_bank(backbone, images_of, fit, monkeypatch):
+    banks = []
+    for free in (10**12, 0):
+        monkeypatch.setattr(memory, "available_memory", lambda free=free: free)
+        banks.append(fit(PatchCore(backbone, embedding={"method": "concat"}), images_of(0, 6)).bank)
+    assert torch.equal(*banks)
 
 
 # -------------------------------------------------------------------------------------------------------- arguments

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from anoframe.detector import Detector, ObservingDetector
+from anoframe.detector import Detector, Forecast, ObservingDetector
 from anoframe.encoding import Encoded
+from anoframe.errors import AnoframeError
 from anoframe.tracking.clock import Clock
 from anoframe.tracking.tracker import Trackers
+from anoframe.trainers import learn as learn_module
 from anoframe.trainers.learn import learn, seed_everything
 from anoframe.types import Prediction, Sample
 
@@ -65,6 +67,39 @@ def test_the_stages_are_timed():
     clock = Clock(Trackers())
     learn(Diary(), [batch("a")], 1, clock)
     assert list(clock.stages) == ["encode", "conclude"]
+
+
+class Hungry(Diary):
+    """Says what it needs."""
+
+    def forecast(self, features, images):
+        return Forecast(f"{images} images need 7.00 GB", 7 * 10**9, "Take fewer images")
+
+
+class Ear:
+    """A tracker that remembers."""
+
+    def __init__(self):
+        self.heard = []
+
+    def log(self, event, **fields):
+        self.heard.append((event, fields.get("text")))
+
+
+def test_what_learning_will_take_is_told_once_before_anything_is_observed(monkeypatch):
+    monkeypatch.setattr(learn_module, "available_memory", lambda: 8 * 10**9)
+    ear, hungry = Ear(), Hungry()
+    learn(hungry, [batch("a"), batch("b")], 2, Clock(ear))
+    assert [said for said in ear.heard if said[0] == "forecast"] == [("forecast", "2 images need 7.00 GB")]
+    assert len(hungry.said) == 4
+
+
+def test_what_cannot_fit_in_memory_is_refused_with_the_remedy_before_anything_is_observed(monkeypatch):
+    monkeypatch.setattr(learn_module, "available_memory", lambda: 6 * 10**9)
+    hungry = Hungry()
+    with pytest.raises(AnoframeError, match=r"2 images need 7\.00 GB; 6\.00 GB of memory is free\. Take fewer images"):
+        learn(hungry, [batch("a"), batch("b")], 2, Clock(Trackers()))
+    assert hungry.said == [("begin", 2)]
 
 
 def test_a_detector_that_learns_nothing_looks_at_nothing():
