@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import timm
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from anoframe.backbones.weights import fingerprint, load_state, pretrained_config, random_seed, resolve
 from anoframe.errors import AnoframeError, suggest
+
+PRECISIONS = ("float32", "bfloat16")
 
 
 class FeaturePyramid(nn.Module):
@@ -25,6 +28,9 @@ class FeaturePyramid(nn.Module):
             convolutional networks (`layer2` and `layer3` of a ResNet, `blocks.2` and `blocks.4` of an
             EfficientNet). The order given is the order of the output.
         weights: see :mod:`anoframe.backbones.weights`.
+        precision: `"float32"`, or `"bfloat16"` for convolutions and products: faster where the processor has it, and
+            refused where it has not. Features come out as float32.
+        compile: let `torch.compile` fuse the network: a minute or two at the first image, a tenth faster afterwards.
 
     Attributes:
         channels, strides: of each level, in the order given.
@@ -35,8 +41,18 @@ class FeaturePyramid(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, levels: Sequence[int | str], weights: str = "default"):
+    def __init__(
+        self,
+        name: str,
+        levels: Sequence[int | str],
+        weights: str = "default",
+        precision: str = "float32",
+        compile: bool = False,
+    ):
         super().__init__()
+        if precision not in PRECISIONS:
+            raise AnoframeError(f"model.backbone.precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
+        self.precision, self.compile_network = precision, compile
         architecture, _, tag = name.partition(".")
         if tag and weights == "default":
             weights = f"hub:{tag}"
@@ -57,6 +73,8 @@ class FeaturePyramid(nn.Module):
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
+        self.network.to(memory_format=torch.channels_last)  # a tenth faster on a CPU
+        self._compiled = torch.compile(self.network.forward) if compile else None
 
     def train(self, mode: bool = True) -> FeaturePyramid:
         return super().train(False)
@@ -72,17 +90,40 @@ class FeaturePyramid(nn.Module):
             One `[B, C, h, w]` float32 map a level, in the order of `levels`.
         """
         pixels = images / 255 if images.dtype == torch.uint8 else images
-        features = self.network((pixels - self.mean) / self.std)
-        return [features[i] for i in self._order]
+        pixels = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        features = self._features(pixels)
+        return [features[i].float() for i in self._order]
+
+    def _features(self, pixels: Tensor) -> list[Tensor]:
+        if self.precision == "bfloat16" and not has_bfloat16(pixels.device):
+            raise AnoframeError(
+                f"this {pixels.device.type} computes no bfloat16 of its own, and would only be slower: "
+                "--model.backbone.precision float32"
+            )
+        try:
+            with torch.autocast(pixels.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext():
+                return list((self._compiled or self.network)(pixels))
+        except torch._dynamo.exc.TorchDynamoException as error:  # only where it was asked to compile
+            reason = str(error).strip().splitlines()[0]
+            raise AnoframeError(f"torch.compile fails here ({reason}): --model.backbone.compile False") from error
 
     def describe(self) -> dict[str, Any]:
         """What a result must say of its backbone."""
-        return {"name": self.name, "levels": list(self.levels), "weights": self.weights, "sha256": self.sha256}
+        network = {"name": self.name, "levels": list(self.levels), "weights": self.weights, "sha256": self.sha256}
+        return {**network, "precision": self.precision}
 
     def encoding(self) -> dict[str, Any]:
         """What the features depend on: not on where the weights came from, but on what they are."""
         network = {"name": self.name, "levels": list(self.levels), "sha256": self.sha256, "timm": timm.__version__}
-        return {**network, "mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
+        colours = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
+        return {**network, **colours, "precision": self.precision, "compile": self.compile_network}
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 itself, not by way of float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _feature_info(architecture: str) -> list[dict[str, Any]]:

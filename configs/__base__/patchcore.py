@@ -11,6 +11,8 @@ with cfg.unlocked():
     cfg.model.backbone.name = "wide_resnet50_2"
     cfg.model.backbone.weights = "default"  # torchvision's V1 weights for this backbone, as published
     cfg.model.backbone.levels = (2, 3)  # strides 8 and 16: layer2 and layer3 of a ResNet
+    cfg.model.backbone.precision = "float32"  # or "bfloat16", where the processor has it
+    cfg.model.backbone.compile = False  # True: a minute or two at first, a tenth faster afterwards
 
     cfg.model.embedding = ConfigDict()
     cfg.model.embedding.method = "pooled"  # or "concat", as anomalib does

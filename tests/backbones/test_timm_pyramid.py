@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from anoframe.backbones import FeaturePyramid, build_backbone
+from anoframe.backbones import FeaturePyramid, build_backbone, timm_pyramid
 from anoframe.backbones import weights as module
 from anoframe.blocks.patch_embedding import PatchEmbedding
 from anoframe.errors import AnoframeError
@@ -66,7 +66,7 @@ def test_wide_resnet_50_2_is_described_by_levels_and_strides(wide_resnet):
 def test_features_are_those_of_the_whole_network(small, full, images):
     pixels = (images / 255 - 0.5) / 0.5
     for found, expected in zip(small(images), outputs_of(full, small.levels, pixels), strict=True):
-        assert torch.equal(found, expected)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)  # the layout in memory rounds otherwise
 
 
 def test_features_of_an_efficientnet_are_those_of_the_whole_network(tmp_path, images):
@@ -196,8 +196,8 @@ def test_the_fingerprint_changes_when_one_weight_changes(small, full, tmp_path):
 
 
 def test_describe_names_weights_and_fingerprint(small, weights_file):
-    expected = {"name": SMALL, "levels": ["layer2", "layer3"], "weights": str(weights_file), "sha256": small.sha256}
-    assert small.describe() == expected
+    network = {"name": SMALL, "levels": ["layer2", "layer3"], "weights": str(weights_file), "sha256": small.sha256}
+    assert small.describe() == {**network, "precision": "float32"}
 
 
 def test_random_weights_depend_on_their_seed_alone():
@@ -267,3 +267,50 @@ def test_an_unknown_argument_is_an_error_that_names_the_nearest():
 def test_build_backbone_passes_the_section_on():
     pyramid = build_backbone({"name": SMALL, "levels": (1, 2), "weights": "random:2"})
     assert pyramid.describe() == FeaturePyramid(SMALL, (1, 2), "random:2").describe()
+
+
+# -------------------------------------------------------------------------------------------------------- how it runs
+
+
+def test_an_unknown_precision_is_an_error_that_lists_them():
+    with pytest.raises(AnoframeError, match=r"model\.backbone\.precision is one of float32, bfloat16, got 'half'"):
+        FeaturePyramid(SMALL, (1,), "random", precision="half")
+
+
+def test_bfloat16_is_refused_where_the_processor_has_none(weights_file, images, monkeypatch):
+    monkeypatch.setattr(timm_pyramid, "has_bfloat16", lambda device: False)
+    with pytest.raises(AnoframeError, match=r"--model\.backbone\.precision float32"):
+        FeaturePyramid(SMALL, (1,), str(weights_file), precision="bfloat16")(images)
+
+
+def test_bfloat16_gives_float32_features_near_the_others(small, weights_file, images, monkeypatch):
+    monkeypatch.setattr(timm_pyramid, "has_bfloat16", lambda device: True)  # slow where it is not so, and as right
+    found = FeaturePyramid(SMALL, small.levels, str(weights_file), precision="bfloat16")(images)
+    for low, full in zip(found, small(images), strict=True):
+        assert low.dtype == torch.float32
+        assert not torch.equal(low, full)
+        assert float((low - full).norm() / full.norm()) < 0.05
+
+
+@pytest.mark.slow
+def test_a_compiled_network_gives_the_same_features(weights_file, images):
+    small = FeaturePyramid(SMALL, (1,), str(weights_file))
+    found = FeaturePyramid(SMALL, (1,), str(weights_file), compile=True)(images)
+    for fused, plain in zip(found, small(images), strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_does_not_compile_is_an_error_with_the_way_out(weights_file, images):
+    pyramid = FeaturePyramid(SMALL, (1,), str(weights_file), compile=True)
+
+    def broken(pixels):
+        raise torch._dynamo.exc.TorchDynamoException("no compiler found")
+
+    pyramid._compiled = broken
+    with pytest.raises(AnoframeError, match=r"no compiler found.*--model\.backbone\.compile False"):
+        pyramid(images)
+
+
+@pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"compile": True}])
+def test_features_that_may_differ_have_another_encoding(small, weights_file, change):
+    assert FeaturePyramid(SMALL, small.levels, str(weights_file), **change).encoding() != small.encoding()
