@@ -167,7 +167,8 @@ def _surroundings(device: torch.device) -> list[Any]:
     """What else rounds features: versions, the kind of processor, and the precision asked for."""
     common = [anoframe.__version__, torch.__version__, torch.get_float32_matmul_precision(), device.type]
     if device.type == "cuda":
-        return [*common, torch.cuda.get_device_name(device), torch.backends.cudnn.allow_tf32]
+        chosen = torch.backends.cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled()
+        return [*common, torch.cuda.get_device_name(device), *chosen]
     return [*common, platform.machine(), torch.backends.cpu.get_cpu_capability()]
 
 
