@@ -46,9 +46,9 @@ class Detector(nn.Module, ABC):
     def encoding(self) -> dict[str, Any] | None:
         """All that `encode` depends on besides the image, as JSON types; None where that is not known.
 
-        The cache relies on it: equal encodings mean equal features, whatever the method. A method with an `encode` of
-        its own needs an `encoding` of its own, or its features are not cached; cached ones are a contiguous tensor, or
-        a list of them.
+        The cache relies on it: all methods that share an `encode` share the features of equal encodings. A method with
+        an `encode` of its own needs an `encoding` of its own, or its features are not cached; cached ones are a
+        contiguous tensor, or a list of them.
         """
         describe = getattr(self.backbone, "encoding", None)
         return describe() if describe else None

@@ -154,19 +154,21 @@ class EncodedSamples:
             self._tracker.log("features", text=text)
 
 
-def _encoding(detector: Detector) -> dict[str, Any] | None:
-    """What a detector says of its `encode`, unless it encodes in a way of its own and says nothing of it."""
+def _encoding(detector: Detector) -> list[Any] | None:
+    """Whose `encode` a detector has, and what it says of it; None if it encodes in its own way and says nothing."""
     encodes, says = (
         next(kind for kind in type(detector).__mro__ if name in vars(kind)) for name in ("encode", "encoding")
     )
-    return detector.encoding() if issubclass(says, encodes) else None
+    said = detector.encoding() if issubclass(says, encodes) else None
+    return None if said is None else [encodes.__module__, encodes.__qualname__, said]
 
 
 def _surroundings(device: torch.device) -> list[Any]:
     """What else rounds features: versions, the kind of processor, and the precision asked for."""
     common = [anoframe.__version__, torch.__version__, torch.get_float32_matmul_precision(), device.type]
     if device.type == "cuda":
-        return [*common, torch.cuda.get_device_name(device), torch.backends.cudnn.allow_tf32]
+        chosen = torch.backends.cudnn.allow_tf32, torch.are_deterministic_algorithms_enabled()
+        return [*common, torch.cuda.get_device_name(device), *chosen]
     return [*common, platform.machine(), torch.backends.cpu.get_cpu_capability()]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -303,6 +305,46 @@ def test_what_the_bound_cannot_hold_is_not_kept(encoded, tmp_path, told):
     encoded(cache=small)
     assert not small.folder.exists()
     assert told.texts == ["7 of 7 images have no cached features: 0.1 MB are more than cache.max_gb, nothing is kept"]
+
+
+# ------------------------------------------------------------------------------------------------ not on a CPU
+
+
+class Together(EncodedSamples):
+    """As it is on a GPU, where features may depend on how many images are encoded at once."""
+
+    def __init__(self, *words):
+        super().__init__(*words)
+        self._alone = False
+
+
+@pytest.fixture
+def gpu_images(samples, features, told):
+    """Goes through the samples as on a GPU; returns how many images met the encoder."""
+
+    def run(batch_size=3):
+        detector = Looks()
+        batches = list(Together(detector, samples, Reader(SMALL), batch_size, 0, told, features))
+        assert [sample for batch in batches for sample in batch.samples] == samples
+        return detector.backbone.images
+
+    return run
+
+
+def test_the_second_time_a_gpu_encodes_nothing(gpu_images):
+    assert [gpu_images(), gpu_images()] == [7, 0]
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"damaged")], ids=["gone", "damaged"])
+def test_on_a_gpu_the_whole_batch_of_a_missing_image_is_encoded(gpu_images, features, spoil):
+    gpu_images(batch_size=7)
+    spoil(next(features.folder.rglob("*.safetensors")))
+    assert gpu_images(batch_size=7) == 7
+
+
+def test_on_a_gpu_features_of_another_batch_size_are_not_taken(gpu_images):
+    gpu_images()
+    assert gpu_images(batch_size=2) == 6  # the last image was alone before, and is again
 
 
 # ------------------------------------------------------------------------------------------------ what is told

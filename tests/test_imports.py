@@ -44,10 +44,11 @@ def heavy_modules(work: str) -> list[str]:
         "from anoframe.registry import DATASETS, MODELS; MODELS.names(); DATASETS.names()",
         DOOR.format(words=["--help"]),
         DOOR.format(words=["--version"]),
+        DOOR.format(words=["--cache", "clear"]),
         DOOR.format(words=["--config", CONFIG, "--print_config"]),
         DOOR.format(words=["--config", CONFIG, "--diff_config"]),
     ],
-    ids=["import", "load_config", "registry", "help", "version", "print_config", "diff_config"],
+    ids=["import", "load_config", "registry", "help", "version", "clear", "print_config", "diff_config"],
 )
 def test_it_loads_nothing_heavy(work):
     assert heavy_modules(work) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image, ImageFile
 
 from anoframe.cache import Cache
 from anoframe.data.dataset import open_dataset
+from anoframe.data.loader import make_loader
 from anoframe.data.reader import Reader
 from anoframe.data.transforms import Preprocessing
 from anoframe.errors import AnoframeError
@@ -77,6 +79,18 @@ def test_what_was_read_before_is_not_decoded(samples, cache, decoded):
 def test_a_photograph_knows_its_size_from_the_cache(defect, cache):
     sizes = {Reader(SMALL, where).image(defect.image).size for where in (None, cache, cache)}
     assert sizes == {(24, 16)}
+
+
+def test_workers_share_the_cache(samples, cache, decoded):
+    first = list(make_loader(samples, SMALL, 4, workers=2, cache=cache))
+    second = list(make_loader(samples, SMALL, 4, workers=0, cache=cache))
+    assert decoded == []
+    assert all(one.images.equal(other.images) for one, other in zip(first, second, strict=True))
+
+
+def test_a_reader_can_be_sent_to_a_worker(cache):
+    again = pickle.loads(pickle.dumps(Reader(SMALL, cache)))
+    assert (again.preprocessing, again.cache.folder) == (SMALL, cache.folder)
 
 
 # ------------------------------------------------------------------------------------------------ the key
