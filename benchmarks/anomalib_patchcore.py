@@ -102,7 +102,16 @@ def run_peer(options: argparse.Namespace, category: str, seed: int, scratch: Pat
 def run_ours(options: argparse.Namespace, category: str, seed: int, scratch: Path) -> Outcome:
     command = [sys.executable, "tools/main.py", "--config", CONFIG, "--cls_names", category]
     command += ["--data.name", options.data, "--data.root", str(options.root.resolve())]
-    command += ["--seed", str(seed), "--output", str(scratch), "--data.keep_aspect", "True"]  # as the peer's side does
+    command += [
+        "--seed",
+        str(seed),
+        "--output",
+        str(scratch),
+        "--data.keep_aspect",
+        "True",
+        "--cache",
+        "off",
+    ]  # as the peer's side does
     _, cost = run(command, options.threads)
     (written,) = scratch.rglob("metrics.json")
     return Outcome(json.loads(written.read_text())["categories"][category], cost)

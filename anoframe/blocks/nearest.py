@@ -10,6 +10,13 @@ from anoframe.errors import AnoframeError
 ENGINES = ("torch", "faiss")
 # Extra candidates that the fast form passes on to the exact one, so that its rounding cannot cost a neighbour.
 SPARE = 7
+# Rows from which on bounds are worth their axes: half a second for 1024 dimensions.
+_LARGE_BANK = 1024
+# Share of the variance that the axes may leave. Of patches' features (EfficientNet-Lite0) a quarter of the axes leaves
+# it, and one query in fifty in doubt.
+_LEFT = 0.05
+# What float32 may round away of |a|^2 + |b|^2 - 2ab, as a share of |a|^2 + |b|^2, with room to spare.
+_ROUNDING = 1e-5
 # Numbers gathered from the bank at a time when candidates are measured exactly: 64 MB of float32.
 _GATHERED = 2**24
 
@@ -22,7 +29,10 @@ class Search:
     query's result does not depend on the queries beside it. Products of reduced precision (TF32, where it was allowed)
     cost candidates, not digits.
 
-    Memory beside the bank: one copy of it, and `chunk * M` numbers a call.
+    Where most of a large bank's variance lies along few axes, lower bounds from these alone are looked at first, and
+    only queries for which they leave a doubt are searched in all dimensions: the same result, several times sooner.
+
+    Memory beside the bank: one copy of it, or one and a third, and `chunk * M` numbers a call.
 
     Args:
         bank: `[M, D]`.
@@ -35,7 +45,9 @@ class Search:
         self.bank = bank
         # Around the bank's mean, because far from the origin its differences drown in rounding
         self._centre = bank.mean(0)
-        self._find = _Product(bank - self._centre) if engine == "torch" else _Faiss(bank - self._centre)
+        rows = bank - self._centre
+        self._find = _Product(rows) if engine == "torch" else _Faiss(rows)
+        self._bounds = _Bounds.of(rows) if engine == "torch" else None
 
     def nearest(self, queries: Tensor, k: int = 1, chunk: int = 1024) -> tuple[Tensor, Tensor]:
         """The `k` nearest rows for each query, nearest first; of equally near rows the earlier one.
@@ -49,7 +61,8 @@ class Search:
             distances `[Q, k]` and indices into the bank `[Q, k]`.
         """
         k = min(k, len(self.bank))
-        parts = [self._nearest(part, k) for part in queries.split(chunk)]
+        search = self._nearest if self._bounds is None else self._nearest_by_bounds
+        parts = [search(part, k) for part in queries.split(chunk)]
         return torch.cat([distances for distances, _ in parts]), torch.cat([indices for _, indices in parts])
 
     def _nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -57,6 +70,16 @@ class Search:
         exact = exact_distances(queries, self.bank, candidates)
         distances, order = exact.sort(dim=1, stable=True)
         return distances[:, :k], candidates.gather(1, order[:, :k])
+
+    def _nearest_by_bounds(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        assert self._bounds is not None
+        candidates, bound_of_others = self._bounds(queries - self._centre, k + SPARE)
+        distances, order = exact_distances(queries, self.bank, candidates).sort(dim=1, stable=True)
+        distances, indices = distances[:, :k], candidates.gather(1, order[:, :k])
+        doubtful = (distances[:, -1] >= bound_of_others).nonzero()[:, 0]
+        if len(doubtful):
+            distances[doubtful], indices[doubtful] = self._nearest(queries[doubtful], k)
+        return distances, indices
 
     def near(self, queries: Tensor, count: int, chunk: int = 1024) -> Tensor:
         """Indices `[Q, count]`, rising, of about the nearest rows: as `nearest`, without measuring again.
@@ -78,6 +101,46 @@ class _Product:
         # |a|^2 is the same for all rows and cannot change their order for a query
         order = torch.addmm(self.norms, queries, self.rows.T, alpha=-2)  # [q, M]
         return order.topk(count, dim=1, largest=False, sorted=False).indices
+
+
+class _Bounds:
+    """Lower bounds of distances: along the main axes of the bank, and by the lengths of what these leave.
+
+    With `P` the part of a vector along the axes and `R` the rest, `|a - b|^2 = |Pa - Pb|^2 + |Ra - Rb|^2`, and this is
+    at least `|Pa - Pb|^2 + (|Ra| - |Rb|)^2`: a distance between vectors of one number more than there are axes.
+    """
+
+    def __init__(self, rows: Tensor, axes: Tensor):
+        self.axes = axes  # [D, r], orthonormal
+        self.rows = self._reduced(rows)
+        self.norms = self.rows.square().sum(1)
+        self.largest = self.norms.max()
+
+    @classmethod
+    def of(cls, rows: Tensor) -> _Bounds | None:
+        """None where a bank is small, or its variance spread over so many axes that bounds would save nothing."""
+        count, width = rows.shape
+        if count < _LARGE_BANK:
+            return None
+        variance, axes = torch.linalg.eigh((rows.T @ rows).double())  # rising
+        left = variance.clamp(min=0).cumsum(0) / variance.sum()
+        needed = -(-int((left > _LEFT).sum()) // 32) * 32
+        return cls(rows, axes[:, -needed:].to(rows.dtype)) if needed <= width // 3 else None
+
+    def _reduced(self, rows: Tensor) -> Tensor:
+        """`[n, D]` to `[n, r + 1]`."""
+        along = rows @ self.axes
+        rest = (rows.square().sum(1) - along.square().sum(1)).clamp(min=0).sqrt()
+        return torch.cat([along, rest[:, None]], dim=1)
+
+    def __call__(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Rows `[q, count]` of the smallest bounds, rising; and `[q]`, what the distance to any other is at least."""
+        reduced = self._reduced(queries)
+        order = torch.addmm(self.norms, reduced, self.rows.T, alpha=-2)
+        smallest = order.topk(count + 1, dim=1, largest=False)  # sorted: the last is the bound of all others
+        norms = reduced.square().sum(1)
+        others = smallest.values[:, -1] + norms - _ROUNDING * (norms + self.largest)
+        return smallest.indices[:, :-1].sort(dim=1).values, others.clamp(min=0).sqrt()
 
 
 class _Faiss:

@@ -130,6 +130,64 @@ def test_rounding_of_the_fast_form_costs_no_neighbour(seed):
     assert torch.equal(nearest(query, bank)[0], everything.min(1, keepdim=True).values)
 
 
+@pytest.fixture(scope="module")
+def small_is_large():
+    """Bounds from axes for banks of a few rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_LARGE_BANK", 10)
+        yield
+
+
+def along_few_axes(seed, rows, width=100, axes=6, rest=0.05):
+    """Most of the variance along six axes, at a place far from the origin."""
+    directions = points(99, axes, width)
+    return 3 + points(seed, rows, axes) @ directions + rest * points(seed + 1, rows, width)
+
+
+@examples
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 30), rest=st.floats(0, 0.3))
+def test_bounds_give_what_brute_force_gives(small_is_large, seed, k, rest):
+    bank, q = along_few_axes(seed, 60, rest=0.05).float(), along_few_axes(seed + 7, 20, rest=rest).float()
+    search = Search(bank)
+    assert search._bounds is not None
+    distances, indices = search.nearest(q, k)
+    assert_allclose(distances.double(), brute_force(q, bank, k), atol=1e-6, rtol=1e-5)
+    assert torch.equal(distances, exact_distances(q, bank, indices))
+
+
+def test_what_bounds_leave_in_doubt_is_searched_in_all_dimensions(small_is_large, monkeypatch):
+    # twenty rows at each place along the axes, which differ in the rest alone: bounds are near zero for all of them
+    places = along_few_axes(3, 10, rest=0)
+    bank = (places.repeat(20, 1) + 0.5 * points(5, 200, 100)).float()
+    q = (places + 0.5 * points(4, 10, 100)).float()
+    search, asked = Search(bank), []
+    full = search._nearest
+    assert search._bounds is not None
+    monkeypatch.setattr(search, "_nearest", lambda part, k: (asked.append(len(part)), full(part, k))[1])
+    assert_allclose(search.nearest(q)[0].double(), brute_force(q, bank, 1), rtol=1e-5)
+    assert sum(asked) > 0
+
+
+def test_bounds_that_hold_save_the_search_in_all_dimensions(small_is_large, monkeypatch):
+    bank, q = along_few_axes(5, 300, rest=0.01).float(), along_few_axes(6, 20, rest=0.01).float()
+    search, asked = Search(bank), []
+    full = search._nearest
+    assert search._bounds is not None
+    monkeypatch.setattr(search, "_nearest", lambda part, k: (asked.append(len(part)), full(part, k))[1])
+    search.nearest(q)
+    assert sum(asked) < 10
+
+
+def test_equal_rows_that_bounds_cannot_tell_apart_give_the_first(small_is_large):
+    bank = along_few_axes(8, 40).float().repeat(3, 1)
+    assert Search(bank).nearest(bank[:40], 2)[1].tolist() == [[i, i + 40] for i in range(40)]
+
+
+@pytest.mark.parametrize("rows", [9, 400])
+def test_no_bounds_where_they_would_save_nothing(small_is_large, rows):
+    assert Search(points(9, rows, 100))._bounds is None  # few rows, or variance the same along all axes
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 1024])
 def test_near_gives_the_same_rows_in_rising_order(chunk, device):
     q, bank = points(19, 30, 16).to(device), points(20, 200, 16).to(device)
