@@ -243,9 +243,10 @@ def _score(variants: dict[str, Variant], p: Patches) -> dict[str, tuple[Tensor, 
 
 
 def _patches(bank: Bank, z: Tensor) -> Patches:
-    distances, indices = bank.search.nearest(z, NEIGHBOURS)
-    gradient = influence_gradient(z[:, None] - bank.search.bank[indices])
-    away = bank.search.bank[bank.search.near(z, CANDIDATES)].neg_().add_(z[:, None])
+    entries = bank.search.near(z, CANDIDATES)
+    away = bank.search.bank[entries].neg_().add_(z[:, None])
+    distances, order = (part[:, :NEIGHBOURS] for part in away.norm(dim=2).sort(dim=1, stable=True))
+    gradient = influence_gradient(away.gather(1, order[:, :, None].expand(-1, -1, away.shape[2])))
     return Patches(bank, z, distances, away, gradient)
 
 
