@@ -219,7 +219,7 @@ class _Greedy:
     """
 
     def __init__(self, rows: _Centred, size: int, start: _Start):
-        self.rows, self.size, self.start = rows, size, start
+        self.rows, self.size = rows, size
         # Rounding of a product over d float32 numbers: its random walk, with room to spare
         self.widened = 1 + (4 + math.sqrt(rows.width)) * 2**-23
         number = partial(torch.empty, rows.length, device=rows.device)
