@@ -130,6 +130,16 @@ def test_rounding_of_the_fast_form_costs_no_neighbour(seed):
     assert torch.equal(nearest(query, bank)[0], everything.min(1, keepdim=True).values)
 
 
+@examples
+@given(seed=st.integers(0, 10**6), rows=st.integers(1, 400), k=st.integers(1, 4), block=st.integers(1, 10))
+def test_neighbours_found_by_the_minima_of_blocks_are_those_of_brute_force(seed, rows, k, block):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BLOCK", block)
+        patch.setattr(module, "SPARE", 0)
+        q, bank = points(seed, 7, 5), points(seed + 1, rows, 5)
+        assert_allclose(nearest(q, bank, k)[0], brute_force(q, bank, k), atol=1e-7)
+
+
 @pytest.fixture(scope="module")
 def small_is_large():
     """Bounds from axes for banks of a few rows."""
