@@ -16,8 +16,10 @@ _BLOCK = 64
 # Rows from which on bounds are worth their axes (half a second for 1024 dimensions) and the queries left in doubt.
 _LARGE_BANK = 4096
 # Share of the variance that the axes may leave. Of patches' features (EfficientNet-Lite0) a quarter of the axes leaves
-# it, and of the queries one in fifty (screws) to one in four (magnetic tiles) in doubt.
+# it, and of the queries one in fifty (screws) to one in three (bottles) in doubt.
 _LEFT = 0.05
+# Share of queries in doubt from which on bounds are given up.
+_TOO_MANY = 0.6
 # What float32 may round away of |a|^2 + |b|^2 - 2ab, as a share of |a|^2 + |b|^2, with room to spare.
 _ROUNDING = 1e-5
 # Numbers gathered from the bank at a time when candidates are measured exactly: 64 MB of float32.
@@ -64,8 +66,7 @@ class Search:
             distances `[Q, k]` and indices into the bank `[Q, k]`.
         """
         k = min(k, len(self.bank))
-        search = self._nearest if self._bounds is None else self._nearest_by_bounds
-        parts = [search(part, k) for part in queries.split(chunk)]
+        parts = [self._nearest_by_bounds(part, k) for part in queries.split(chunk)]
         return torch.cat([distances for distances, _ in parts]), torch.cat([indices for _, indices in parts])
 
     def _nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -75,13 +76,16 @@ class Search:
         return distances[:, :k], candidates.gather(1, order[:, :k])
 
     def _nearest_by_bounds(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        assert self._bounds is not None
+        if self._bounds is None:
+            return self._nearest(queries, k)
         candidates, bound_of_others = self._bounds(queries - self._centre, k + SPARE)
         distances, order = exact_distances(queries, self.bank, candidates).sort(dim=1, stable=True)
         distances, indices = distances[:, :k], candidates.gather(1, order[:, :k])
         doubtful = (distances[:, -1] >= bound_of_others).nonzero()[:, 0]
         if len(doubtful):
             distances[doubtful], indices[doubtful] = self._nearest(queries[doubtful], k)
+        if len(doubtful) > _TOO_MANY * len(queries):
+            self._bounds = None  # they cost more than they save, here and so with the queries to come
         return distances, indices
 
     def near(self, queries: Tensor, count: int, chunk: int = 1024) -> Tensor:

@@ -178,6 +178,14 @@ def test_what_bounds_leave_in_doubt_is_searched_in_all_dimensions(small_is_large
     assert sum(asked) > 0
 
 
+def test_bounds_that_leave_most_in_doubt_are_given_up(small_is_large):
+    places = along_few_axes(3, 10, rest=0)
+    bank = (places.repeat(20, 1) + 0.5 * points(5, 200, 100)).float()
+    search = Search(bank)
+    search.nearest((places + 0.5 * points(4, 10, 100)).float())
+    assert search._bounds is None
+
+
 def test_bounds_that_hold_save_the_search_in_all_dimensions(small_is_large, monkeypatch):
     bank, q = along_few_axes(5, 300, rest=0.01).float(), along_few_axes(6, 20, rest=0.01).float()
     search, asked = Search(bank), []
