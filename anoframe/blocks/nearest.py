@@ -76,9 +76,10 @@ class Search:
         return distances[:, :k], candidates.gather(1, order[:, :k])
 
     def _nearest_by_bounds(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        if self._bounds is None:
+        bounds = self._bounds
+        if bounds is None:
             return self._nearest(queries, k)
-        candidates, bound_of_others = self._bounds(queries - self._centre, k + SPARE)
+        candidates, bound_of_others = bounds(queries - self._centre, k + SPARE)
         distances, order = exact_distances(queries, self.bank, candidates).sort(dim=1, stable=True)
         distances, indices = distances[:, :k], candidates.gather(1, order[:, :k])
         doubtful = (distances[:, -1] >= bound_of_others).nonzero()[:, 0]
