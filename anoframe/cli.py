@@ -61,6 +61,8 @@ def _run(options: argparse.Namespace) -> int:
         checkpoint = options.checkpoint or _missing("--checkpoint")
         cfg = load_config(options.config or config_of(checkpoint), options.overrides)
     else:
+        if options.checkpoint:
+            raise AnoframeError("--checkpoint goes with --mode test: training starts from the backbone's weights alone")
         cfg = load_config(options.config or _missing("--config"), options.overrides)
     if options.cache == "clear":
         _clear(cfg.cache.folder)

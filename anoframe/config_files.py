@@ -40,4 +40,6 @@ def config_of(checkpoint: str | Path) -> Path:
     for folder in (Path(checkpoint), *Path(checkpoint).resolve().parents[:2]):
         if (folder / "config.yaml").is_file():
             return folder / "config.yaml"
+    if not Path(checkpoint).exists():
+        raise AnoframeError(f"there is no checkpoint {checkpoint}: give a run folder, or its checkpoint folder")
     raise AnoframeError(f"no config.yaml beside {checkpoint}: say with --config what to test on")

@@ -164,7 +164,8 @@ def test_the_difference_of_a_config_is_shown(cli):
         (("--config", "patchcore/patchcore_224.py", "--seed", "one"), ["seed takes a whole number, got 'one'"]),
         (("--config", "patchcore/patchcore_224.py", "--data.name", "a", "b"), ["data.name takes text"]),
         (("--config", "patchcore/patchcore_224.py", "--model.coreset", "1"), ["is a section"]),
-        (("--mode", "test", "--checkpoint", "no/such/run"), ["no/such/run"]),
+        (("--mode", "test", "--checkpoint", "no/such/run"), ["there is no checkpoint no/such/run"]),
+        (("--config", "patchcore/patchcore_224.py", "--checkpoint", "runs"), ["--checkpoint goes with --mode test"]),
     ],
 )
 def test_words_it_refuses(cli, words, phrases):
