@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,6 +146,13 @@ def train_tiny(tiny_config, tmp_path_factory) -> Callable[..., Any]:
 def finished(train_tiny) -> Any:
     """A finished run on both categories. Read only: take `run_copy` to change something in its folder."""
     return train_tiny(["felt", "mesh"])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tiny_tensors(request) -> Iterator[None]:
+    """The folders whose tests compute on tensors alone do it on one thread."""
+    with _one_thread() if request.path.parent.name in {"backbones", "blocks", "models"} else nullcontext():
+        yield
 
 
 @pytest.fixture

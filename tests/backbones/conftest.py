@@ -14,15 +14,6 @@ from safetensors.torch import save_file
 SMALL = "test_resnet"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads that wait for each other cost seconds on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def full() -> Any:
     """A whole small network, its statistics as if trained. Read only."""
