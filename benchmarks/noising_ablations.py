@@ -274,7 +274,7 @@ def table(folder: Path) -> str:
 
 def _block(key: tuple[str, ...], runs: list[dict[str, dict[str, float]]]) -> str:
     category, backbone, ratio = key
-    lines = [f"**{category}, {backbone}, bank {100 * float(ratio):g} %, {len(runs)} seeds**", ""]
+    lines = [f"**{category}, {backbone}, bank {100 * float(ratio):g} %, seeds: {len(runs)}**", ""]
     lines += ["| variant | image AUROC | pixel AUROC | AUPRO | image AUROC - A0 | AUPRO - A0 | Spearman(d, s) |"]
     lines += ["|---" * 7 + "|"]
     base = next(iter(VARIANTS))
@@ -287,17 +287,14 @@ def _block(key: tuple[str, ...], runs: list[dict[str, dict[str, float]]]) -> str
 
 
 def _cell(values: list[float]) -> str:
-    """Mean and standard deviation over seeds."""
-    return f"{np.mean(values):.2f} ± {_deviation(values):.2f}"
+    """Mean and standard deviation over seeds; one seed has none."""
+    return f"{np.mean(values):.2f}" + (f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else "")
 
 
 def _gain(differences: list[float]) -> str:
     """Mean of differences seed by seed, and its standard error."""
-    return f"{np.mean(differences):+.2f} ± {_deviation(differences) / len(differences) ** 0.5:.2f}"
-
-
-def _deviation(values: list[float]) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    error = f" ± {np.std(differences, ddof=1) / len(differences) ** 0.5:.2f}" if len(differences) > 1 else ""
+    return f"{np.mean(differences):+.2f}{error}"
 
 
 @torch.no_grad()
