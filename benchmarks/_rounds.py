@@ -86,7 +86,7 @@ def _conditions(sides: Sequence[Side]) -> str:
     for side in sides:
         versions |= {f"{name} ({side.name})": version for name, version in side.said[-1].get("versions", {}).items()}
     said = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"{_rounds(sides)} in turn, on {machine()}. Versions: {said}"
+    return f"{_rounds(sides)} in turn, on {machine()}." + (f" Versions: {said}" if said else "")
 
 
 def _rounds(sides: Sequence[Side]) -> str:
