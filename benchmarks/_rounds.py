@@ -93,7 +93,7 @@ def _rounds(sides: Sequence[Side]) -> str:
     counts = {side.name: len(side.said) for side in sides}
     most = max(counts.values())
     fewer = [f"{count} of {name}" for name, count in counts.items() if count < most]
-    return f"{most} rounds" + (f" ({', '.join(fewer)})" if fewer else "")
+    return f"{most} round{'s' * (most > 1)}" + (f" ({', '.join(fewer)})" if fewer else "")
 
 
 def machine() -> str:
