@@ -22,8 +22,8 @@ _LEFT = 0.05
 _TOO_MANY = 0.6
 # What float32 may round away of |a|^2 + |b|^2 - 2ab, as a share of |a|^2 + |b|^2, with room to spare.
 _ROUNDING = 1e-5
-# Numbers gathered from the bank at a time when candidates are measured exactly: 64 MB of float32.
-_GATHERED = 2**24
+# Numbers gathered from the bank at a time when candidates are measured exactly: 2 MB of float32 stay in the cache.
+_GATHERED = 2**19
 
 
 class Search:
