@@ -30,14 +30,14 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, or 2 for what the user can mend."""
+    """Run the command line; returns the exit status: 0, 1 where a category failed, or 2 for what the user can mend."""
     try:
         return _run(_parse(sys.argv[1:] if argv is None else argv))
     except AnoframeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("interrupted: the same command with --resume goes on with what is done", file=sys.stderr)
         return 130
 
 
@@ -57,6 +57,7 @@ def _run(options: argparse.Namespace) -> int:
         _clear(options.overrides.get("cache.folder"))
         return 0
     names = options.cls_names
+    start = "resume" if options.resume else "overwrite" if options.overwrite else "new"
     if options.mode == "test":
         checkpoint = options.checkpoint or _missing("--checkpoint")
         cfg = load_config(options.config or config_of(checkpoint), options.overrides)
@@ -69,11 +70,13 @@ def _run(options: argparse.Namespace) -> int:
     from anoframe import run as runs  # torch: after what can be wrong with words
 
     if options.mode == "test":
-        run = runs.test(checkpoint, cfg, names, options.output, options.overwrite)
+        run = runs.test(checkpoint, cfg, names, options.output, start)
     else:
-        run = runs.train(cfg, names, options.output, options.overwrite)
+        run = runs.train(cfg, names, options.output, start)
     print(f"\n{run.results.table()}\n\n{run.timetable()}\n\nreport: {run.folder / 'report.html'}")
-    return 0
+    for category, reason in run.failed.items():
+        print(f"failed: {category}: {reason}", file=sys.stderr)
+    return 1 if run.failed else 0
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -107,7 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", nargs="+", metavar="D", help="auto, cpu, cuda, or the number of a GPU (default auto)")
     add("--protocol", metavar="P", help="separate: a detector a category (default); unified: one for all")
     add("--output", metavar="DIR", default="runs", help="parent of run folders (default runs)")
-    add("--overwrite", action="store_true", help="replace the results of an earlier run in the same folder")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="go on with the run in the same folder where it stopped")
+    start.add_argument("--overwrite", action="store_true", help="replace the run in the same folder")
     add(
         "--cache", choices=("on", "off", "clear"), help="use the caches (default), or not; clear: empty them, and go on"
     )

@@ -13,6 +13,10 @@ class AnoframeError(Exception):
     """
 
 
+class OutputError(AnoframeError):
+    """The output folder cannot be written to: no category of a run would get further."""
+
+
 def suggest(word: str, known: Iterable[str], limit: int = 12) -> str:
     """A sentence tail for an unknown name: the nearest known one, then what exists.
 

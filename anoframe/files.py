@@ -9,15 +9,19 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from anoframe.errors import AnoframeError
+from anoframe.errors import AnoframeError, OutputError
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a whole file or raise AnoframeError; an earlier one stays until then."""
+    """Write a whole file or raise OutputError; an earlier one stays until then."""
     try:
         replace_file(path, content.encode("utf-8") if isinstance(content, str) else content)
     except OSError as error:
-        raise AnoframeError(f"cannot write {path}: {error.strerror}. Free space, or choose another --output") from error
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write {path}: {error.strerror}. Free space, then go on with --resume")
 
 
 def replace_file(path: Path, data: bytes, sync: bool = True) -> None:

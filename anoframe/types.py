@@ -26,6 +26,11 @@ class Sample:
     mask: Path | None = None  # ground truth of a defect, where there is one
 
     @property
+    def name(self) -> str:
+        """Folder and file: `broken_large/000.png`."""
+        return f"{self.image.parent.name}/{self.image.name}"
+
+    @property
     def is_defect(self) -> bool:
         return self.defect != GOOD
 

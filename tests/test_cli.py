@@ -64,8 +64,8 @@ def test_the_command_line_gives_what_python_gives(train, finished, tmp_path):
 def test_the_output_ends_with_table_times_and_report(train):
     lines = train("--cls_names", "all").out.splitlines()
     rows = [line.split()[0] for line in lines if line and not line.startswith(" ")]
-    assert rows[-12:-9] == ["felt", "mesh", "mean"]
-    assert rows[-9:] == ["stage", "build", "encode", "conclude", "save", "predict", "measure", "draw", "report:"]
+    stages = ["build", "encode", "conclude", "threshold", "save", "predict", "measure", "draw"]
+    assert rows[-13:] == ["felt", "mesh", "mean", "stage", *stages, "report:"]
 
 
 @pytest.mark.parametrize("below", ["", "checkpoint"])
@@ -231,7 +231,7 @@ def test_existing_results_are_kept(train, tmp_path):
     target = tmp_path / "runs/tiny/separate/mesh/0"
     target.mkdir(parents=True)
     (target / "metrics.json").write_text("earlier")
-    refused(train("--cls_names", "mesh"), "has the results of an earlier run", "--overwrite")
+    refused(train("--cls_names", "mesh"), "has the results of an earlier run", "--resume", "--output", "--overwrite")
     assert (target / "metrics.json").read_text() == "earlier"
 
 
@@ -270,4 +270,4 @@ def test_ctrl_c_ends_without_a_traceback(cli, monkeypatch):
 
     monkeypatch.setattr("anoframe.config.load_config", interrupt)
     done = cli("--config", "patchcore/patchcore_224.py", "--print_config")
-    assert (done.status, done.err) == (130, "interrupted\n")
+    assert (done.status, done.err) == (130, "interrupted: the same command with --resume goes on with what is done\n")

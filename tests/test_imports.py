@@ -86,14 +86,15 @@ def test_another_name_is_an_attribute_error():
 # A part may import from its own line and those below it.
 LAYERS = (
     ("cli",),
-    ("run",),
+    ("run", "prediction"),
+    ("session",),
     ("report", "evaluation", "trainers"),
     ("encoding",),
     ("tracking",),
     ("models",),
     ("backbones", "data", "metrics", "blocks", "detector"),
     ("cache",),
-    ("registry", "config", "types", "devices", "files", "progress", "parallel", "memory"),
+    ("registry", "config", "types", "devices", "files", "progress", "parallel", "memory", "decision", "run_folder"),
     ("config_files",),
     ("errors",),
 )

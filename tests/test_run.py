@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import anoframe
 from anoframe.config import flatten, load_config
 from anoframe.errors import AnoframeError
-from anoframe.run import run_folder
+from anoframe.run_folder import run_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -50,9 +50,9 @@ def bank(run, category):
 
 
 def recorded_scores(run, category):
-    """Image file -> score, as the run's own record of its pictures has it."""
+    """`<defect>/<file>` -> score, as the run's own record of its pictures has it."""
     index = json.loads((run.folder / "pictures" / category / "pictures.json").read_text())
-    return {(one["defect"], one["name"]): one["score"] for one in index}
+    return {one["name"]: one["score"] for one in index}
 
 
 # ------------------------------------------------------------------------------------------------ equal runs
@@ -114,8 +114,9 @@ def test_many_categories_make_a_short_folder(finished):
 def test_the_folder_has_the_files_of_the_design(finished):
     files = {path.relative_to(finished.folder).as_posix() for path in finished.folder.rglob("*") if path.is_file()}
     fits = {f"checkpoint/{c}/{f}" for c in ("felt", "mesh") for f in ("learned.safetensors", "detector.json")}
-    top = {"config.yaml", "log.jsonl", "metrics.json", "metrics.csv", "run.json", "report.html"}
-    assert {file for file in files if not file.startswith("pictures/")} == fits | top
+    top = {"config.yaml", "log.jsonl", "metrics.json", "metrics.csv", "run.json", "run.lock", "report.html"}
+    results = {"results/felt.json", "results/mesh.json"}
+    assert {file for file in files if not file.startswith("pictures/")} == fits | results | top
 
 
 def test_each_category_has_its_pictures(finished):
@@ -145,7 +146,7 @@ def test_an_overwritten_run_keeps_nothing_of_the_earlier_one(run_copy, finished,
     for path in (target / "metrics.json", *leftovers):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
-    anoframe.train(finished.config, ["mesh"], tmp_path / "runs", overwrite=True)
+    anoframe.train(finished.config, ["mesh"], tmp_path / "runs", start="overwrite")
     assert [path for path in leftovers if path.exists()] == []
 
 
@@ -196,8 +197,9 @@ def test_limits_that_make_no_sense_are_told_before_the_run(tiny_config, tmp_path
 
 
 def test_provenance_says_what_must_agree(tree):
-    names = {"config", "protocol", "seed", "data", "counts", "not_available", "model", "backbone", "versions", "git"}
-    assert set(tree["provenance"]) == names
+    before = {"config", "protocol", "seed", "data", "model", "versions", "git"}
+    found = {"counts", "thresholds", "not_available", "backbone", "failed"}
+    assert set(tree["provenance"]) == before | found
 
 
 def test_provenance_says_resolution_and_crop(tree):
@@ -288,7 +290,7 @@ def test_not_available_is_empty_in_the_csv(incomplete):
 
 def test_a_run_without_defects_has_its_pictures(incomplete):
     index = json.loads((incomplete.folder / "pictures" / "c_only_good" / "pictures.json").read_text())
-    assert {one["name"] for one in index} == {"000.png", "001.png", "002.png"}
+    assert {one["name"] for one in index} == {"good/000.png", "good/001.png", "good/002.png"}
 
 
 # ------------------------------------------------------------------------------------------------ in a notebook
@@ -310,7 +312,7 @@ def test_a_prediction_is_one_score_and_one_map(loaded, tiny_root):
 
 def test_a_prediction_is_the_score_of_the_test_to_the_bit(loaded, tiny_root):
     recorded = recorded_scores(loaded, "felt")
-    found = {(d, n): loaded.predict(tiny_root / "felt/test" / d / n, "felt").score.item() for d, n in recorded}
+    found = {name: loaded.predict(tiny_root / "felt/test" / name, "felt").score.item() for name in recorded}
     assert found == recorded
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,25 @@ class Results:
 
     categories: dict[str, Metrics] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, provenance: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], failed: Mapping[str, str]
+    ) -> Results:
+        """Of what each evaluated category gave (`results/<category>.json`), and why others have nothing."""
+        metrics = {category: dict(one["metrics"]) for category, one in found.items()}
+        missing = {c: [name for name, value in one.items() if value is None] for c, one in metrics.items()}
+        return cls(
+            metrics,
+            {
+                **provenance,
+                "backbone": next((one["backbone"] for one in found.values()), None),
+                "counts": {category: one["counts"] for category, one in found.items()},
+                "thresholds": {category: one["threshold"] for category, one in found.items()},
+                "not_available": {category: names for category, names in missing.items() if names},
+                "failed": dict(failed),
+            },
+        )
 
     @property
     def mean(self) -> Metrics:

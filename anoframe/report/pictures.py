@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
+from anoframe.decision import Threshold
 from anoframe.evaluation.collect import CategoryPredictions
 
 # Dark violet over red to light yellow: reads the same in grey, and to most kinds of colour blindness.
@@ -38,17 +39,16 @@ class Scale:
     contour: float
 
 
-def scale_of(predictions: CategoryPredictions) -> Scale:
+def scale_of(predictions: CategoryPredictions, threshold: Threshold | None = None) -> Scale:
     """One scale for a category, so that its heatmaps can be compared.
 
-    Colours span the 1 % quantile to the largest value. The contour is the 99 % quantile of good test images (of
-    all where there are none): for looking, not for deciding.
+    Colours span the 1 % quantile to the largest value. The contour is the detector's threshold for pixels; where it has
+    none, the 99 % quantile of good test images (of all where there are none): for looking, not for deciding.
     """
     good = predictions.maps[~predictions.labels]
     values = good if len(good) else predictions.maps
-    return Scale(
-        float(np.quantile(predictions.maps, 0.01)), float(predictions.maps.max()), float(np.quantile(values, 0.99))
-    )
+    contour = threshold.pixel if threshold else float(np.quantile(values, 0.99))
+    return Scale(float(np.quantile(predictions.maps, 0.01)), float(predictions.maps.max()), contour)
 
 
 def heatmap(values: NDArray[np.float32], scale: Scale) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from PIL import Image
 
 from anoframe.config import ConfigDict, flatten
 from anoframe.data.reader import Reader
+from anoframe.decision import Threshold
 from anoframe.evaluation.collect import CategoryPredictions
 from anoframe.evaluation.results import Results
 from anoframe.files import read_json, write_atomic, write_json
@@ -20,22 +22,33 @@ _INDEX = "pictures.json"
 
 
 def write_category_pictures(
-    folder: Path, category: str, found: CategoryPredictions, reader: Reader, count: int
-) -> None:
-    """`pictures/<category>/*.png`, and `pictures.json` beside them, which says what each shows."""
-    scale = scale_of(found)
+    folder: Path,
+    category: str,
+    found: CategoryPredictions,
+    reader: Reader,
+    count: int,
+    threshold: Threshold | None = None,
+) -> list[dict[str, Any]]:
+    """`pictures/<category>/*.png`, and `pictures.json` beside them, which says what each shows; returns that."""
+    scale = scale_of(found, threshold)
     home = folder / "pictures" / category
-    home.mkdir(parents=True, exist_ok=True)
-    index = []
+    index: list[dict[str, Any]] = []
     for place, (kind, i) in enumerate(choose(found.labels, found.scores, count)):
         sample = found.samples[i]
         image = reader.image(sample.image).pixels.permute(1, 2, 0).numpy()
         picture = strip(image, found.masks[i], found.maps[i], scale)
         file = f"{place:03d}_{kind}_{sample.defect}_{sample.image.stem}.png"
-        picture.save(home / file)
-        facts = {"kind": kind, "defect": sample.defect, "name": sample.image.name, "score": float(found.scores[i])}
+        write_atomic(home / file, _png(picture))
+        facts = {"kind": kind, "defect": sample.defect, "name": sample.name, "score": float(found.scores[i])}
         index.append({"file": file, **facts})
     write_json(home / _INDEX, index)
+    return index
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def write_report(folder: Path, cfg: ConfigDict, results: Results, stages: Mapping[str, Mapping[str, Any]]) -> None:

@@ -6,7 +6,7 @@ The frozen backbone is not stored but named, with the fingerprint of its tensors
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 
 from anoframe.backbones.weights import fingerprint
 from anoframe.data.transforms import Preprocessing
+from anoframe.decision import Threshold
 from anoframe.detector import Detector
 from anoframe.errors import AnoframeError
 from anoframe.files import read_json, write_atomic, write_json
@@ -34,10 +35,24 @@ class Checkpoint:
     model: dict[str, Any]  # the `model` section of the config
     seed: int
     train_images: dict[str, int]  # category -> normal images it learned from
+    thresholds: dict[str, Threshold | None] = field(default_factory=dict)  # category -> where it draws the line
 
     @property
     def categories(self) -> tuple[str, ...]:
         return tuple(self.train_images)
+
+    def description(self) -> dict[str, Any]:
+        """What `detector.json` holds."""
+        return {
+            "format": FORMAT,
+            "model": self.model,
+            "backbone": _backbone(self.detector),
+            "preprocessing": asdict(self.preprocessing),
+            "seed": self.seed,
+            "train_images": self.train_images,
+            "thresholds": {name: one and asdict(one) for name, one in self.thresholds.items()},
+            "learned_sha256": fingerprint(self.detector.learned_state()),
+        }
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -45,16 +60,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     state = checkpoint.detector.learned_state()
     learned = save({name: value.contiguous().cpu() for name, value in state.items()})
     write_atomic(folder / "learned.safetensors", learned)
-    description = {
-        "format": FORMAT,
-        "model": checkpoint.model,
-        "backbone": _backbone(checkpoint.detector),
-        "preprocessing": asdict(checkpoint.preprocessing),
-        "seed": checkpoint.seed,
-        "train_images": checkpoint.train_images,
-        "learned_sha256": fingerprint(state),
-    }
-    write_json(folder / "detector.json", description)
+    write_json(folder / "detector.json", checkpoint.description())
 
 
 def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
@@ -80,7 +86,9 @@ def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
     detector.load_learned_state(state)
     preprocessing = Preprocessing(**description["preprocessing"])
     detector.eval()
-    return Checkpoint(detector, preprocessing, description["model"], description["seed"], description["train_images"])
+    limits = {c: one and Threshold(**one) for c, one in description.get("thresholds", {}).items()}
+    known = (description["model"], description["seed"], description["train_images"])
+    return Checkpoint(detector, preprocessing, *known, limits)
 
 
 def find_checkpoints(path: Path) -> dict[str, Path]:

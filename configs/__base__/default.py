@@ -31,6 +31,10 @@ cfg.evaluation = ConfigDict()
 cfg.evaluation.aupro_limits = (0.3,)  # false-positive rates up to which AUPRO integrates; `aupro` is always 0.3
 cfg.evaluation.pixel_thresholds = ()  # raw map values at which pixel F1, accuracy and IoU are given
 
+cfg.threshold = ConfigDict()  # from normal training images that a second fit does not learn from, never from the test
+cfg.threshold.held_back = 0.2  # share of them; 0 for no threshold, and no decisions
+cfg.threshold.false_positive_rate = 0.01  # share of normal images that may be taken for defects
+
 cfg.report = ConfigDict()
 cfg.report.pictures = 12  # images shown a category: the worst, the borderline and the best
 

@@ -32,7 +32,7 @@ def write(folder, names, count=12):
 
 def test_the_list_says_what_each_picture_shows(tmp_path):
     (index,) = write(tmp_path, ["0.png"])
-    assert (index["kind"], index["defect"], index["name"]) == ("worst", "good", "0.png")
+    assert (index["kind"], index["defect"], index["name"]) == ("worst", "good", f"{tmp_path.name}/0.png")
 
 
 def test_the_pictures_listed_are_there(tmp_path):

@@ -64,7 +64,7 @@ def test_memory_is_that_of_a_process():
 
 def test_a_run_says_its_stages(finished):
     stages = json.loads((finished.folder / "run.json").read_text())["stages"]
-    assert list(stages) == ["build", "encode", "conclude", "save", "predict", "measure", "draw"]
+    assert list(stages) == ["build", "encode", "conclude", "threshold", "save", "predict", "measure", "draw"]
     assert all(stage["peak_bytes"] > 0 for stage in stages.values())
 
 

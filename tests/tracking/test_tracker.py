@@ -60,5 +60,7 @@ def test_the_log_of_a_run_tells_it_from_start_to_end(finished):
 
 
 def test_the_log_of_a_run_has_its_metrics(finished):
-    told = {one["category"]: one["metrics"] for one in lines(finished.folder / "log.jsonl") if "category" in one}
+    told = {
+        one["category"]: one["metrics"] for one in lines(finished.folder / "log.jsonl") if one["event"] == "evaluated"
+    }
     assert told == finished.metrics

@@ -1,0 +1,158 @@
+"""The folder of a run: who writes to it, what of the run is done, and whether another run may go on with it.
+
+What is done is what is there: `checkpoint/<fit>/detector.json` for a fit, `results/<category>.json` for an evaluated
+category, each written whole after all that it stands for. So nothing has to be said before a kill, and a run goes on
+from whatever its folder holds.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from anoframe.config import ConfigDict, flatten, format_config, load_config
+from anoframe.errors import AnoframeError
+from anoframe.files import read_json, write_atomic, write_json
+
+START = ("new", "resume", "overwrite")
+_FILES = ("metrics.json", "metrics.csv", "run.json", "log.jsonl", "report.html")
+_FOLDERS = ("checkpoint", "results", "pictures", "wandb", "tensorboard")
+# What a run may be resumed with another value of: it changes where data are, what is shown and how long it takes.
+_FREE = ("cache.", "wandb.", "tensorboard.", "report.", "data.root", "data.workers")
+
+
+def run_folder(cfg: ConfigDict, categories: Sequence[str], output: str | Path, suffix: str = "") -> Path:
+    """`<output>/<config>/<protocol>/<categories>/<seed>`; a long list of categories is shortened to its number."""
+    joined = "+".join(categories)
+    if len(joined) > 80:
+        joined = f"{categories[0]}+{len(categories) - 1}"
+    return Path(output) / cfg.config_name / cfg.protocol.name / joined / f"{cfg.seed}{suffix}"
+
+
+class RunFolder:
+    """A folder that this process alone writes to, from its making until `release`.
+
+    Args:
+        path: of the folder; it is made.
+        cfg: of this run.
+        provenance: that of `metrics.json` as far as it is known beforehand; parts of one run must agree in it.
+        start: `"new"` refuses a folder where a run has begun, `"resume"` goes on with that run, or begins one where
+            there is none, and `"overwrite"` removes it.
+
+    Attributes:
+        id: eight hex digits, the same for as long as a run is resumed.
+        resumed: whether there was a run to go on with.
+        state: what `run.json` holds.
+
+    Raises:
+        AnoframeError: the folder cannot be written to, is in use, or holds another run.
+    """
+
+    def __init__(self, path: Path, cfg: ConfigDict, provenance: Mapping[str, Any], start: str = "new"):
+        self.path = path
+        self._lock = self._claim()
+        try:
+            begun = (path / "config.yaml").exists()
+            if start == "new" and (begun or (path / "metrics.json").exists()):
+                raise AnoframeError(_three_ways(path))
+            self.resumed = begun and start == "resume"
+            self.state: dict[str, Any]
+            if self.resumed:
+                self.state = self._earlier(cfg, provenance)
+            else:
+                self._clean()
+                self.state = {"id": secrets.token_hex(4), "provenance": dict(provenance), "stages": {}}
+            self.id: str = self.state["id"]
+            self.write_state(status="running", failed={})
+            write_atomic(path / "config.yaml", format_config(cfg))  # last: from now on there is a run to resume
+        except BaseException:
+            self.release()
+            raise
+
+    def write_state(self, **changes: Any) -> None:
+        """Change what `run.json` says."""
+        self.state.update(changes)
+        write_json(self.path / "run.json", self.state)
+
+    def result(self, category: str) -> dict[str, Any] | None:
+        """What is known of a category that was evaluated; None where it has to be."""
+        file = self.path / "results" / f"{category}.json"
+        return read_json(file) if file.exists() else None
+
+    def write_result(self, category: str, result: Mapping[str, Any]) -> None:
+        write_json(self.path / "results" / f"{category}.json", result)
+
+    def checkpoint(self, fit: str) -> Path:
+        return self.path / "checkpoint" / fit
+
+    def release(self) -> None:
+        """Let others write to it."""
+        self._lock.release()
+
+    def _claim(self) -> FileLock:
+        lock = FileLock(self.path / "run.lock")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.path, os.W_OK):
+                raise AnoframeError(f"{self.path} is read-only: choose another --output")
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise AnoframeError(
+                f"{self.path} is in use by run {self._id_of_other()}: wait until it ends, or choose another --output"
+            ) from error
+        except OSError as error:
+            raise AnoframeError(f"cannot use {self.path} ({error.strerror}): choose another --output") from error
+        return lock
+
+    def _id_of_other(self) -> str:
+        try:
+            return str(read_json(self.path / "run.json")["id"])
+        except AnoframeError:
+            return "(just starting)"
+
+    def _earlier(self, cfg: ConfigDict, provenance: Mapping[str, Any]) -> dict[str, Any]:
+        """The state of the run that is here, if it can be gone on with."""
+        state = read_json(self.path / "run.json")
+        if not isinstance(state, dict) or not {"id", "provenance", "stages"} <= state.keys():
+            raise AnoframeError(f"{self.path / 'run.json'} is damaged: start again with --overwrite")
+        before, now = _fixed(load_config(self.path / "config.yaml")), _fixed(cfg)
+        _agree(self.path, before, now)
+        _agree(self.path, dict(flatten(state["provenance"])), dict(flatten(provenance)))
+        return state
+
+    def _clean(self) -> None:
+        """Remove an earlier run, first what says that there is one."""
+        try:
+            for name in ("config.yaml", *_FILES):
+                (self.path / name).unlink(missing_ok=True)
+            for name in _FOLDERS:
+                if (self.path / name).exists():
+                    shutil.rmtree(self.path / name)
+        except OSError as error:
+            raise AnoframeError(f"cannot empty {self.path} ({error.strerror}): choose another --output") from error
+
+
+def _three_ways(path: Path) -> str:
+    found = "the results of an earlier run" if (path / "metrics.json").exists() else "a run that has not finished"
+    return f"{path} has {found}: go on with it (--resume), choose another --output, or replace it with --overwrite"
+
+
+def _fixed(cfg: ConfigDict) -> dict[str, Any]:
+    return {key: value for key, value in flatten(cfg) if not key.startswith(_FREE)}
+
+
+def _agree(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run under other conditions: its halves would not belong together."""
+    differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if differing:
+        shown = ", ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in differing[:5])
+        raise AnoframeError(
+            f"cannot resume {path}, it began otherwise: {shown}. Use what it began with, choose another --output, or "
+            "replace it with --overwrite"
+        )

@@ -1,0 +1,308 @@
+"""One execution: everything checked first, then categories one by one, each kept as soon as it is done."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from anoframe.cache import KINDS, Cache, cache_root
+from anoframe.config import ConfigDict, plain
+from anoframe.data.check import check
+from anoframe.data.dataset import Dataset, choose_categories, open_dataset
+from anoframe.data.reader import Reader
+from anoframe.data.transforms import Preprocessing
+from anoframe.decision import Threshold
+from anoframe.detector import Detector
+from anoframe.devices import choose_device
+from anoframe.encoding import EncodedSamples
+from anoframe.errors import AnoframeError, OutputError
+from anoframe.evaluation.collect import CategoryPredictions, collect
+from anoframe.evaluation.provenance import git_commit, machine, versions
+from anoframe.evaluation.results import Results, category_metrics, percent
+from anoframe.models import build_detector
+from anoframe.report.curves import category_curves
+from anoframe.report.write import write_category_pictures, write_report
+from anoframe.run_folder import RunFolder, run_folder
+from anoframe.tracking.clock import Clock, Stage
+from anoframe.tracking.tracker import Console, JsonLines, Tracker, Trackers
+from anoframe.trainers.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from anoframe.trainers.learn import learn, seed_everything
+from anoframe.trainers.protocols import Fit, plan_fits
+from anoframe.trainers.threshold import thresholds
+from anoframe.types import Sample
+
+_PREPROCESSING = tuple(field.name for field in fields(Preprocessing))
+
+
+class Session:
+    """What `train` and `test` share. Use it as a context manager: it holds the run folder until its end.
+
+    Args:
+        cfg: with its categories; `config.yaml` will say what they came to.
+        output: parent of run folders.
+        start: as for `RunFolder`.
+        suffix: of the folder's name; empty for a run that learns.
+
+    Attributes:
+        failed: category -> why it has no result. A category that fails does not lose the others.
+
+    Raises:
+        AnoframeError: whatever can be known to be wrong, before any work starts.
+    """
+
+    def __init__(self, cfg: ConfigDict, output: str | Path, start: str, suffix: str = ""):
+        _refuse_what_makes_no_sense(cfg)
+        self.cfg = cfg
+        self.device = choose_device(cfg.device)
+        self.preprocessing = Preprocessing(**{name: cfg.data[name] for name in _PREPROCESSING})
+        self.dataset = _open(cfg)
+        self.categories = choose_categories(self.dataset, cfg.categories)
+        cfg.categories = tuple(self.categories)  # config.yaml names them, whatever "all" means later
+        self.fits = plan_fits(cfg.protocol.name, self.categories)
+        report = check(self.dataset, self.categories)
+        report.raise_if_broken()
+        if not suffix:
+            build_detector(plain(cfg.model), cfg.seed)  # a wrong name, argument or weights is told before any writing
+        self.provenance = _provenance(cfg, self.dataset.name)
+        self.failed: dict[str, str] = {}
+        self._errors: list[Exception] = []
+        self.folder = RunFolder(run_folder(cfg, self.categories, output, suffix), cfg, self.provenance, start)
+        self.tracker = Trackers(Console(), JsonLines(self.folder.path / "log.jsonl"))
+        self.clock = Clock(self.tracker)
+        self.clock.stages = {name: Stage(**stage) for name, stage in self.folder.state["stages"].items()}
+        images, self.features = _caches(cfg, self.tracker)
+        self.reader = Reader(self.preprocessing, images)
+        self._begun = time.perf_counter()
+        self._tell_start(report.remarks)
+
+    def _tell_start(self, remarks: Sequence[str]) -> None:
+        folder = self.folder
+        self.tracker.log("run", id=folder.id, folder=str(folder.path), config=plain(self.cfg), resumed=folder.resumed)
+        for remark in remarks:
+            self.tracker.log("warning", text=remark)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        failed = bool(kind or self.failed)
+        try:
+            self.tracker.close("interrupted" if interrupted else "failed" if failed else "finished")
+        finally:
+            self.folder.release()
+
+    # ------------------------------------------------------------------------------------------------ steps
+
+    def run(self, fit: Fit, fitted: Checkpoint | None = None) -> None:
+        """Learn and evaluate what of a fit is not done yet.
+
+        Args:
+            fitted: its detector, where one is to be tested and none to be learned.
+        """
+        todo = [category for category in fit.categories if self.folder.result(category) is None]
+        if not todo:
+            self.tracker.log("done", fit=fit.name)
+            return
+        with self._survived(todo):
+            fitted = fitted or self._learned(fit) or self._learn(fit)
+        if fitted is None:
+            return
+        for category in todo:
+            with self._survived([category]):
+                self._evaluate(fitted, category)
+        self._write_state("running")
+
+    def finish(self) -> Results:
+        """Write what the run found.
+
+        Raises:
+            Exception: what the first category failed with, where all of them did.
+        """
+        found = {category: self.folder.result(category) for category in self.categories}
+        results = Results.of(self.provenance, {c: one for c, one in found.items() if one is not None}, self.failed)
+        if not results.categories:
+            self._write_state("failed")
+            raise self._errors[0]
+        results.write(self.folder.path)
+        self._write_state("failed" if self.failed else "finished")
+        write_report(self.folder.path, self.cfg, results, self.folder.state["stages"])
+        self.tracker.log("finished", metrics=results.mean, seconds=round(time.perf_counter() - self._begun, 3))
+        return results
+
+    @contextmanager
+    def _survived(self, categories: Sequence[str]) -> Iterator[None]:
+        """Note what goes wrong with these categories, and go on with the others; where nothing can be written, stop."""
+        try:
+            yield
+        except OutputError:
+            raise
+        except Exception as error:
+            reason = str(error) if isinstance(error, AnoframeError) else f"{type(error).__name__}: {error}"
+            self._errors.append(error)
+            for category in categories:
+                self.failed[category] = reason
+                where = None if isinstance(error, AnoframeError) else traceback.format_exc()
+                self.tracker.log("failed", category=category, reason=reason, traceback=where)
+
+    def _write_state(self, status: str) -> None:
+        stages = {name: asdict(stage) for name, stage in self.clock.stages.items()}
+        here = {"machine": machine(), "device": str(self.device)}
+        self.folder.write_state(status=status, failed=self.failed, stages=stages, **here)
+
+    # ------------------------------------------------------------------------------------------------ learning
+
+    def _learned(self, fit: Fit) -> Checkpoint | None:
+        """The detector that this run had learned before it was interrupted; None where it has to be learned."""
+        home = self.folder.checkpoint(fit.name)
+        if not (home / "detector.json").exists():
+            return None
+        try:
+            return load_checkpoint(home, self.device)
+        except AnoframeError as error:
+            self.tracker.log("warning", text=f"{fit.name} is learned again: {error}")
+            return None
+
+    def _learn(self, fit: Fit) -> Checkpoint:
+        """Fit one detector, find its thresholds, and save it."""
+        training = {category: self._samples(category, "train") for category in fit.categories}
+        samples = [sample for chosen in training.values() for sample in chosen]
+        self.tracker.log("fit", name=fit.name, images=len(samples))
+        seed_everything(self.cfg.seed)
+        with self.clock.stage("build"):
+            detector = self._unfitted()
+        learn(detector, self._encoded(detector, samples), len(samples), self.clock)
+        with self.clock.stage("threshold"):
+            found = self._thresholds(training)
+        counts = {category: len(chosen) for category, chosen in training.items()}
+        fitted = Checkpoint(detector, self.preprocessing, plain(self.cfg.model), self.cfg.seed, counts, found)
+        with self.clock.stage("save"):
+            save_checkpoint(self.folder.checkpoint(fit.name), fitted)
+        self.tracker.log(
+            "checkpoint", fit=fit.name, folder=self.folder.checkpoint(fit.name), metadata=fitted.description()
+        )
+        return fitted
+
+    def _unfitted(self) -> Detector:
+        return build_detector(plain(self.cfg.model), self.cfg.seed).to(self.device).eval()
+
+    def _thresholds(self, training: dict[str, list[Sample]]) -> dict[str, Threshold | None]:
+        share, rate = self.cfg.threshold.held_back, self.cfg.threshold.false_positive_rate
+        if not share:
+            return dict.fromkeys(training)
+        try:
+            size, seed = self.preprocessing.crop, self.cfg.seed
+            found = thresholds(self._unfitted, self._encoded, training, share, rate, size, seed)
+        except AnoframeError as error:  # fewer images may be too few to learn from
+            self.tracker.log("warning", text=f"no threshold from held-back images: {error}")
+            return dict.fromkeys(training)
+        for category in [category for category, threshold in found.items() if threshold is None]:
+            self.tracker.log("warning", text=f"{category}: too few training images for a threshold, scores alone")
+        return found
+
+    # ------------------------------------------------------------------------------------------------ evaluating
+
+    def _evaluate(self, fitted: Checkpoint, category: str) -> None:
+        """Predict the test images of a category, measure, draw, and keep the result."""
+        samples = self._samples(category, "test")
+        with self.clock.stage("predict"):
+            batches = self._encoded(fitted.detector, samples)
+            found = collect(fitted.detector, batches, len(samples), self.preprocessing.crop)
+        with self.clock.stage("measure"):
+            result = self._measured(fitted, category, found)
+        threshold = fitted.thresholds.get(category)
+        with self.clock.stage("draw"):
+            pictures = write_category_pictures(
+                self.folder.path, category, found, self.reader, self.cfg.report.pictures, threshold
+            )
+        self.folder.write_result(category, result)
+        self._tell(category, result)
+        home = self.folder.path / "pictures" / category
+        self.tracker.log("pictures", category=category, folder=home, rows=pictures)
+        self.tracker.log("curves", category=category, curves=result["curves"])
+
+    def _measured(self, fitted: Checkpoint, category: str, found: CategoryPredictions) -> dict[str, Any]:
+        """What `results/<category>.json` holds."""
+        limits, pixel_thresholds = self.cfg.evaluation.aupro_limits, self.cfg.evaluation.pixel_thresholds
+        threshold, defects = fitted.thresholds.get(category), int(found.labels.sum())
+        return {
+            "category": category,
+            "metrics": category_metrics(found, limits, pixel_thresholds),
+            "counts": {
+                "train": fitted.train_images[category],
+                "test_good": len(found.labels) - defects,
+                "test_defect": defects,
+                "defects_cropped_away": found.masks_lost_to_crop,
+            },
+            "backbone": fitted.detector.backbone.describe(),  # type: ignore[operator]
+            "threshold": asdict(threshold) if threshold else None,
+            "images": [
+                {"name": sample.name, "defect": sample.defect, "score": float(score)}
+                for sample, score in zip(found.samples, found.scores, strict=True)
+            ],
+            "curves": category_curves(found.labels, found.scores, found.masks, found.maps, found.has_masks),
+        }
+
+    def _tell(self, category: str, result: dict[str, Any]) -> None:
+        metrics, lost = result["metrics"], result["counts"]["defects_cropped_away"]
+        if lost:
+            text = f"{category}: {lost} defects lie outside the crop, no pixel of them is left"
+            self.tracker.log("warning", text=text)
+        summary = ", ".join(f"{name} {percent(metrics[name])}" for name in ("image_auroc", "pixel_auroc", "aupro"))
+        self.tracker.log("evaluated", category=category, summary=summary, metrics=metrics)
+
+    def _samples(self, category: str, split: str) -> list[Sample]:
+        return [sample for sample in self.dataset.samples(category) if sample.split == split]
+
+    def _encoded(self, detector: Detector, samples: Sequence[Sample]) -> EncodedSamples:
+        data = self.cfg.data
+        return EncodedSamples(
+            detector, samples, self.reader, data.batch_size, data.workers, self.tracker, self.features
+        )
+
+
+def _open(cfg: ConfigDict) -> Dataset:
+    return open_dataset(cfg.data.name, cfg.data.root or Path("data") / cfg.data.name)
+
+
+def _caches(cfg: ConfigDict, tracker: Tracker) -> list[Cache | None]:
+    """The caches of images and of features, None for one that is off."""
+    root, limit = cache_root(cfg.cache.folder), int(cfg.cache.max_gb * 1e9)
+    warn = partial(tracker.log, "warning")
+    return [Cache(root / kind, limit, warn) if cfg.cache[kind] else None for kind in KINDS]
+
+
+def _refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
+    if "model" not in cfg:
+        raise AnoframeError(f"config {cfg.config_name!r} has no model section: inherit from a method's config")
+    if not 0 <= cfg.seed < 2**32:
+        raise AnoframeError(f"seed is a whole number from 0 to 2**32 - 1, got {cfg.seed}")
+    for limit in cfg.evaluation.aupro_limits:
+        if not isinstance(limit, float) or not 0 < limit <= 1:
+            raise AnoframeError(f"each limit of evaluation.aupro_limits lies in (0, 1], got {limit!r}")
+    for threshold in cfg.evaluation.pixel_thresholds:
+        if type(threshold) not in (int, float):
+            raise AnoframeError(f"evaluation.pixel_thresholds takes numbers, got {threshold!r}")
+    if cfg.data.batch_size < 1:
+        raise AnoframeError(f"data.batch_size is 1 or more, got batch size {cfg.data.batch_size}")
+    if not cfg.cache.max_gb > 0:
+        raise AnoframeError(f"cache.max_gb is above 0, got {cfg.cache.max_gb}: --cache off uses none")
+    if not 0 <= cfg.threshold.held_back < 1:
+        raise AnoframeError(
+            f"threshold.held_back is a share in [0, 1), 0 for no threshold, got {cfg.threshold.held_back}"
+        )
+    if not 0 < cfg.threshold.false_positive_rate < 1:
+        raise AnoframeError(f"threshold.false_positive_rate lies in (0, 1), got {cfg.threshold.false_positive_rate}")
+
+
+def _provenance(cfg: ConfigDict, dataset: str) -> dict[str, Any]:
+    """What is known of it before anything is learned."""
+    data = {"name": dataset, **{key: cfg.data[key] for key in _PREPROCESSING}}
+    head = {"config": cfg.config_name, "protocol": cfg.protocol.name, "seed": cfg.seed, "data": data}
+    return {**head, "model": plain(cfg.model), "versions": versions(), "git": git_commit()}
