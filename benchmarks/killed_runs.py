@@ -24,7 +24,7 @@ from pathlib import Path
 
 from anoframe.config import load_config
 
-CHANGES = {"data.resize": 96, "data.crop": 96, "data.workers": 0, "report.pictures": 6, "device": "cpu"}
+CHANGES = {"data.resize": 64, "data.crop": 64, "data.workers": 0, "report.pictures": 6, "device": "cpu"}
 RUN = "patchcore_noising_demo/separate/brick+grass+gravel/0"
 
 
