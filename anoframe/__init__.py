@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anoframe.config import load_config as load_config
+    from anoframe.prediction import predict as predict
     from anoframe.run import Run as Run
     from anoframe.run import load_run as load_run
     from anoframe.run import test as test
@@ -30,8 +31,9 @@ _HOME = {
     "test": "anoframe.run",
     "load_run": "anoframe.run",
     "Run": "anoframe.run",
+    "predict": "anoframe.prediction",
 }
-__all__ = ["Run", "__version__", "load_config", "load_run", "test", "train"]
+__all__ = ["Run", "__version__", "load_config", "load_run", "predict", "test", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -25,6 +25,7 @@ examples:
   anoframe --config patchcore/patchcore_lite0_224.py --cls_names bottle screw --data.root MVTec
   anoframe --config patchcore/patchcore_lite0_224.py --cls_names all --protocol unified --seed 1
   anoframe --mode test --checkpoint runs/patchcore_lite0_224/separate/bottle/0
+  anoframe --mode predict --checkpoint runs/patchcore_lite0_224/separate/bottle/0 --input parts/
   anoframe --config runs/patchcore_lite0_224/separate/bottle/0/config.yaml --output again
 """
 
@@ -44,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     from anoframe.config import diff_config, format_config, load_config
 
+    if options.mode == "predict":
+        return _predict(options)
     if options.print_config or options.diff_config:
         source = options.config or _missing("--config")
         if options.diff_config:
@@ -58,25 +61,61 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     names = options.cls_names
     start = "resume" if options.resume else "overwrite" if options.overwrite else "new"
+    _only_for_predict(options)
     if options.mode == "test":
         checkpoint = options.checkpoint or _missing("--checkpoint")
         cfg = load_config(options.config or config_of(checkpoint), options.overrides)
     else:
         if options.checkpoint:
-            raise AnoframeError("--checkpoint goes with --mode test: training starts from the backbone's weights alone")
+            raise AnoframeError(
+                "--checkpoint goes with --mode test or predict: training starts from the backbone's weights alone"
+            )
         cfg = load_config(options.config or _missing("--config"), options.overrides)
     if options.cache == "clear":
         _clear(cfg.cache.folder)
     from anoframe import run as runs  # torch: after what can be wrong with words
 
     if options.mode == "test":
-        run = runs.test(checkpoint, cfg, names, options.output, start)
+        run = runs.test(checkpoint, cfg, names, options.output or "runs", start)
     else:
-        run = runs.train(cfg, names, options.output, start)
+        run = runs.train(cfg, names, options.output or "runs", start)
     print(f"\n{run.results.table()}\n\n{run.timetable()}\n\nreport: {run.folder / 'report.html'}")
     for category, reason in run.failed.items():
         print(f"failed: {category}: {reason}", file=sys.stderr)
     return 1 if run.failed else 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    """Predict on new images: 0, or 1 where a file could not be scored."""
+    checkpoint, source = options.checkpoint or _missing("--checkpoint"), options.input or _missing("--input")
+    for name in options.overrides.keys() - {"device"}:
+        raise AnoframeError(f"--mode predict takes no --{name}: the checkpoint says all about its detector")
+    names = options.cls_names or [None]
+    if len(names) > 1:
+        raise AnoframeError(f"--mode predict asks one detector, --cls_names {' '.join(names)} are several")
+    from anoframe.prediction import predict  # torch: after what can be wrong with words
+
+    done = predict(
+        checkpoint,
+        source,
+        options.output or "predictions",
+        category=names[0],
+        device=str(options.overrides.get("device", "auto")),
+        maps=options.maps or "npy",
+        overlays=not options.no_overlays,
+        overwrite=options.overwrite,
+    )
+    decided = "no threshold, so no decisions" if done.defects is None else f"{done.defects} defects"
+    print(f"{done.images} images scored, {decided}: {done.folder / 'scores.csv'}")
+    for reason in done.bad.values():
+        print(f"not scored: {reason}", file=sys.stderr)
+    return 1 if done.bad else 0
+
+
+def _only_for_predict(options: argparse.Namespace) -> None:
+    for name in ("input", "maps", "no_overlays"):
+        if getattr(options, name):
+            raise AnoframeError(f"--{name} goes with --mode predict")
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -104,12 +143,19 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--config", metavar="FILE", help="a Python config, on disk or one listed below; or config.yaml of a run")
     add("--cls_names", nargs="+", metavar="NAME", help="categories of the dataset, or all")
-    add("--mode", choices=("train", "test"), default="train", help="train also tests what it fitted (default)")
-    add("--checkpoint", metavar="DIR", help="for --mode test: a run folder or its checkpoint folder")
+    add("--mode", choices=("train", "test", "predict"), default="train", help="train also tests (default)")
+    add("--checkpoint", metavar="DIR", help="for test and predict: a run folder or its checkpoint folder")
+    add("--input", metavar="PATH", help="for predict: an image, or a folder of images")
+    add("--maps", choices=("npy", "png", "none"), help="for predict: float32 maps (default), 16-bit pictures, or none")
+    add("--no_overlays", action="store_true", help="for predict: draw nothing")
     add("--seed", metavar="N", help="one seed gives one result (default 0)")
     add("--device", nargs="+", metavar="D", help="auto, cpu, cuda, or the number of a GPU (default auto)")
     add("--protocol", metavar="P", help="separate: a detector a category (default); unified: one for all")
-    add("--output", metavar="DIR", default="runs", help="parent of run folders (default runs)")
+    add(
+        "--output",
+        metavar="DIR",
+        help="parent of run folders (default runs); for predict: folder (default predictions)",
+    )
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="go on with the run in the same folder where it stopped")
     start.add_argument("--overwrite", action="store_true", help="replace the run in the same folder")

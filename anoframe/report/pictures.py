@@ -76,6 +76,12 @@ def strip(
     return Image.fromarray(np.concatenate(parts, axis=1))
 
 
+def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: Scale) -> Image.Image:
+    """The image under its heatmap, and the outline of what lies at or above the contour."""
+    mixed = (0.6 * image + 0.4 * heatmap(anomaly_map, scale)).astype(np.uint8)
+    return Image.fromarray(contour(mixed, anomaly_map >= scale.contour, _FOUND))
+
+
 def choose(labels: NDArray[np.bool_], scores: NDArray[np.float32], count: int) -> list[tuple[str, int]]:
     """Which images to show: `(kind, index)`, a third of `count` each, no image twice.
 
