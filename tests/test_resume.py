@@ -219,7 +219,7 @@ def test_a_torn_log_goes_on_with_whole_lines(folder, train):
     with (folder / "log.jsonl").open("a") as file:
         file.write('{"event": "sta')
     train("resume")
-    (folder / "log.jsonl").read_text().splitlines()
+    lines = (folder / "log.jsonl").read_text().splitlines()
     assert json.loads(lines[lines.index('{"event": "sta') + 1])["event"] == "run"
 
 
