@@ -244,7 +244,7 @@ class _Session:
         stages = {name: asdict(stage) for name, stage in self.clock.stages.items()}
         self.results.write(self.folder)
         write_json(self.folder / "run.json", {"machine": machine(), "device": str(self.device), "stages": stages})
-        write_report(self.folder, self.cfg, self.results, stages)
+        write_report(self.folder)
         self.tracker.log("finished", metrics=self.results.mean)
         return Run(self.folder, self.cfg, self.results)
 
