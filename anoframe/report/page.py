@@ -21,7 +21,7 @@ from anoframe.report.made import how_it_was_made
 _ASSETS = Path(__file__).with_name("assets")
 _GAP = 4  # white pixels between the panels of a strip
 _TALLEST = 320  # pixels of a picture in the page
-_ORACLES = ("image_f1max", "pixel_f1max", "iou_max")
+ORACLES = ("image_f1max", "pixel_f1max", "iou_max")
 _NAMES = {
     "image_auroc": "AUROC",
     "image_ap": "AP",
@@ -121,7 +121,7 @@ def _table(run: RunFolder) -> str:
     )
     heads += '<th scope="colgroup" colspan="2">Wrong decisions</th>' if decided else ""
     keys = [name for names in groups.values() for name in names]
-    columns = "".join(_column(_NAMES.get(key, escape(key)), escape(key), key in _ORACLES) for key in keys)
+    columns = "".join(_column(_NAMES.get(key, escape(key)), escape(key), key in ORACLES) for key in keys)
     if decided:
         columns += _column("Missed", "defects below the stored threshold", False)
         columns += _column("False alarms", "good images at or above the stored threshold", False)
@@ -150,7 +150,7 @@ def _row(place: int, category: Category, keys: Sequence[str], decided: bool) -> 
         width = len(keys) + 2 * decided
         reason = category.failed if category.failed is not None else "not evaluated"
         return f'<tr class="failed">{name}<td colspan="{width}">{escape(reason)}</td></tr>'
-    cells = "".join(_cell(category.metrics.get(key), key in _ORACLES) for key in keys)
+    cells = "".join(_cell(category.metrics.get(key), key in ORACLES) for key in keys)
     if decided:
         found = category.decided()
         cells += "".join(_count(found.get(key)) for key in WRONG)
@@ -172,7 +172,7 @@ def _count(value: int | None) -> str:
 
 
 def _mean_row(run: RunFolder, keys: Sequence[str], decided: bool) -> str:
-    cells = "".join(_cell(run.mean.get(key), key in _ORACLES) for key in keys)
+    cells = "".join(_cell(run.mean.get(key), key in ORACLES) for key in keys)
     if decided:
         found = [category.decided() for category in run.evaluated]
         cells += "".join(_count(sum(one.get(key, 0) for one in found)) for key in WRONG)
