@@ -132,7 +132,7 @@ class Session:
             raise self._errors[0]
         results.write(self.folder.path)
         self._write_state("failed" if self.failed else "finished")
-        write_report(self.folder.path, self.cfg, results, self.folder.state["stages"])
+        write_report(self.folder.path)
         self.tracker.log("finished", metrics=results.mean, seconds=round(time.perf_counter() - self._begun, 3))
         return results
 

@@ -64,6 +64,7 @@ def test_wheel_carries_the_package_its_configs_and_nothing_else(tmp_path: Path) 
     names = wheel_names(ROOT, tmp_path)
     package = {n for n in names if ".dist-info/" not in n}
     assert "anoframe/py.typed" in package
+    assert {"anoframe/report/assets/report.css", "anoframe/report/assets/report.js"} <= package
     assert {n for n in package if n.endswith(".py")} == sources("anoframe") | {
         f"anoframe/{c}" for c in sources("configs")
     }

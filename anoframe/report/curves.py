@@ -40,11 +40,11 @@ def category_curves(
 def curves_of(images: Sweep | None, pixels: Sweep | None) -> dict[str, Curve | None]:
     """The same, from threshold sweeps that are there already."""
     return {
-        "roc": images and _drawn(*images.roc()),
-        "pr": images and _drawn(*_steps(images.pr())),
-        "pro": pixels and _drawn(*pixels.pro()),
-        "pixel_roc": pixels and _drawn(*pixels.roc()),
-        "pixel_pr": pixels and _drawn(*_steps(pixels.pr())),
+        "roc": _drawn(images.roc()) if images else None,
+        "pr": _drawn(_steps(images.pr())) if images else None,
+        "pro": _drawn(pixels.pro()) if pixels else None,
+        "pixel_roc": _drawn(pixels.roc()) if pixels else None,
+        "pixel_pr": _drawn(_steps(pixels.pr())) if pixels else None,
     }
 
 
@@ -58,13 +58,16 @@ def thin(x: Floats, y: Floats, count: int = MOST_POINTS) -> NDArray[np.int64]:
     return kept[_visvalingam(x[kept], y[kept], count)]
 
 
-def _drawn(x: Floats, y: Floats) -> Curve:
+def _drawn(line: RocCurve) -> Curve:
+    x, y = line
     kept = thin(x, y)
     return {"x": np.round(x[kept], _DIGITS).tolist(), "y": np.round(y[kept], _DIGITS).tolist()}
 
 
 def _steps(curve: PrCurve) -> RocCurve:
-    """Precision is held over each gain in recall, as average precision has it: stairs with two corners a threshold."""
+    """Recall and precision as x and y. Precision is held over each gain in recall, as average precision has it:
+    stairs with two corners a threshold.
+    """
     recall = np.repeat(np.append(0.0, curve.recall), 2)[1:-1]
     return RocCurve(recall, np.repeat(curve.precision, 2))
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from anoframe.config import ConfigDict, flatten
 from anoframe.data.reader import Reader
 from anoframe.decision import Threshold
 from anoframe.evaluation.collect import CategoryPredictions
-from anoframe.evaluation.results import Results
-from anoframe.files import read_json, write_atomic, write_json
-from anoframe.report.page import Shown, report_page
+from anoframe.files import write_atomic, write_json
+from anoframe.report.folder import PICTURE_INDEX, read_run
+from anoframe.report.page import report_page
 from anoframe.report.pictures import choose, scale_of, strip
-
-_INDEX = "pictures.json"
 
 
 def write_category_pictures(
@@ -41,7 +37,7 @@ def write_category_pictures(
         write_atomic(home / file, _png(picture))
         facts = {"kind": kind, "defect": sample.defect, "name": sample.name, "score": float(found.scores[i])}
         index.append({"file": file, **facts})
-    write_json(home / _INDEX, index)
+    write_json(home / PICTURE_INDEX, index)
     return index
 
 
@@ -51,36 +47,15 @@ def _png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def write_report(folder: Path, cfg: ConfigDict, results: Results, stages: Mapping[str, Mapping[str, Any]]) -> None:
-    """`report.html` from what the run folder holds."""
-    shown = [one for category in results.categories for one in _shown(folder, category)]
-    title = f"{cfg.config_name}: {', '.join(results.categories)}"
-    write_atomic(folder / "report.html", report_page(title, results, shown, _facts(cfg, results, stages)))
+def write_report(folder: str | Path) -> Path:
+    """`report.html` from what the run folder holds, and from nothing else.
 
+    A run of an earlier version, or one that is not finished, has a page too: it says what is not there.
 
-def _shown(folder: Path, category: str) -> list[Shown]:
-    home = folder / "pictures" / category
-    return [
-        Shown(category, one["kind"], one["defect"], one["name"], one["score"], _open(home / one["file"]))
-        for one in read_json(home / _INDEX)
-    ]
-
-
-def _open(path: Path) -> Image.Image:
-    with Image.open(path) as picture:
-        return picture.convert("RGB")
-
-
-def _facts(cfg: ConfigDict, results: Results, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    provenance = results.provenance
-    backbone = provenance["backbone"]
-    facts: dict[str, Any] = {
-        "backbone": f"{backbone['name']}, {', '.join(backbone['levels'])}",
-        "weights": f"{backbone['weights']}, sha256 {backbone['sha256'][:16]}",
-    }
-    for category, counts in provenance["counts"].items():
-        facts[f"images of {category}"] = ", ".join(f"{name} {count}" for name, count in counts.items())
-    for name, stage in stages.items():
-        facts[f"stage {name}"] = f"{stage['seconds']:.1f} s, peak memory {stage['peak_bytes'] / 1e9:.2f} GB"
-    facts |= {f"version of {name}": version for name, version in provenance["versions"].items()}
-    return facts | {f"config {key}": value for key, value in flatten(cfg)}
+    Raises:
+        AnoframeError: no run folder, a damaged file in it, or a name in it that leads out of it.
+    """
+    run = read_run(folder)
+    path = run.folder / "report.html"
+    write_atomic(path, report_page(run))
+    return path

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 import pytest
-from PIL import Image
 
-from anoframe.evaluation.results import Results
-from anoframe.report.page import Shown, report_page
+from anoframe.errors import AnoframeError
+from anoframe.report.write import write_report
 
-NASTY = '<script>alert("x")</script> & co'
+NASTY = '<img src=x onerror=alert("1")> & co'
 VOID = {"meta", "img", "br", "link", "input"}
+SELF_CLOSING = {"path", "rect", "circle"}
 
 
 class Reader(HTMLParser):
@@ -19,14 +20,22 @@ class Reader(HTMLParser):
 
     def __init__(self, page):
         super().__init__()
-        self.texts, self.references, self.tags, self.open = [], [], [], []
+        self.texts, self.references, self.tags, self.handlers, self.open = [], [], [], [], []
+        self.ids, self.labels = [], []
         self.feed(page)
+        self.close()
 
     def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.references += [value for name, value in attributes if name in ("src", "href", "data", "action")]
+        self.handle_startendtag(tag, attributes)
         if tag not in VOID:
             self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+        self.references += [value for name, value in attributes if name in ("src", "href", "data", "action")]
+        self.handlers += [name for name, _ in attributes if name.startswith("on")]
+        self.ids += [value for name, value in attributes if name == "id"]
+        self.labels += [value for name, value in attributes if name == "aria-label"]
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -34,65 +43,202 @@ class Reader(HTMLParser):
     def handle_data(self, data):
         self.texts.append(data)
 
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+def page_of(folder):
+    return write_report(folder).read_text(encoding="utf-8")
+
 
 @pytest.fixture
-def page():
-    picture = Image.new("RGB", (8, 4))
-    results = Results({NASTY: {"image_auroc": 0.5}, "mesh": {"image_auroc": 1.0}})
-    shown = [Shown(NASTY, "worst", NASTY, NASTY, 0.123456, picture), Shown("mesh", "best", "cut", "1.png", 2, picture)]
-    return report_page(NASTY, results, shown, {NASTY: NASTY, "seed": 3})
-
-
-def test_names_are_text_wherever_they_stand(page):
-    reader = Reader(page)
-    assert "script" not in reader.tags
-    assert reader.texts.count(NASTY) == 6  # title, heading, row, section, and a fact's name and value
+def page(full_run):
+    return page_of(full_run)
 
 
 def test_every_tag_is_closed(page):
     assert Reader(page).open == []
 
 
-def test_a_picture_is_inside_the_page(page):
-    assert [one.split(",")[0] for one in Reader(page).references] == ["data:image/jpeg;base64"] * 2
+def test_no_two_things_have_one_id(page):
+    ids = Reader(page).ids
+    assert len(ids) == len(set(ids))
 
 
-def test_a_caption_says_defect_file_and_score(page):
-    assert "cut, 1.png, score 2" in Reader(page).texts
+def test_the_page_reaches_for_nothing(page):
+    assert "://" not in page
+    assert "@import" not in page
+    assert "url(" not in page
+    assert {re.split("[:-]", one)[0] for one in Reader(page).references} == {"data", "#verdict", "#category"}
 
 
-def test_what_is_not_available_is_said(page):
-    assert Reader(page).texts.count("n/a") == 3 * 7
+def test_the_page_forbids_all_but_its_own_script(page):
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    assert policy.startswith("default-src 'none'; img-src data:")
+    assert "script-src 'sha256-" in policy
 
 
-def test_the_mean_is_a_row_of_its_own(page):
-    texts = Reader(page).texts
-    assert texts[texts.index("mean") + 1] == "75.00"
+def test_a_link_leads_somewhere(page):
+    reader = Reader(page)
+    assert {one[1:] for one in reader.references if one.startswith("#")} <= set(reader.ids)
 
 
-# ------------------------------------------------------------------------------------------------ of a run
+@pytest.mark.parametrize("name", ["felt", "mesh", "mean", "AUROC", "AUPRO", "IoU-max", "Missed", "False alarms"])
+def test_the_verdict_has(page, name):
+    assert name in Reader(page).texts
+
+
+def test_the_wrong_decisions_are_counted(page):
+    text = Reader(page).text
+    assert "A score of 5 or more is a defect." in text
+    assert "42 held-back normal training images, not on the test set" in text
+
+
+def test_pictures_are_inside_the_page_as_webp(page, full_run):
+    pictures = [one for one in Reader(page).references if one.startswith("data:")]
+    assert {one.split(",")[0] for one in pictures} == {"data:image/webp;base64"}
+    assert len(pictures) == len(list(full_run.glob("pictures/*/*.png"))) == 12
+
+
+def test_wrong_pictures_come_first(page):
+    ranks = re.findall(r'data-rank="(\d)"', page)[:6]
+    assert ranks == sorted(ranks)
+    assert "0" in ranks
+
+
+def test_the_page_is_small(page):
+    assert len(page) < 150_000  # 12 pictures of 64 pixels; style and script are 20 kB of it
+
+
+@pytest.mark.parametrize(
+    "fact", ["Backbone", "weights", "sha256", "torch", "git", "predict", "test good", "seed", "cores", "Full config"]
+)
+def test_the_page_says_how_it_was_made(page, fact):
+    assert fact in Reader(page).texts
+
+
+def test_two_pages_of_one_run_are_the_same(full_run):
+    assert page_of(full_run) == page_of(full_run)
+
+
+# ------------------------------------------------------------------------------------------------ hostile names
 
 
 @pytest.fixture
-def written(finished):
-    return (finished.folder / "report.html").read_text(encoding="utf-8")
+def hostile(full_run, change):
+    """A run in which every name is an attack."""
+    (full_run / "pictures/felt").rename(full_run / "pictures" / NASTY)
+    (full_run / "results/felt.json").rename(full_run / "results" / f"{NASTY}.json")
+
+    def rename(tree):
+        for part in (tree["categories"], tree["provenance"]["counts"]):
+            part[NASTY] = part.pop("felt")
+        tree["categories"][NASTY][NASTY] = 0.5
+        tree["mean"][NASTY] = 0.5
+        for part in ("versions", "backbone", "data"):
+            tree["provenance"][part] = {NASTY: NASTY, "name": NASTY, "crop": NASTY}
+        tree["provenance"].update(git=NASTY, protocol=NASTY, seed=NASTY)
+
+    def run(tree):
+        tree.update(id=NASTY, status=NASTY, device=NASTY, failed={f"{NASTY}2": NASTY}, machine={NASTY: NASTY})
+        tree["stages"][NASTY] = tree["stages"]["save"]
+
+    def pictures(rows):
+        for row in rows:
+            row.update(name=NASTY, kind=NASTY, defect=NASTY)
+
+    def results(tree):
+        for image in tree["images"]:
+            image.update(name=NASTY, defect=NASTY)
+        tree["threshold"].update(images=NASTY, false_positive_rate=NASTY)
+
+    change(full_run / "metrics.json", rename)
+    change(full_run / "run.json", run)
+    change(full_run / "pictures" / NASTY / "pictures.json", pictures)
+    change(full_run / "results" / f"{NASTY}.json", results)
+    config = full_run / "config.yaml"
+    text = config.read_text()
+    config.write_text(re.sub(r"config_name: .*", f"config_name: '{NASTY}'", text), encoding="utf-8")
+    return full_run
 
 
-def test_the_page_of_a_run_reaches_for_nothing(written):
-    assert "http" not in written
-    assert "@import" not in written
-    assert {one.split(":")[0] for one in Reader(written).references} == {"data"}
+def test_names_are_text_wherever_they_stand(hostile):
+    reader = Reader(page_of(hostile))
+    assert reader.open == []
+    assert reader.handlers == []
+    assert reader.tags.count("script") == 1
+    assert reader.tags.count("img") == 12
+    assert reader.texts.count(NASTY) > 15
 
 
-@pytest.mark.parametrize("name", ["felt", "mesh", "mean"])
-def test_the_page_of_a_run_has_a_row_for(written, name):
-    assert name in Reader(written).texts
+# ------------------------------------------------------------------------------------------------ what is not there
 
 
-def test_the_page_of_a_run_shows_its_pictures(written, finished):
-    assert Reader(written).tags.count("img") == len(list(finished.folder.glob("pictures/*/*.png"))) == 12
+def test_a_run_of_an_earlier_version_has_a_page(older_run):
+    text = Reader(page_of(older_run)).text
+    assert "No histogram and no decisions: this run folder has no scores" in text
+    assert "No curves: this run folder does not hold them." in text
 
 
-@pytest.mark.parametrize("fact", ["weights", "config seed", "version of torch", "images of felt", "stage predict"])
-def test_the_page_of_a_run_says_how_it_was_made(written, fact):
-    assert fact in Reader(written).texts
+def test_without_a_threshold_nothing_is_decided(full_run, change):
+    for name in ("felt", "mesh"):
+        change(full_run / f"results/{name}.json", lambda tree: tree.update(threshold=None))
+    reader = Reader(page_of(full_run))
+    assert reader.text.count("There is no threshold, so nothing was decided") == 2
+    assert "Missed" not in reader.texts
+
+
+def test_without_curves_of_pixels_the_others_are_drawn(full_run, change):
+    change(full_run / "results/felt.json", lambda t: t["curves"].update(pro=None, pixel_roc=None, pixel_pr=None))
+    labels = [label for label in Reader(page_of(full_run)).labels if label.startswith("ROC")]
+    assert [label.count("pixel") for label in labels] == [0, 1]
+
+
+def test_without_any_pictures_it_says_so(full_run):
+    for path in full_run.glob("pictures/*/pictures.json"):
+        path.unlink()
+    assert Reader(page_of(full_run)).text.count("No pictures") == 2
+
+
+def test_a_failed_category_is_shown_with_its_reason(full_run, change):
+    change(full_run / "run.json", lambda tree: tree.update(failed={"rope": "rope has no test images"}))
+    reader = Reader(page_of(full_run))
+    assert "1 of 3 categories failed:" in reader.texts
+    assert reader.texts.count("rope has no test images") == 1
+    assert "Failed: rope has no test images" in reader.text
+
+
+def test_a_metric_that_is_not_available_is_said_and_left_out_of_the_mean(full_run, change):
+    change(full_run / "metrics.json", lambda tree: tree["categories"]["felt"].update(aupro=None))
+    text = Reader(page_of(full_run)).text
+    assert "The mean leaves out aupro of felt" in text
+    assert " n/a " in text
+
+
+def test_a_run_that_has_evaluated_nothing_has_a_page(older_run, change):
+    (older_run / "metrics.json").unlink()
+    change(older_run / "run.json", lambda tree: tree.update(status="running"))
+    text = Reader(page_of(older_run)).text
+    assert "No category has been evaluated." in text
+    assert "This run is not finished" in text
+
+
+def test_a_damaged_picture_is_named(full_run):
+    path = next(full_run.glob("pictures/felt/*.png"))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(AnoframeError, match=re.escape(f"{path} is no picture")):
+        write_report(full_run)
+
+
+def test_a_config_of_the_users_own_is_shown_without_parents(full_run):
+    assert "its parents are not known here" in Reader(page_of(full_run)).text
+
+
+def test_a_shipped_config_is_shown_against_its_parents(full_run):
+    config = full_run / "config.yaml"
+    config.write_text(config.read_text().replace("config_name: tiny", "config_name: patchcore_lite0_224"))
+    reader = Reader(page_of(full_run))
+    assert "this run changes patchcore_lite0_224.py" in reader.texts
+    assert "patchcore_lite0_224.py changes patchcore_224.py" in reader.texts
+    assert "model.coreset.ratio" in reader.texts

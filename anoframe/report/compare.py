@@ -1,0 +1,324 @@
+"""Several runs side by side, and never in one table what is not comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from itertools import combinations
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from anoframe.config import flatten
+from anoframe.errors import AnoframeError
+from anoframe.evaluation.results import HEADLINE, Metrics, percent
+from anoframe.files import write_atomic
+from anoframe.report.folder import Category, RunFolder, read_run
+from anoframe.report.page import ORACLES, document
+
+_TITLES = {
+    "image_auroc": "Image AUROC",
+    "image_ap": "Image AP",
+    "image_f1max": "Image F1-max",
+    "pixel_auroc": "Pixel AUROC",
+    "pixel_ap": "Pixel AP",
+    "pixel_f1max": "Pixel F1-max",
+    "aupro": "AUPRO",
+    "iou_max": "IoU-max",
+}
+# What changes how a run goes and not what it finds, or what a column says beside its config
+_NO_RESULT = ("config_name", "seed", "categories", "device", "cache.", "wandb.", "report.", "data.root", "data.workers")
+_MOST_CHANGES = 8
+
+
+@dataclass
+class Column:
+    """Runs that differ in their seed alone."""
+
+    runs: list[RunFolder]
+
+    @property
+    def seeds(self) -> list[Any]:
+        return [_seed(run) for run in self.runs]
+
+    def values(self, category: str, metric: str) -> list[float]:
+        """Of the runs that have it."""
+        found = (_metrics(run, category).get(metric) for run in self.runs)
+        return [value for value in found if value is not None]
+
+    def has(self, category: str) -> bool:
+        return any(category in _categories(run) for run in self.runs)
+
+
+@dataclass
+class Table:
+    """Runs that may stand side by side."""
+
+    columns: list[Column] = field(default_factory=list)
+
+    @property
+    def runs(self) -> list[RunFolder]:
+        return [run for column in self.columns for run in column.runs]
+
+    @property
+    def categories(self) -> list[str]:
+        return list(dict.fromkeys(name for run in self.runs for name in _categories(run)))
+
+    def shared(self, metric: str) -> list[str]:
+        """Categories for which every run has the metric: what a mean can be compared over."""
+        return [
+            name for name in self.categories if all(_metrics(run, name).get(metric) is not None for run in self.runs)
+        ]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Tables, and why there is more than one."""
+
+    tables: list[Table]
+    refusals: list[str]  # a sentence each: both runs, the keys and both values
+
+
+def compare(folders: Sequence[str | Path]) -> Comparison:
+    """Sort runs into tables of what is comparable, and their seeds into columns.
+
+    Runs share a table where dataset, preprocessing, protocol and the sample counts of the categories that both have
+    are the same. Backbone weights, seed and config may differ: the column heads say so.
+
+    Raises:
+        AnoframeError: fewer than two runs, no run folder, or one without results.
+    """
+    if len(folders) < 2:
+        raise AnoframeError("a comparison takes two runs or more: tools/report.py RUN RUN ...")
+    tables: list[Table] = []
+    refusals = []
+    for run in map(_read, folders):
+        reasons = [_first_reason(table, run) for table in tables]
+        if None in reasons:
+            _add(tables[reasons.index(None)], run)
+        else:
+            refusals += [reason for reason in reasons if reason]
+            tables.append(Table([Column([run])]))
+    return Comparison(tables, refusals)
+
+
+def write_comparison(folders: Sequence[str | Path], path: str | Path) -> Comparison:
+    """Write the comparison as one self-contained page; what could not share a table is said in it and returned."""
+    comparison = compare(folders)
+    write_atomic(Path(path), comparison_page(comparison))
+    return comparison
+
+
+def differences(one: RunFolder, other: RunFolder) -> list[str]:
+    """What keeps two runs out of one table, as `key: value and value`."""
+    facts = [dict(_facts(run)) for run in (one, other)]
+    for run, counted in zip((other, one), facts, strict=True):  # counts of categories that both have
+        for key in [key for key in counted if key.startswith("counts.") and key.split(".")[1] not in _categories(run)]:
+            del counted[key]
+    keys = dict.fromkeys([*facts[0], *facts[1]])
+    return [
+        f"{key}: {_shown(facts[0].get(key))} and {_shown(facts[1].get(key))}"
+        for key in keys
+        if facts[0].get(key) != facts[1].get(key)
+    ]
+
+
+# ------------------------------------------------------------------------------------------------ what is comparable
+
+
+def _read(folder: str | Path) -> RunFolder:
+    run = read_run(folder)
+    if not run.evaluated or not run.provenance:
+        raise AnoframeError(f"{folder} has no metrics.json with results: let the run finish, or leave it out")
+    return run
+
+
+def _first_reason(table: Table, run: RunFolder) -> str | None:
+    for known in table.runs:
+        found = differences(known, run)
+        if found:
+            return f"{known.folder} and {run.folder} do not share a table, they differ in {'; '.join(found)}"
+    return None
+
+
+def _facts(run: RunFolder) -> Iterable[tuple[str, Any]]:
+    made = run.provenance
+    yield "protocol", made.get("protocol")
+    for key, value in made.get("data", {}).items():
+        yield "dataset" if key == "name" else f"data.{key}", value
+    for category, counts in made.get("counts", {}).items():
+        for key, value in counts.items():
+            # a dot in a category's name would look like another key
+            yield f"counts.{category.replace('.', '_')}.{key}", value
+
+
+def _shown(value: Any) -> str:
+    return "not known" if value is None else repr(value) if isinstance(value, str) else str(value)
+
+
+def _add(table: Table, run: RunFolder) -> None:
+    """To the column that differs from it in the seed alone, or to one of its own."""
+    for column in table.columns:
+        if _identity(column.runs[0]) == _identity(run) and _seed(run) not in column.seeds:
+            column.runs.append(run)
+            return
+    table.columns.append(Column([run]))
+
+
+def _identity(run: RunFolder) -> tuple[Any, ...]:
+    made = run.provenance
+    versions = sorted(made.get("versions", {}).items())
+    return run.name, _settings(run), made.get("backbone", {}).get("sha256"), made.get("git"), versions
+
+
+def _settings(run: RunFolder) -> dict[str, Any]:
+    return {key: value for key, value in flatten(run.config) if not key.startswith(_NO_RESULT)}
+
+
+def _seed(run: RunFolder) -> Any:
+    return run.provenance.get("seed", run.config.get("seed"))
+
+
+def _categories(run: RunFolder) -> dict[str, Category]:
+    return {category.name: category for category in run.categories}
+
+
+def _metrics(run: RunFolder, category: str) -> Metrics:
+    found = _categories(run).get(category)
+    return found.metrics if found else {}
+
+
+# ------------------------------------------------------------------------------------------------ the page
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """The whole page, self-contained like a report."""
+    runs = sum(len(table.runs) for table in comparison.tables)
+    title = f"Comparison of {runs} runs"
+    refusals = "".join(f'<p class="alert">{escape(reason)}</p>' for reason in comparison.refusals)
+    if refusals:
+        refusals = f"<section><h2>Not in one table</h2>{refusals}</section>"
+    sections = "".join(_section(table) for table in comparison.tables)
+    head = f'<header><p class="brand">anoframe comparison</p><h1>{title}</h1></header>'
+    return document(title, f"{head}<main>{refusals}{sections}</main>")
+
+
+def _section(table: Table) -> str:
+    data = table.runs[0].provenance.get("data", {})
+    protocol = table.runs[0].provenance.get("protocol")
+    facts = [data.get("name"), f"{protocol} protocol", f"{data.get('crop')} x {data.get('crop')} pixels"]
+    metrics = [
+        name for name in HEADLINE if any(name in _metrics(run, c) for run in table.runs for c in table.categories)
+    ]
+    heads = [_column_head(table, column) for column in table.columns]
+    tables = "".join(f"<h3>{_title(metric)}</h3>{_metric_table(table, metric, heads)}" for metric in metrics)
+    note = (
+        "Percent; higher is better, the highest of a row is bold. Several seeds: mean and standard deviation. "
+        "† takes its threshold from the test labels (an oracle). A mean is over the categories that every run has."
+    )
+    return (
+        f'<section class="comparison"><h2>{escape(" · ".join(str(fact) for fact in facts))}</h2>'
+        f'<p class="note">{note}</p>{tables}</section>'
+    )
+
+
+def _title(metric: str) -> str:
+    return _TITLES[metric] + ("<sup>†</sup>" if metric in ORACLES else "")
+
+
+def _column_head(table: Table, column: Column) -> str:
+    """What a column is: config, seeds, weights, and what else differs between the columns of the table."""
+    run = column.runs[0]
+    backbone = run.provenance.get("backbone", {})
+    seeds = ", ".join(str(seed) for seed in column.seeds)
+    lines = [f"{'seed' if len(column.runs) == 1 else 'seeds'} {seeds}"]
+    if backbone:
+        lines.append(f"{backbone.get('name')}, weights {str(backbone.get('sha256'))[:12]}")
+    lines += _what_differs(table, run)
+    folders = "\n".join(str(run.folder) for run in column.runs)
+    small = "".join(f"<small>{escape(line)}</small>" for line in lines)
+    return f'<span title="{escape(folders)}">{escape(run.name)}</span>{small}'
+
+
+def _what_differs(table: Table, run: RunFolder) -> list[str]:
+    firsts = [column.runs[0] for column in table.columns]
+    settings = [_settings(first) for first in firsts]
+    keys = dict.fromkeys(key for one, other in combinations(settings, 2) for key in _unequal(one, other))
+    own = _settings(run)
+    lines = [f"{key} {own.get(key, 'not set')}" for key in keys]
+    if len(lines) > _MOST_CHANGES:
+        lines = [*lines[:_MOST_CHANGES], f"and {len(lines) - _MOST_CHANGES} more"]
+    for name in ("git", "versions"):
+        values = [first.provenance.get(name) for first in firsts]
+        if any(value != values[0] for value in values):
+            lines.append(f"{name} {_brief(run.provenance.get(name))}")
+    return lines
+
+
+def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return [key for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key)]
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {version}" for name, version in value.items())
+    return "not known" if value is None else str(value)[:12]
+
+
+def _metric_table(table: Table, metric: str, heads: Sequence[str]) -> str:
+    top = '<th scope="col" class="name" data-sort="text"><button type="button">Category</button></th>' + "".join(
+        f'<th scope="col" data-sort="number"><button type="button">{head}</button></th>' for head in heads
+    )
+    rows = "".join(_metric_row(table, metric, category) for category in table.categories)
+    label = f"{_TITLES[metric]} of each run"
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table class="metrics sortable">'
+        f"<thead><tr>{top}</tr></thead><tbody>{rows}</tbody><tfoot>{_mean_row(table, metric)}</tfoot></table></div>"
+    )
+
+
+def _metric_row(table: Table, metric: str, category: str) -> str:
+    values = [column.values(category, metric) for column in table.columns]
+    best = _best(values)
+    cells = "".join(
+        _cell(found, len(column.runs), best, _why_missing(column, category))
+        for column, found in zip(table.columns, values, strict=True)
+    )
+    return f'<tr><th scope="row">{escape(category)}</th>{cells}</tr>'
+
+
+def _mean_row(table: Table, metric: str) -> str:
+    shared = table.shared(metric)
+    if not shared:
+        return f'<tr><th scope="row">mean</th><td colspan="{len(table.columns)}">no category is in every run</td></tr>'
+    values = [
+        [mean(_metrics(run, c)[metric] or 0.0 for c in shared) for run in column.runs] for column in table.columns
+    ]
+    best = _best(values)
+    cells = "".join(_cell(found, len(found), best, "") for found in values)
+    return f'<tr><th scope="row">mean of {len(shared)} shared</th>{cells}</tr>'
+
+
+def _best(values: Sequence[Sequence[float]]) -> float | None:
+    means = [mean(found) for found in values if found]
+    return max(means) if len(means) > 1 else None
+
+
+def _why_missing(column: Column, category: str) -> str:
+    if not column.has(category):
+        return "absent"
+    failed = [found for run in column.runs if (found := _categories(run).get(category)) and found.failed is not None]
+    return "failed" if failed else "n/a"
+
+
+def _cell(values: Sequence[float], runs: int, best: float | None, missing: str) -> str:
+    if not values:
+        return f'<td class="missing">{missing}</td>'
+    text = percent(mean(values))
+    if len(values) > 1:
+        text += f" ± {100 * stdev(values):.2f}"
+    if len(values) < runs:
+        text += f" <small>{len(values)} of {runs} seeds</small>"
+    style = " class=best" if best is not None and mean(values) == best else ""
+    return f'<td{style} data-value="{mean(values)!r}">{text}</td>'

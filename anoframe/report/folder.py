@@ -1,0 +1,227 @@
+"""What a run folder says of its run. Everything in it is data: names are checked before they become paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from anoframe.errors import AnoframeError
+from anoframe.evaluation.results import Metrics
+from anoframe.files import read_json
+from anoframe.types import GOOD
+
+Curve = dict[str, list[float]]  # "x" and "y"
+PICTURE_INDEX = "pictures.json"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One test image."""
+
+    name: str
+    defect: str
+    score: float
+
+    @property
+    def is_defect(self) -> bool:
+        return self.defect != GOOD
+
+    def outcome(self, threshold: float | None) -> str:
+        """`missed`, `false alarm`, `found` or `passed`; empty where nothing was decided."""
+        if threshold is None:
+            return ""
+        flagged = self.score >= threshold
+        if self.is_defect:
+            return "found" if flagged else "missed"
+        return "false alarm" if flagged else "passed"
+
+
+WRONG = ("missed", "false alarm")
+
+
+@dataclass(frozen=True)
+class Picture(Scored):
+    """A strip in `pictures/`, and what it shows."""
+
+    path: Path
+    kind: str  # worst, borderline or best
+
+
+@dataclass
+class Category:
+    """What is known of one category; what is None or empty was not written."""
+
+    name: str
+    metrics: Metrics = field(default_factory=dict)
+    failed: str | None = None  # the reason
+    counts: Mapping[str, int] = field(default_factory=dict)
+    threshold: Mapping[str, Any] | None = None
+    images: list[Scored] | None = None
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    pictures: list[Picture] = field(default_factory=list)
+    has_results: bool = False  # whether there is a results/<category>.json
+
+    @property
+    def limit(self) -> float | None:
+        """The image score at which an image is a defect."""
+        return None if self.threshold is None else float(self.threshold["image"])
+
+    def decided(self) -> dict[str, int]:
+        """How many images each outcome has; empty where nothing was decided."""
+        found = {"missed": 0, "false alarm": 0, "found": 0, "passed": 0}
+        if self.limit is None or self.images is None:
+            return {}
+        for image in self.images:
+            found[image.outcome(self.limit)] += 1
+        return found
+
+
+@dataclass(frozen=True)
+class StageTotal:
+    """What one stage of the run took."""
+
+    name: str
+    seconds: float
+    peak_bytes: int
+    gpu_peak_bytes: int
+
+
+@dataclass
+class RunFolder:
+    """A run as its folder has it."""
+
+    folder: Path
+    config: dict[str, Any]
+    config_text: str
+    run: dict[str, Any]
+    mean: Metrics
+    provenance: dict[str, Any]
+    categories: list[Category]
+    stages: list[StageTotal]
+
+    @property
+    def name(self) -> str:
+        return str(self.config.get("config_name") or self.folder.name)
+
+    @property
+    def evaluated(self) -> list[Category]:
+        return [category for category in self.categories if category.metrics]
+
+
+def read_run(folder: str | Path) -> RunFolder:
+    """Read a run folder, finished or not, of this version or an earlier one.
+
+    Raises:
+        AnoframeError: it is no run folder, a file of it is damaged, or a picture's name leads out of its folder.
+    """
+    folder = Path(folder)
+    if not (folder / "config.yaml").is_file():
+        raise AnoframeError(f"{folder} is not a run folder, it has no config.yaml: give one that a run has written")
+    text, config = _config(folder / "config.yaml")
+    metrics, run = _optional(folder / "metrics.json"), _optional(folder / "run.json")
+    with _damage_in(folder / "metrics.json"):
+        measured = {name: _metrics(values) for name, values in metrics.get("categories", {}).items()}
+        mean, provenance = _metrics(metrics.get("mean", {})), dict(metrics.get("provenance", {}))
+        counts = {name: dict(values) for name, values in provenance.get("counts", {}).items()}
+    with _damage_in(folder / "run.json"):
+        failed = {name: str(reason) for name, reason in (run.get("failed") or {}).items()}
+        stages = [_stage(name, values) for name, values in (run.get("stages") or {}).items()]
+    written = sorted(path.stem for path in (folder / "results").glob("*.json"))
+    categories = []
+    for name in dict.fromkeys([*measured, *written, *failed]):
+        category = Category(name, measured.get(name, {}), failed.get(name), counts.get(name, {}))
+        _read_results(folder, category)
+        category.pictures = list(_pictures(folder, name))
+        categories.append(category)
+    return RunFolder(folder, config, text, run, mean, provenance, categories, stages)
+
+
+def _stage(name: str, values: Mapping[str, Any]) -> StageTotal:
+    return StageTotal(
+        name, float(values["seconds"]), int(values.get("peak_bytes") or 0), int(values.get("gpu_peak_bytes") or 0)
+    )
+
+
+def _read_results(folder: Path, category: Category) -> None:
+    path = _inside(folder / "results", f"{category.name}.json", "a category")
+    tree = _optional(path)
+    if not tree:
+        return
+    with _damage_in(path):
+        category.has_results = True
+        category.metrics = category.metrics or _metrics(tree.get("metrics") or {})
+        category.counts = category.counts or dict(tree.get("counts") or {})
+        category.curves = {name: _curve(curve) for name, curve in (tree.get("curves") or {}).items() if curve}
+        category.threshold = tree.get("threshold")
+        if category.threshold is not None:
+            float(category.threshold["image"])
+        rows = tree.get("images")
+        category.images = None if rows is None else [_scored(row) for row in rows]
+
+
+def _metrics(values: Mapping[str, Any]) -> Metrics:
+    return {name: None if value is None else float(value) for name, value in values.items()}
+
+
+def _curve(curve: Mapping[str, Any]) -> Curve:
+    x, y = ([float(value) for value in curve[axis]] for axis in ("x", "y"))
+    if len(x) != len(y):
+        raise ValueError(f"a curve has {len(x)} x and {len(y)} y")
+    return {"x": x, "y": y}
+
+
+def _scored(row: Mapping[str, Any]) -> Scored:
+    return Scored(str(row["name"]), str(row["defect"]), float(row["score"]))
+
+
+def _pictures(folder: Path, category: str) -> Iterator[Picture]:
+    home = _inside(folder / "pictures", category, "a category")
+    index = home / PICTURE_INDEX
+    rows = read_json(index) if index.is_file() else []
+    with _damage_in(index):
+        for row in rows:
+            path = _inside(home, row["file"], "a picture")
+            yield Picture(str(row["name"]), str(row["defect"]), float(row["score"]), path, str(row["kind"]))
+
+
+def _inside(home: Path, name: Any, what: str) -> Path:
+    """The file of that name in a folder, and in no other: neither by its name nor through a link."""
+    plain = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}
+    path = home / name if plain else home
+    if not plain or path.resolve().parent != home.resolve():
+        raise AnoframeError(f"{home}: the name of {what}, {name!r}, leads out of this folder: mend or remove it")
+    return path
+
+
+def _config(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise AnoframeError(f"{path} is damaged: {error}") from error
+    if not isinstance(tree, dict):
+        raise AnoframeError(f"{path} is damaged: it holds {type(tree).__name__}, expected keys and values")
+    return text, tree
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    """A JSON object, empty where there is no such file."""
+    tree = read_json(path) if path.is_file() else {}
+    if not isinstance(tree, dict):
+        raise AnoframeError(f"{path} is damaged: it holds {type(tree).__name__}, expected keys and values")
+    return tree
+
+
+@contextmanager
+def _damage_in(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise AnoframeError(
+            f"{path} is damaged ({type(error).__name__}: {error}): restore it, or run the category again"
+        ) from error

@@ -1,0 +1,82 @@
+"""Run folders that hold everything a report can show, made of the finished tiny run, whose categories have too few images for a threshold."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anoframe.report.curves import category_curves
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write(path: Path, tree: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(tree), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def change() -> Callable[..., None]:
+    """Changes a JSON file of a run folder: `change(path, lambda tree: ...)`."""
+
+    def apply(path: Path, mend: Callable[[Any], Any]) -> None:
+        tree = read(path)
+        mend(tree)
+        write(path, tree)
+
+    return apply
+
+
+def add_results(folder: Path) -> None:
+    """`results/<category>.json` of every category: at its threshold one defect is missed and one good image flagged."""
+    tree = read(folder / "metrics.json")
+    for category, metrics in tree["categories"].items():
+        index = folder / "pictures" / category / "pictures.json"
+        rows = read(index)
+        scores = {True: iter([6.0, 1.0, 2.0]), False: iter([4.0, 7.0, 8.0, 9.0])}
+        for row in rows:
+            row["name"] = f"{row['defect']}/{Path(row['name']).name}"
+            row["score"] = next(scores[row["defect"] == "good"])
+        write(index, rows)
+        write(folder / "results" / f"{category}.json", _results(category, metrics, rows, tree["provenance"]))
+    run = read(folder / "run.json")
+    write(folder / "run.json", {**run, "id": "3f9a0c21"})
+
+
+def _results(category: str, metrics: Any, rows: Any, provenance: Any) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    masks = np.zeros((8, 16, 16), bool)
+    masks[4:, 4:9, 4:9] = True
+    maps = rng.normal(masks * 2.0)
+    labels = masks.any((1, 2))
+    return {
+        "category": category,
+        "metrics": metrics,
+        "counts": provenance["counts"][category],
+        "backbone": provenance["backbone"],
+        "threshold": {"image": 5.0, "pixel": 1.5, "false_positive_rate": 0.01, "images": 42},
+        "images": [{key: row[key] for key in ("name", "defect", "score")} for row in rows],
+        "curves": category_curves(labels, rng.normal(labels * 1.0), masks, maps),
+    }
+
+
+@pytest.fixture
+def older_run(run_copy) -> Path:
+    """A copy of the finished run as an earlier version wrote it: without results."""
+    shutil.rmtree(run_copy / "results")
+    return run_copy
+
+
+@pytest.fixture
+def full_run(run_copy) -> Path:
+    """A copy of the finished run with results, a threshold and curves."""
+    add_results(run_copy)
+    return run_copy

@@ -1,0 +1,49 @@
+"""Write the report of a run again, or compare several runs on one page.
+
+    python tools/report.py runs/patchcore_224/separate/bottle/0
+    python tools/report.py runs/*/separate/bottle/* --output comparison.html
+
+Nothing is computed again: only what is in the run folders is read. Exit status: 0; 1 when runs that are not comparable
+were kept out of one table, each with its reason; 2 for what cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from anoframe.errors import AnoframeError
+from anoframe.report.compare import write_comparison
+from anoframe.report.write import write_report
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("--output", type=Path, help="of a comparison (default: comparison.html)")
+    options = parser.parse_args(arguments)
+    if len(options.runs) == 1 and options.output:
+        parser.error("--output is for several runs: the report of one is report.html in its folder")
+    try:
+        return _write(options.runs, options.output or Path("comparison.html"))
+    except AnoframeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _write(runs: list[Path], output: Path) -> int:
+    if len(runs) == 1:
+        print(f"report: {write_report(runs[0])}")
+        return 0
+    refusals = write_comparison(runs, output).refusals
+    for reason in refusals:
+        print(f"refused: {reason}", file=sys.stderr)
+    print(f"comparison: {output}")
+    return 1 if refusals else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
