@@ -1,19 +1,25 @@
-"""Where what happens in a run is told: the console, and `log.jsonl`."""
+"""Where what happens in a run is told: the console, `log.jsonl`, and whatever else a user turns on."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from tqdm import tqdm
 
+Status = Literal["finished", "failed", "interrupted"]
+
 
 class Tracker(Protocol):
-    """Takes events. A run gives each event to every tracker it has."""
+    """Takes events. A run gives each event to every tracker it has, and tells each how it ended."""
 
     def log(self, event: str, **fields: Any) -> None: ...
+
+    def close(self, status: Status) -> None: ...
 
 
 class Console:
@@ -24,36 +30,94 @@ class Console:
         if text is not None:
             tqdm.write(text.format(**fields))
 
+    def close(self, status: Status) -> None:
+        """Nothing is held open."""
+
 
 _SENTENCES = {
     "run": "run {folder}",
+    "tracking": "  {text}",
     "warning": "warning: {text}",
     "fit": "fit {name}: {images} normal images",
     "features": "  {text}",
     "forecast": "  {text}",
     "stage": "  {name:<10} {seconds:8.1f} s",
     "evaluated": "  {category}: {summary}",
+    "failed": "  {category} FAILED: {reason}",
 }
 
 
 class JsonLines:
-    """One JSON object a line, with the time; readable while the run goes on."""
+    """One JSON object a line, with the time; readable while the run goes on.
+
+    A file that is there already goes on. Where a kill has torn its last line, that line stays torn, alone.
+    """
 
     def __init__(self, path: Path):
         self._path = path
+        self._looked = False
 
     def log(self, event: str, **fields: Any) -> None:
         line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}, ensure_ascii=False, default=str)
+        start = "" if self._looked or _ends_whole(self._path) else "\n"
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(f"{start}{line}\n")
+        self._looked = True
+
+    def close(self, status: Status) -> None:
+        """Every line is on disk already."""
+
+
+def _ends_whole(path: Path) -> bool:
+    """Whether a file is missing, empty, or ends with a line break."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(size - 1, 0))
+            return file.read() in (b"", b"\n")
+    except FileNotFoundError:
+        return True
 
 
 class Trackers:
-    """Several as one."""
+    """Several as one.
 
-    def __init__(self, *trackers: Tracker):
+    Args:
+        trackers: what a run cannot do without; their errors are the run's.
+        optional: one that raises is told once, as a warning, and gets no more events. The run goes on.
+    """
+
+    def __init__(self, *trackers: Tracker, optional: Sequence[Tracker] = ()):
         self._trackers = trackers
+        self._optional = list(optional)
+        self._broken: list[Tracker] = []
 
     def log(self, event: str, **fields: Any) -> None:
         for tracker in self._trackers:
             tracker.log(event, **fields)
+        for tracker in tuple(self._optional):
+            try:
+                tracker.log(event, **fields)
+            except Exception as error:  # whatever a tracking service comes up with
+                self._optional.remove(tracker)
+                self._broken.append(tracker)
+                self._warn(tracker, "stopped", error)
+
+    def close(self, status: Status) -> None:
+        """Tell every tracker how the run ended. Those that broke are closed too, to let go of what they hold."""
+        for tracker in self._broken:
+            with suppress(Exception):  # it was told already
+                tracker.close(status)
+        for tracker in self._optional:
+            try:
+                tracker.close(status)
+            except Exception as error:
+                self._warn(tracker, "did not end well", error)
+        for tracker in self._trackers:
+            tracker.close(status)
+
+    def _warn(self, tracker: Tracker, what: str, error: Exception) -> None:
+        reason = str(error).strip() or type(error).__name__
+        text = f"tracking by {type(tracker).__name__} {what}: {reason.splitlines()[0]}. The run is not affected"
+        for one in self._trackers:
+            one.log("warning", text=text)
