@@ -185,7 +185,6 @@ class _Session:
 
     def __init__(self, cfg: ConfigDict, output: str | Path, overwrite: bool, suffix: str = ""):
         _refuse_what_makes_no_sense(cfg)
-        _refuse_what_comes_later(cfg)
         self.cfg = cfg
         self.device = choose_device(cfg.device)
         self.preprocessing = Preprocessing(**{name: cfg.data[name] for name in _PREPROCESSING})
@@ -337,11 +336,6 @@ def _refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
         raise AnoframeError(f"data.batch_size is 1 or more, got batch size {cfg.data.batch_size}")
     if not cfg.cache.max_gb > 0:
         raise AnoframeError(f"cache.max_gb is above 0, got {cfg.cache.max_gb}: --cache off uses none")
-
-
-def _refuse_what_comes_later(cfg: ConfigDict) -> None:
-    if cfg.wandb.enable:
-        raise AnoframeError("Weights & Biases tracking is not in this version: --wandb.enable False")
 
 
 def _check_same_model(cfg: ConfigDict, fitted: Checkpoint, path: Path) -> None:

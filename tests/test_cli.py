@@ -188,7 +188,6 @@ def test_an_unknown_mode_is_refused(cli):
         (("--cls_names", "all", "felt"), ["'all' stands alone"]),
         (("--cls_names", "felt", "--protocol", "continual"), ["later", "separate or unified"]),
         (("--cls_names", "felt", "--protocol", "unifed"), ["did you mean 'unified'"]),
-        (("--cls_names", "felt", "--wandb.enable", "True"), ["not in this version", "--wandb.enable False"]),
         (("--cls_names", "felt", "--device", "0", "1"), ["--device 0 1", "one device"]),
         (("--cls_names", "felt", "--device", "0 1"), ["--device 0 1", "one device"]),
         (("--cls_names", "felt", "--device", "gpu"), ["--device takes auto, cpu, cuda"]),
