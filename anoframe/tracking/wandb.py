@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from anoframe.config import ConfigDict
 from anoframe.tracking.pictures import PARTS, cut, open_pictures
-from anoframe.tracking.tracker import Status
+from anoframe.tracking.tracker import Status, first_line
 
 if TYPE_CHECKING:
     import wandb
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _EXIT_CODES: dict[Status, int] = {"finished": 0, "failed": 1, "interrupted": 255}  # 255: W&B shows it as killed
 _INIT_SECONDS = 60.0  # for the service to answer; then the run goes on offline
 _FINISH_SECONDS = 300.0  # for uploads at the end; what is left can be sent later
+_MEDIA = ("checkpoint", "pictures", "curves")
 _AXES = {
     "roc": ("false positive rate", "true positive rate"),
     "pr": ("recall", "precision"),
@@ -50,6 +51,7 @@ class WandB:
         self._seconds: Counter[str] = Counter()
         self._warnings: list[str] = []
         self._defined: set[str] = set()
+        self._media_failed = False
         self._data_folder_is_ours = False
 
     def log(self, event: str, **fields: Any) -> None:
@@ -58,7 +60,11 @@ class WandB:
         elif self._run is not None:
             self._row += 1
             send = getattr(self, f"_on_{event}", None)
-            if send is not None:
+            if send is None:
+                return
+            if event in _MEDIA:
+                self._send_media(send, self._run, fields)
+            else:
                 send(self._run, **fields)
 
     def close(self, status: Status) -> None:
@@ -74,6 +80,17 @@ class WandB:
         finally:
             if self._data_folder_is_ours:
                 os.environ.pop("WANDB_DATA_DIR", None)
+
+    def _send_media(self, send: Callable[..., None], run: wandb.Run, fields: Mapping[str, Any]) -> None:
+        """For tables and artifacts W&B asks the service and waits: the first that fails is the last, numbers go on."""
+        if self._media_failed:
+            return
+        try:
+            send(run, **fields)
+        except Exception as error:
+            self._media_failed = True
+            text = f"Weights & Biases gets no more pictures, curves and checkpoints of this run: {first_line(error)}"
+            self._tell("warning", text=f"{text}. Metrics go on, and the run folder has everything")
 
     # -------------------------------------------------------------------------------------------- start
 
@@ -105,7 +122,7 @@ class WandB:
             if mode == "offline":
                 raise
             wandb.teardown()  # or the id stays in use
-            return self._init("offline", id, config), _first_line(error)
+            return self._init("offline", id, config), first_line(error)
 
     def _init(self, mode: str, id: str, config: Mapping[str, Any]) -> wandb.Run:
         import wandb
@@ -232,12 +249,8 @@ def _mode() -> tuple[str, str]:
     try:
         known = wandb.run is not None or wandb.login(prompt=False, verify=True)
     except Exception as error:
-        return "offline", _first_line(error)
+        return "offline", first_line(error)
     return ("online", "") if known else ("offline", "no account is set up: wandb login, or WANDB_API_KEY")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _name(folder: Path) -> str:

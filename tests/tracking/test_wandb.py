@@ -378,3 +378,17 @@ def test_a_tracker_that_fails_to_start_costs_one_warning(offline, cfg, tmp_path,
     assert [line for line in warnings if "WandB" in line] == [
         "warning: tracking by WandB stopped: division by zero. The run is not affected"
     ]
+
+
+def test_pictures_that_cannot_be_sent_cost_one_warning_and_no_metrics(start, told, tmp_path):
+    tracker = start(WANDB_MODE="offline")
+    told.events.clear()
+    row = {"file": "gone.png", "kind": "worst", "defect": "cut", "name": "cut/007.png", "score": 1.25}
+    for category in ("felt", "mesh"):
+        tracker.log("pictures", category=category, folder=tmp_path, rows=[row])
+        tracker.log("evaluated", category=category, summary="fine", metrics=METRICS)
+    tracker.close("finished")
+    (text,) = told.texts()
+    assert "gone.png" in text
+    (kept,) = offline_runs(tmp_path)
+    assert [kept.summary[f"test/{category}/image_auroc"] for category in ("felt", "mesh")] == [0.875, 0.875]
