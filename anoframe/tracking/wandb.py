@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _EXIT_CODES: dict[Status, int] = {"finished": 0, "failed": 1, "interrupted": 255}  # 255: W&B shows it as killed
 _INIT_SECONDS = 60.0  # for the service to answer; then the run goes on offline
 _FINISH_SECONDS = 300.0  # for uploads at the end; what is left can be sent later
+_FLUSH_SECONDS = 1.0  # what a kill can cost; W&B itself writes every 15 seconds
+_HEADER_BYTES = 7  # of a run file without a record
 _MEDIA = ("checkpoint", "pictures", "curves")
 _AXES = {
     "roc": ("false positive rate", "true positive rate"),
@@ -70,16 +72,16 @@ class WandB:
     def close(self, status: Status) -> None:
         """End the W&B run. Waits for uploads, five minutes at most."""
         run, self._run = self._run, None
-        if run is None:
-            return
         try:
-            run.summary["status"] = status
-            run.finish(exit_code=_EXIT_CODES[status])
+            if run is not None:
+                run.summary["status"] = status
+                run.finish(exit_code=_EXIT_CODES[status])
         except TimeoutError:
             self._tell("warning", text=f"not all was sent to Weights & Biases; later: {self._sync('--include-online')}")
         finally:
             if self._data_folder_is_ours:
                 os.environ.pop("WANDB_DATA_DIR", None)
+                self._data_folder_is_ours = False
 
     def _send_media(self, send: Callable[..., None], run: wandb.Run, fields: Mapping[str, Any]) -> None:
         """For tables and artifacts W&B asks the service and waits: the first that fails is the last, numbers go on."""
@@ -105,6 +107,7 @@ class WandB:
         # Rows of the history are numbered by the events of the log, which goes on where a run was resumed: W&B drops
         # rows whose number is not above the last, and offline it does not know what the last was.
         self._row = _lines(self._folder / "log.jsonl")
+        _remove_empty(self._folder / "wandb")
         self._run, reason = self._open(mode, reason, id, config)
         if self._run.settings.mode == "offline":
             text = f"Weights & Biases is offline ({reason}). To send this run later: {self._sync()}"
@@ -128,6 +131,8 @@ class WandB:
         import wandb
 
         asked = self._cfg
+        flush = {"x_transaction_log_flush_interval": _FLUSH_SECONDS}  # not a promise of W&B: later it may be gone
+        known = {name: value for name, value in flush.items() if name in wandb.Settings.model_fields}
         return wandb.init(
             mode=mode,  # type: ignore[arg-type]
             id=id,
@@ -145,6 +150,7 @@ class WandB:
                 init_timeout=_INIT_SECONDS,
                 finish_timeout=_FINISH_SECONDS,
                 finish_timeout_raises=True,
+                **known,  # type: ignore[arg-type]
             ),
         )
 
@@ -234,7 +240,7 @@ class WandB:
         """A row of the history; the summary takes its values as the last ones. What is None is left out."""
         known = {f"{prefix}/{name}": value for name, value in values.items() if value is not None}
         if known:
-            run.log(known, step=self._row)
+            run.log(known, step=self._row, commit=True)  # or the row is held back until the next
 
 
 def _mode() -> tuple[str, str]:
@@ -260,3 +266,10 @@ def _name(folder: Path) -> str:
 
 def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def _remove_empty(folder: Path) -> None:
+    """Take away run files that a kill left without a record: `wandb sync` would stumble over one and send nothing."""
+    for path in folder.glob("*run-*/*.wandb"):
+        if not path.parent.is_symlink() and path.stat().st_size <= _HEADER_BYTES:
+            path.unlink()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +21,7 @@ import anoframe
 from anoframe.config import plain
 from anoframe.tracking import wandb as module
 from anoframe.tracking.open import open_trackers
+from anoframe.tracking.tracker import Trackers
 from anoframe.tracking.wandb import WandB
 
 ID = "3f9a0c21"
@@ -88,6 +92,23 @@ def starts(folder):
 def run(starts):
     """The first start, read back."""
     return starts[0]
+
+
+@pytest.fixture
+def start(offline, cfg, told, tmp_path, monkeypatch):
+    """Starts a W&B run in an environment with some variables changed (None: removed), and gives the tracker."""
+    opened = []
+
+    def start(section=cfg.wandb, **variables):
+        for name, value in {"WANDB_MODE": None, **variables}.items():
+            monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+        opened.append(WandB(section, tmp_path, told.log))
+        opened[-1].log("run", id=ID, folder=str(tmp_path), config=plain(cfg), resumed=False)
+        return opened[-1]
+
+    yield start
+    for tracker in opened:
+        tracker.close("finished")
 
 
 # --- what is logged --------------------------------------------------------------------------------------------------
@@ -203,24 +224,45 @@ def test_one_command_sends_all_starts(folder, starts):
     assert {one.folder.parent for one in starts} == {folder / "wandb"}
 
 
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+import anoframe
+from anoframe.config import plain
+from anoframe.tracking.wandb import WandB
+
+folder = Path(sys.argv[1])
+cfg = anoframe.load_config("patchcore/patchcore_lite0_224.py")
+tracker = WandB(cfg.wandb, folder, lambda event, **fields: None)
+tracker.log("run", id="3f9a0c21", folder=str(folder), config=plain(cfg), resumed=False)
+tracker.log("evaluated", category="felt", summary="fine", metrics={"image_auroc": 0.875})
+deadline = time.monotonic() + 20
+while time.monotonic() < deadline and max(path.stat().st_size for path in folder.rglob("*.wandb")) < 1000:
+    time.sleep(0.05)
+time.sleep(1.5)  # longer than what a kill may cost
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_logged_before_a_kill_is_kept(offline, tmp_path):
+    alone = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # with a service of its own
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, timeout=120, env={**alone, "WANDB_MODE": "offline"})
+    assert done.returncode == -signal.SIGKILL
+    (kept,) = offline_runs(tmp_path, ended=False)
+    assert (kept.run.run_id, kept.summary["test/felt/image_auroc"]) == (ID, 0.875)
+
+
+def test_a_start_that_was_killed_before_its_first_record_does_not_stand_in_the_way(start, tmp_path):
+    (tmp_path / "wandb" / "offline-run-20260101_000000-3f9a0c21").mkdir(parents=True)
+    empty = tmp_path / "wandb" / "offline-run-20260101_000000-3f9a0c21" / "run-3f9a0c21.wandb"
+    empty.write_bytes(b":W&B\xe1\xbe\x00")
+    start(WANDB_MODE="offline").close("finished")
+    assert not empty.exists()
+    assert len(offline_runs(tmp_path)) == 1
+
+
 # --- without an account, without a network ---------------------------------------------------------------------------
-
-
-@pytest.fixture
-def start(offline, cfg, told, tmp_path, monkeypatch):
-    """Starts a W&B run in an environment with some variables changed (None: removed), and gives the tracker."""
-    opened = []
-
-    def start(section=cfg.wandb, **variables):
-        for name, value in {"WANDB_MODE": None, **variables}.items():
-            monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
-        opened.append(WandB(section, tmp_path, told.log))
-        opened[-1].log("run", id=ID, folder=str(tmp_path), config=plain(cfg), resumed=False)
-        return opened[-1]
-
-    yield start
-    for tracker in opened:
-        tracker.close("finished")
 
 
 def test_no_account_is_one_warning_with_the_command_to_send_the_run(start, told, tmp_path, capfd):
@@ -292,11 +334,15 @@ def test_the_config_comes_before_the_environment(start, tmp_path, cfg):
     assert kept.run.run_id == ID
 
 
-def test_the_environment_is_left_as_it_was(start, monkeypatch):
+@pytest.mark.parametrize("init", [None, lambda **_: 1 / 0], ids=["started", "failed"])
+def test_the_environment_is_left_as_it_was(cfg, offline, told, tmp_path, monkeypatch, init):
+    if init is not None:
+        monkeypatch.setattr(wandb, "init", init)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    before = dict(os.environ)
-    start(WANDB_MODE="offline").close("finished")
-    assert os.environ.get("WANDB_DATA_DIR") == before.get("WANDB_DATA_DIR") is None
+    trackers = Trackers(told, optional=[WandB(cfg.wandb, tmp_path, told.log)])
+    trackers.log("run", id=ID, folder=str(tmp_path), config=plain(cfg), resumed=False)
+    trackers.close("finished")
+    assert "WANDB_DATA_DIR" not in os.environ
 
 
 def test_models_stay_at_home_when_told_so(start, tmp_path, cfg):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class OfflineRun:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.run: Any = None
         self.config: dict[str, Any] = {}
         self.summary: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
@@ -103,9 +105,19 @@ class OfflineRun:
         return json.loads(files[f"{key}.table.json"].read_text(encoding="utf-8")), files
 
 
-def offline_runs(folder: Path) -> list[OfflineRun]:
-    """What W&B kept in a run folder, the earliest start first."""
-    return [OfflineRun(one) for one in sorted((folder / "wandb").glob("offline-run-*"))]
+def offline_runs(folder: Path, ended: bool = True) -> list[OfflineRun]:
+    """What W&B kept in a run folder, the earliest start first.
+
+    Args:
+        ended: wait for the end of each; W&B writes it from another process, a moment after it says that it has.
+    """
+    deadline = time.monotonic() + 20
+    while True:
+        runs = [OfflineRun(path.parent) for path in sorted((folder / "wandb").glob("offline-run-*/*.wandb"))]
+        if not ended or all(run.exit_code is not None for run in runs):
+            return runs
+        assert time.monotonic() < deadline, f"a run in {folder} has no end"
+        time.sleep(0.05)
 
 
 def files_of(artifact: Any) -> dict[str, Path]:
