@@ -30,7 +30,8 @@ from anoframe.report.curves import category_curves
 from anoframe.report.write import write_category_pictures, write_report
 from anoframe.run_folder import RunFolder, run_folder
 from anoframe.tracking.clock import Clock, Stage
-from anoframe.tracking.tracker import Console, JsonLines, Tracker, Trackers
+from anoframe.tracking.open import check_tracking, open_trackers
+from anoframe.tracking.tracker import Tracker
 from anoframe.trainers.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from anoframe.trainers.learn import learn, seed_everything
 from anoframe.trainers.protocols import Fit, plan_fits
@@ -58,6 +59,7 @@ class Session:
 
     def __init__(self, cfg: ConfigDict, output: str | Path, start: str, suffix: str = ""):
         _refuse_what_makes_no_sense(cfg)
+        check_tracking(cfg)
         self.cfg = cfg
         self.device = choose_device(cfg.device)
         self.preprocessing = Preprocessing(**{name: cfg.data[name] for name in _PREPROCESSING})
@@ -73,7 +75,7 @@ class Session:
         self.failed: dict[str, str] = {}
         self._errors: list[Exception] = []
         self.folder = RunFolder(run_folder(cfg, self.categories, output, suffix), cfg, self.provenance, start)
-        self.tracker = Trackers(Console(), JsonLines(self.folder.path / "log.jsonl"))
+        self.tracker = open_trackers(cfg, self.folder.path)
         self.clock = Clock(self.tracker)
         self.clock.stages = {name: Stage(**stage) for name, stage in self.folder.state["stages"].items()}
         images, self.features = _caches(cfg, self.tracker)

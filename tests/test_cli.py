@@ -200,6 +200,7 @@ def test_an_unknown_mode_is_refused(cli):
         (("--cls_names", "felt", "--model.backbone.name", "resnet_18"), ["did you mean 'resnet18'"]),
         (("--cls_names", "felt", "--model.backbone.weights", "no.pth"), ["no.pth", "Three ways out"]),
         (("--cls_names", "felt", "--seed", "-1"), ["seed"]),
+        (("--cls_names", "felt", "--wandb.log_freq", "0"), ["wandb.log_freq"]),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",
 )

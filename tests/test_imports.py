@@ -13,7 +13,7 @@ import anoframe
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(anoframe.__file__).parent
-HEAVY = ("torch", "torchvision", "timm", "numpy", "PIL", "skimage", "scipy", "safetensors")
+HEAVY = ("torch", "torchvision", "timm", "numpy", "PIL", "skimage", "scipy", "safetensors", "wandb")
 CONFIG = "patchcore_noising/patchcore_noising_256_100e.py"
 SCRIPT = """
 import sys

@@ -407,3 +407,10 @@ def test_a_test_says_the_protocol_that_was_learned_with(train_tiny, tmp_path):
     unified = train_tiny(["felt", "mesh"], protocol__name="unified")
     cfg = load_config(unified.folder, {"protocol.name": "separate"})
     assert anoframe.test(unified.folder, cfg, output=tmp_path).results.provenance["protocol"] == "unified"
+
+
+def test_a_tracked_run_has_the_metrics_of_one_that_is_not(train_tiny, alone, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    tracked = train_tiny(["mesh"], wandb__enable=True)
+    assert (tracked.folder / "metrics.json").read_bytes() == (alone.folder / "metrics.json").read_bytes()
+    assert list(tracked.folder.glob("wandb/offline-run-*/*.wandb"))

@@ -123,7 +123,11 @@ class Trackers:
             tracker.close(status)
 
     def _warn(self, tracker: Tracker, what: str, error: Exception) -> None:
-        reason = str(error).strip() or type(error).__name__
-        text = f"tracking by {type(tracker).__name__} {what}: {reason.splitlines()[0]}. The run is not affected"
+        text = f"tracking by {type(tracker).__name__} {what}: {first_line(error)}. The run is not affected"
         for one in self._trackers:
             one.log("warning", text=text)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, as part of a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".: ")

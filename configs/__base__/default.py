@@ -38,5 +38,14 @@ cfg.threshold.false_positive_rate = 0.01  # share of normal images that may be t
 cfg.report = ConfigDict()
 cfg.report.pictures = 12  # images shown a category: the worst, the borderline and the best
 
-cfg.wandb = ConfigDict()
-cfg.wandb.enable = False  # Weights & Biases; not available in this version
+cfg.wandb = ConfigDict()  # Weights & Biases
+cfg.wandb.enable = False  # True works without an account or network too: files to send later, see docs/tracking.md
+cfg.wandb.project = placeholder(str)  # None: $WANDB_PROJECT, or "anoframe"
+cfg.wandb.entity = placeholder(str)  # user or team; None: $WANDB_ENTITY, or what the account has as default
+cfg.wandb.name = placeholder(str)  # of the W&B run; None: $WANDB_NAME, or config, protocol, categories and seed
+cfg.wandb.tags = ()  # ("wood", "ablation")
+cfg.wandb.log_model = True  # checkpoints as artifacts
+cfg.wandb.log_freq = 50  # every how many steps losses, learning rate and times are logged
+
+cfg.tensorboard = ConfigDict()
+cfg.tensorboard.enable = False  # True: event files in the run folder; needs the extra `tensorboard`

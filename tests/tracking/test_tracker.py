@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from anoframe.tracking.tracker import Console, JsonLines, Trackers
 
 
@@ -48,9 +50,104 @@ def test_braces_in_a_name_are_text(capsys):
     assert capsys.readouterr().out == "warning: {felt}\n"
 
 
+def test_the_console_tells_of_a_category_that_failed(capsys):
+    Console().log("failed", category="felt", reason="no test images")
+    assert capsys.readouterr().out == "  felt FAILED: no test images\n"
+
+
+@pytest.mark.parametrize("torn", ['{"event": "old"}\n{"event": "to', '{"event": "old"}\n{"event": "fél'])
+def test_a_line_that_a_kill_has_torn_is_left_alone(tmp_path, torn):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(torn.encode()[:-1])
+    log = JsonLines(path)
+    for name in ("felt", "mesh"):
+        log.log("fit", name=name)
+    first, rest, *new = path.read_bytes().splitlines()
+    assert (first, rest) == tuple(torn.encode()[:-1].splitlines())
+    assert [json.loads(line)["name"] for line in new] == ["felt", "mesh"]
+
+
+@pytest.mark.parametrize("whole", ["", '{"event": "old"}\n'])
+def test_a_whole_file_goes_on(tmp_path, whole):
+    path = tmp_path / "log.jsonl"
+    path.write_text(whole, encoding="utf-8")
+    JsonLines(path).log("fit")
+    assert [one["event"] for one in lines(path)] == ["old", "fit"][not whole :]
+
+
 def test_several_trackers_get_every_event(tmp_path):
     Trackers(*(JsonLines(tmp_path / name) for name in ("a", "b"))).log("fit")
     assert [one["event"] for name in ("a", "b") for one in lines(tmp_path / name)] == ["fit", "fit"]
+
+
+def test_several_trackers_are_told_the_end(told):
+    Trackers(told, optional=[told]).close("interrupted")
+    assert told.events == [("close", {"status": "interrupted"})] * 2
+
+
+# --- trackers that break ---------------------------------------------------------------------------------------------
+
+
+class Broken:
+    """Breaks at an event, or at the end."""
+
+    def __init__(self, at: str) -> None:
+        self.at = at
+        self.got: list[str] = []
+
+    def log(self, event, **fields):
+        self.got.append(event)
+        if event == self.at:
+            raise RuntimeError("disk of the service is full\nand more")
+
+    def close(self, status):
+        self.log("close")
+
+
+def test_a_tracker_that_breaks_is_told_once_and_gets_no_more(told):
+    broken = Broken("fit")
+    trackers = Trackers(told, optional=[broken])
+    for event in ("run", "fit", "evaluated"):
+        trackers.log(event)
+    assert broken.got == ["run", "fit"]
+    assert told.texts() == ["tracking by Broken stopped: disk of the service is full. The run is not affected"]
+
+
+def test_the_others_get_every_event_when_one_breaks(told):
+    beside = type(told)()
+    Trackers(told, optional=[Broken("fit"), beside]).log("fit")
+    assert [[event for event, _ in one.events] for one in (told, beside)] == [["fit", "warning"], ["fit"]]
+
+
+def test_a_tracker_that_broke_is_closed(told):
+    broken = Broken("fit")
+    trackers = Trackers(told, optional=[broken])
+    trackers.log("fit")
+    trackers.close("finished")
+    assert broken.got == ["fit", "close"]
+
+
+def test_a_tracker_that_breaks_at_the_end_is_told(told):
+    Trackers(told, optional=[Broken("close")]).close("finished")
+    (text,) = told.texts()
+    assert text.startswith("tracking by Broken did not end well: disk of the service is full")
+
+
+def test_a_log_that_cannot_be_written_is_an_error_of_the_run(told):
+    with pytest.raises(RuntimeError):
+        Trackers(Broken("fit"), optional=[told]).log("fit")
+
+
+def test_ctrl_c_in_a_tracker_stops_the_run(told):
+    class Pressed(Broken):
+        def log(self, event, **fields):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Trackers(told, optional=[Pressed("fit")]).log("fit")
+
+
+# --- of a run --------------------------------------------------------------------------------------------------------
 
 
 def test_the_log_of_a_run_tells_it_from_start_to_end(finished):

@@ -1,0 +1,70 @@
+"""TensorBoard: scalars and pictures of a run in `<run folder>/tensorboard/`. Needs the extra `tensorboard`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anoframe.tracking.pictures import open_pictures
+from anoframe.tracking.tracker import Status
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class TensorBoard:
+    """Writes event files that `tensorboard --logdir runs` shows; it takes no network."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._writer: SummaryWriter | None = None
+
+    def log(self, event: str, **fields: Any) -> None:
+        write = getattr(self, f"_on_{event}", None)
+        if write is not None:
+            write(**fields)
+
+    def close(self, status: Status) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    @property
+    def _open(self) -> SummaryWriter:
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._folder))  # a file of its own for each start of a run
+        return self._writer
+
+    def _on_run(self, config: Mapping[str, Any], **_: Any) -> None:
+        self._open.add_text("config", f"```\n{json.dumps(config, indent=2, ensure_ascii=False, default=str)}\n```")
+
+    def _on_step(self, fit: str, phase: str, step: int, losses: Mapping[str, float], **measured: Any) -> None:
+        values = {f"loss/{name}": value for name, value in losses.items()} | measured
+        for name, value in values.items():
+            self._open.add_scalar(f"train/{fit}/{phase}/{name}", value, step)
+
+    def _on_evaluated(self, category: str, metrics: Mapping[str, float | None], **_: Any) -> None:
+        self._scalars(f"test/{category}", metrics)
+
+    def _on_pictures(self, category: str, folder: Path, rows: Sequence[Mapping[str, Any]], **_: Any) -> None:
+        for place, (row, strip) in enumerate(open_pictures(folder, rows)):
+            tag = f"pictures/{category}/{row['kind']}"
+            self._open.add_image(tag, np.asarray(strip), place, dataformats="HWC")
+
+    def _on_failed(self, category: str, reason: str, **_: Any) -> None:
+        self._open.add_text(f"failed/{category}", reason)
+
+    def _on_finished(self, metrics: Mapping[str, float | None], **_: Any) -> None:
+        self._scalars("test/mean", metrics)
+
+    def _scalars(self, prefix: str, metrics: Mapping[str, float | None]) -> None:
+        """A metric that is not available is left out."""
+        for name, value in metrics.items():
+            if value is not None:
+                self._open.add_scalar(f"{prefix}/{name}", value, 0)
