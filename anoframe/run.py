@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from anoframe.cache import KINDS, Cache, cache_root
-from anoframe.config import ConfigDict, load_config, plain, save_config
+from anoframe.config import ConfigDict, check_config, load_config, plain, save_config
 from anoframe.config_files import config_of
 from anoframe.data.check import check
 from anoframe.data.dataset import Dataset, choose_categories, open_dataset
@@ -28,7 +28,7 @@ from anoframe.errors import AnoframeError, suggest
 from anoframe.evaluation.collect import CategoryPredictions, collect
 from anoframe.evaluation.provenance import git_commit, machine, versions
 from anoframe.evaluation.results import Metrics, Results, category_metrics, percent
-from anoframe.files import read_json, write_json
+from anoframe.files import inside, read_json, write_json
 from anoframe.models import build_detector
 from anoframe.report.write import write_category_pictures, write_report
 from anoframe.tracking.clock import Clock
@@ -193,7 +193,7 @@ class _Session:
         self.categories = choose_categories(self.dataset, cfg.categories)
         cfg.categories = tuple(self.categories)  # config.yaml names them, whatever "all" means later
         self.fits = plan_fits(cfg.protocol.name, self.categories)
-        report = check(self.dataset, self.categories)
+        report = check(self.dataset, self.categories, follow_links=cfg.data.follow_links)
         report.raise_if_broken()
         if not suffix:
             build_detector(plain(cfg.model), cfg.seed)  # a wrong name, argument or weights is told before any writing
@@ -280,7 +280,8 @@ def run_folder(cfg: ConfigDict, categories: Sequence[str], output: str | Path, s
     joined = "+".join(categories)
     if len(joined) > 80:
         joined = f"{categories[0]}+{len(categories) - 1}"
-    return Path(output) / cfg.config_name / cfg.protocol.name / joined / f"{cfg.seed}{suffix}"
+    names = {"config_name": cfg.config_name, "protocol": cfg.protocol.name, "category": joined}
+    return inside(output, **names, seed=f"{cfg.seed}{suffix}")
 
 
 def _claim(folder: Path, overwrite: bool) -> None:
@@ -304,6 +305,7 @@ def _claim(folder: Path, overwrite: bool) -> None:
 
 def _with_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> ConfigDict:
     chosen = cfg.copy_and_resolve_references()
+    check_config(chosen)
     if categories is not None:
         chosen.categories = tuple(categories)
     if not chosen.categories:
@@ -323,8 +325,6 @@ def _caches(cfg: ConfigDict, tracker: Tracker) -> list[Cache | None]:
 
 
 def _refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
-    if "model" not in cfg:
-        raise AnoframeError(f"config {cfg.config_name!r} has no model section: inherit from a method's config")
     if not 0 <= cfg.seed < 2**32:
         raise AnoframeError(f"seed is a whole number from 0 to 2**32 - 1, got {cfg.seed}")
     for limit in cfg.evaluation.aupro_limits:
@@ -335,6 +335,8 @@ def _refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
             raise AnoframeError(f"evaluation.pixel_thresholds takes numbers, got {threshold!r}")
     if cfg.data.batch_size < 1:
         raise AnoframeError(f"data.batch_size is 1 or more, got batch size {cfg.data.batch_size}")
+    if not -1 <= cfg.data.workers <= 256:
+        raise AnoframeError(f"data.workers lies from -1 to 256, got {cfg.data.workers}")
     if not cfg.cache.max_gb > 0:
         raise AnoframeError(f"cache.max_gb is above 0, got {cfg.cache.max_gb}: --cache off uses none")
 
@@ -352,6 +354,9 @@ def _check_same_model(cfg: ConfigDict, fitted: Checkpoint, path: Path) -> None:
             f"{path} was fitted with another model section than this config: {', '.join(sorted(keys))} differ. "
             "Leave out --config to test with the checkpoint's own"
         )
+    for key, value in asdict(fitted.preprocessing).items():
+        if cfg.data[key] != value:
+            raise AnoframeError(f"{path} was fitted with data.{key} {value}, not {cfg.data[key]}: leave it as it was")
 
 
 def _provenance(cfg: ConfigDict, dataset: str) -> dict[str, Any]:

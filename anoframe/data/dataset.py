@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,6 +79,9 @@ def open_dataset(name: str, root: str | Path) -> Dataset:
 
     Raises AnoframeError for an unknown name, and for a root that is missing or not laid out as expected.
     """
+    kind = DATASETS.load(name)
+    if not (inspect.isclass(kind) and issubclass(kind, Dataset)):  # whatever it is, it is not to be called
+        raise AnoframeError(f"dataset {name!r} is no Dataset: {suggest('', DATASETS.names())}")
     dataset: Dataset = DATASETS.build(name, root=root)
     return dataset
 

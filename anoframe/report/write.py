@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,15 @@ def write_category_pictures(
     """`pictures/<category>/*.png`, and `pictures.json` beside them, which says what each shows."""
     scale = scale_of(found)
     home = folder / "pictures" / category
-    home.mkdir(parents=True, exist_ok=True)
     index = []
     for place, (kind, i) in enumerate(choose(found.labels, found.scores, count)):
         sample = found.samples[i]
         image = reader.image(sample.image).pixels.permute(1, 2, 0).numpy()
         picture = strip(image, found.masks[i], found.maps[i], scale)
         file = f"{place:03d}_{kind}_{sample.defect}_{sample.image.stem}.png"
-        picture.save(home / file)
+        content = io.BytesIO()
+        picture.save(content, "PNG")
+        write_atomic(home / file, content.getvalue())
         facts = {"kind": kind, "defect": sample.defect, "name": sample.image.name, "score": float(found.scores[i])}
         index.append({"file": file, **facts})
     write_json(home / _INDEX, index)

@@ -9,6 +9,9 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from anoframe.errors import AnoframeError
+from anoframe.files import cannot_write
+
 
 class Tracker(Protocol):
     """Takes events. A run gives each event to every tracker it has."""
@@ -44,8 +47,11 @@ class JsonLines:
 
     def log(self, event: str, **fields: Any) -> None:
         line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}, ensure_ascii=False, default=str)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise AnoframeError(cannot_write(self._path, error)) from error
 
 
 class Trackers:
