@@ -82,7 +82,7 @@ def inherit(parent: str) -> ConfigDict:
     beside = current.path.parent / parent
     path = beside.resolve() if beside.is_file() else find_config(parent)
     if any(file.path == path for file in running):
-        raise AnoframeError(f"{current.path}: inherits from itself through {path}")
+        raise AnoframeError(f"{current.path}: inherits from itself through {path}; name another parent")
     current.parent = _run(path)
     return copy.deepcopy(current.parent.cfg)
 
@@ -97,7 +97,7 @@ def _run(path: Path) -> _File:
     except AnoframeError:
         raise
     except SyntaxError as error:
-        raise AnoframeError(f"{error.filename or path}:{error.lineno or '?'}: {error.msg}") from error
+        raise AnoframeError(f"{error.filename or path}:{error.lineno or '?'}: {error.msg}; mend that line") from error
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         raise AnoframeError(f"{path}:{lines[-1] if lines else '?'}: {_plain(error)}") from error

@@ -88,6 +88,6 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise AnoframeError(f"there is no {path}") from error
     except (ValueError, UnicodeDecodeError, RecursionError) as error:
-        raise AnoframeError(f"{path} is damaged: {error}") from error
+        raise AnoframeError(f"{path} is damaged: {error}; restore it from a copy, or make it again") from error
     except OSError as error:
         raise AnoframeError(f"{path} cannot be read: {error.strerror}; check its permissions and the disk") from error

@@ -233,7 +233,9 @@ def _from_file(architecture: str, path: Path) -> State:
     for prefix in ("module.", "backbone."):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     if not set(state) & set(_expected(architecture)):
-        raise AnoframeError(f"{path}: none of its {len(state)} tensors has a name of {architecture}")
+        raise AnoframeError(
+            f"{path}: none of its {len(state)} tensors has a name of {architecture}; take its own weights"
+        )
     return state
 
 

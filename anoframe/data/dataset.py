@@ -100,7 +100,7 @@ def choose_categories(dataset: Dataset, names: str | Sequence[str]) -> list[str]
         _check_name(dataset, name)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise AnoframeError(f"category given twice: {', '.join(repeated)}")
+        raise AnoframeError(f"category given twice: {', '.join(repeated)}; name it once")
     return names
 
 
