@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AnoframeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # what no door has told in its own words: a name too long, a disk that fails
+        print(f"error: {error}: check that path, its permissions, and the space on the disk", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted: the same command with --resume goes on with what is done", file=sys.stderr)
         return 130

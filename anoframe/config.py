@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import difflib
 import re
 import traceback
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,8 @@ from ml_collections.config_dict import placeholder
 
 from anoframe.config_files import configs_root, find_config, list_configs
 from anoframe.errors import AnoframeError, suggest
+from anoframe.files import write_atomic
+from anoframe.kinds import WORDS, is_kind, kind_words
 
 __all__ = ["ConfigDict", "diff_config", "inherit", "list_configs", "load_config", "placeholder", "save_config"]
 
@@ -79,7 +82,7 @@ def inherit(parent: str) -> ConfigDict:
     beside = current.path.parent / parent
     path = beside.resolve() if beside.is_file() else find_config(parent)
     if any(file.path == path for file in running):
-        raise AnoframeError(f"{current.path}: inherits from itself through {path}")
+        raise AnoframeError(f"{current.path}: inherits from itself through {path}; name another parent")
     current.parent = _run(path)
     return copy.deepcopy(current.parent.cfg)
 
@@ -94,7 +97,7 @@ def _run(path: Path) -> _File:
     except AnoframeError:
         raise
     except SyntaxError as error:
-        raise AnoframeError(f"{error.filename or path}:{error.lineno or '?'}: {error.msg}") from error
+        raise AnoframeError(f"{error.filename or path}:{error.lineno or '?'}: {error.msg}; mend that line") from error
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         raise AnoframeError(f"{path}:{lines[-1] if lines else '?'}: {_plain(error)}") from error
@@ -122,13 +125,46 @@ def _plain(error: Exception) -> str:
 def _read_yaml(path: Path) -> ConfigDict:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise AnoframeError(f"{path}{line}: not YAML: {error.problem or error.context}; mend that line") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no text, or a date that is none
         raise AnoframeError(f"{path}: not a config.yaml: {error}") from error
+    except OSError as error:
+        raise AnoframeError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
     if not isinstance(tree, dict):
         raise AnoframeError(f"{path}: not a config.yaml: it holds {type(tree).__name__}, expected keys and values")
     if "config_name" in tree:  # of a run, perhaps of an earlier version: what that did not know has its default
-        _complete(tree, plain(_run(configs_root() / "__base__" / "default.py").cfg))
-    return ConfigDict(_tuples(tree)).lock()
+        defaults = _defaults()
+        _refuse_misspelt(tree, defaults, str(path))
+        _complete(tree, plain(defaults))
+        _check_keys(tree, defaults, str(path))
+    try:
+        return ConfigDict(_tuples(tree)).lock()
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise AnoframeError(f"{path}: not a config.yaml, its keys are not all names: {error}") from error
+
+
+def check_config(cfg: ConfigDict) -> None:
+    """Raise AnoframeError for a key of every config that this one lacks, or has with a value of another type."""
+    where = f"config {cfg.get('config_name') or 'without a name'}"
+    _check_keys(cfg, _defaults(), where)
+    if not isinstance(cfg.get("model"), ConfigDict):
+        raise AnoframeError(f"{where} has no model section: inherit from a method's config")
+
+
+def _defaults() -> ConfigDict:
+    return _run(configs_root() / "__base__" / "default.py").cfg
+
+
+def _refuse_misspelt(tree: dict[str, Any], defaults: ConfigDict, where: str, prefix: str = "") -> None:
+    """A key that is nearly that of a default, which is not there: the default would quietly take its place."""
+    absent = [key for key in defaults if key not in tree]
+    for key, value in tree.items():
+        if key not in defaults and (near := difflib.get_close_matches(str(key), absent, n=1)):
+            raise AnoframeError(f"{where}: unknown config key {prefix + str(key)!r}: did you mean {near[0]!r}?")
+        if isinstance(value, dict) and isinstance(defaults.get(key), ConfigDict):
+            _refuse_misspelt(value, defaults[key], where, f"{prefix}{key}.")
 
 
 def _complete(tree: dict[str, Any], defaults: Mapping[str, Any]) -> None:
@@ -136,6 +172,20 @@ def _complete(tree: dict[str, Any], defaults: Mapping[str, Any]) -> None:
     for key, value in defaults.items():
         if isinstance(tree.setdefault(key, value), dict) and isinstance(value, dict):
             _complete(tree[key], value)
+
+
+def _check_keys(tree: Any, defaults: ConfigDict, where: str, prefix: str = "") -> None:
+    for key in defaults:
+        name = prefix + key
+        if key not in tree:
+            raise AnoframeError(f"{where} lacks the key {name}: inherit from a config that has it, or add it")
+        value, kind = tree[key], defaults.get_type(key)
+        if isinstance(defaults[key], ConfigDict):
+            if not isinstance(value, dict | ConfigDict):
+                raise AnoframeError(f"{where}: {name} is a section of keys, got {value!r}")
+            _check_keys(value, defaults[key], where, f"{name}.")
+        elif not is_kind(value, kind) and not (value is None and defaults[key] is None):
+            raise AnoframeError(f"{where}: {name} takes {kind_words(kind)}, got {value!r}")
 
 
 # ---------------------------------------------------------------------------------------------------- overriding
@@ -156,10 +206,9 @@ def override(cfg: ConfigDict, name: str, value: Any) -> None:
     try:
         node[key] = _as_type(value, kind, optional=node[key] is None)
     except (ValueError, SyntaxError, TypeError) as error:
-        raise AnoframeError(f"{name} takes {_KINDS.get(kind, kind.__name__)}, got {value!r}") from error
+        raise AnoframeError(f"{name} takes {WORDS.get(kind, kind.__name__)}, got {value!r}") from error
 
 
-_KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text", tuple: "a list of values"}
 _BOOLS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 
 
@@ -234,7 +283,7 @@ def format_config(cfg: ConfigDict) -> str:
 
 
 def save_config(cfg: ConfigDict, path: Path) -> None:
-    path.write_text(format_config(cfg), encoding="utf-8")
+    write_atomic(path, format_config(cfg))
 
 
 def diff_config(source: str | Path, overrides: Mapping[str, Any] | None = None) -> str:

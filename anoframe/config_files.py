@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from anoframe.errors import AnoframeError, suggest
@@ -26,10 +27,11 @@ def find_config(name: str | Path) -> Path:
     """A path on disk wins; otherwise the shipped config of that name, with or without a leading `configs/`."""
     shipped = Path(*Path(name).parts[1:]) if Path(name).parts[:1] == ("configs",) else Path(name)
     for path in (Path(name), configs_root() / shipped):
-        if path.is_dir() and (path / "config.yaml").is_file():
-            return (path / "config.yaml").resolve()
-        if path.is_file():
-            return path.resolve()
+        with suppress(OSError):  # a name too long for a file is no file
+            if path.is_dir() and (path / "config.yaml").is_file():
+                return (path / "config.yaml").resolve()
+            if path.is_file():
+                return path.resolve()
     raise AnoframeError(
         f"no config {str(name)!r}, neither on disk nor shipped: {suggest(str(shipped), list_configs())}"
     )

@@ -71,7 +71,9 @@ class Detector(nn.Module, ABC):
         expected = self.learned_state()
         if state.keys() != expected.keys():
             names = sorted(state.keys() ^ expected.keys())
-            raise AnoframeError(f"the checkpoint is of another method or version: {', '.join(names[:5])} do not match")
+            raise AnoframeError(
+                f"the checkpoint is of another method or version: {', '.join(names[:5])} do not match; fit again"
+            )
         buffers = dict(self.named_buffers())
         for name, value in state.items():
             if name in buffers:
@@ -79,7 +81,7 @@ class Detector(nn.Module, ABC):
                 setattr(self.get_submodule(owner), attribute, value.to(buffers[name].device))
             elif value.shape != expected[name].shape:
                 shapes = f"{tuple(value.shape)}, expected {tuple(expected[name].shape)}"
-                raise AnoframeError(f"the checkpoint's {name} has the shape {shapes}")
+                raise AnoframeError(f"the checkpoint's {name} has the shape {shapes}; fit again")
             else:
                 expected[name].copy_(value)
 

@@ -21,10 +21,10 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if available else "cpu")
     if name == "cpu":
         return torch.device("cpu")
-    if name != "cuda" and not name.isdigit():
+    if name != "cuda" and not name.isdecimal():
         raise AnoframeError(f"--device takes auto, cpu, cuda or the number of a GPU, got {name!r}")
     if not available:
         raise AnoframeError(f"--device {name}: this torch ({torch.__version__}) sees no GPU here; use --device cpu")
-    if name.isdigit() and int(name) >= torch.cuda.device_count():
+    if name.isdecimal() and int(name) >= torch.cuda.device_count():
         raise AnoframeError(f"--device {name}: there are {torch.cuda.device_count()} GPUs, numbered from 0")
     return torch.device("cuda" if name == "cuda" else f"cuda:{name}")

@@ -17,6 +17,7 @@ from anoframe.data.loader import check_loading, load_batches
 from anoframe.data.probe import THREADS
 from anoframe.data.reader import Reader
 from anoframe.detector import Detector, Features
+from anoframe.errors import AnoframeError
 from anoframe.tracking.tracker import Tracker
 from anoframe.types import Batch, Sample
 
@@ -117,6 +118,7 @@ class EncodedSamples:
     def _encode(self, batch: Batch) -> Encoded:
         with torch.no_grad():
             features = self._detector.encode(batch.images.to(self._device))
+        _check_finite(features, batch)
         if self._cache:
             self._keep(self._cache, _split(features), [self._key(key, len(batch)) for key in batch.keys])
         return Encoded(features, batch.masks, batch.samples)
@@ -152,6 +154,15 @@ class EncodedSamples:
     def _tell(self, text: str) -> None:
         if self._cache:
             self._tracker.log("features", text=text)
+
+
+def _check_finite(features: Features, batch: Batch) -> None:
+    """Raise AnoframeError, naming the image, for features that nothing can be learned from or decided by."""
+    for level in [features] if isinstance(features, Tensor) else features if isinstance(features, list) else []:
+        if level.is_floating_point() and not bool(level.isfinite().all()):
+            bad = int((~level.flatten(1).isfinite().all(1)).nonzero()[0])
+            image = batch.samples[bad].image
+            raise AnoframeError(f"{image}: its features are not finite; check it, and --model.backbone.weights")
 
 
 def _encoding(detector: Detector) -> list[Any] | None:

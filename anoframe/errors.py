@@ -17,7 +17,7 @@ class OutputError(AnoframeError):
     """The output folder cannot be written to: no category of a run would get further."""
 
 
-def suggest(word: str, known: Iterable[str], limit: int = 12) -> str:
+def suggest(word: object, known: Iterable[str], limit: int = 12) -> str:
     """A sentence tail for an unknown name: the nearest known one, then what exists.
 
     >>> suggest("botle", ["bottle", "screw"])
@@ -26,6 +26,6 @@ def suggest(word: str, known: Iterable[str], limit: int = 12) -> str:
     names = sorted(known)
     if not names:
         return "nothing is known here"
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
     shown = ", ".join(names[:limit]) + (f", and {len(names) - limit} more" if len(names) > limit else "")
     return (f"did you mean {near[0]!r}? " if near else "") + f"Known: {shown}"

@@ -11,6 +11,31 @@ from typing import Any
 
 from anoframe.errors import AnoframeError, OutputError
 
+_NAME_BYTES = 200  # file systems take 255, and a name gets a prefix or an ending
+
+
+def plain_name(name: object, what: str) -> str:
+    """The name, where it may become that of a file or folder in the output.
+
+    Raises AnoframeError for one that would lead out of its folder, or that no file can have; `what` says what it names.
+    """
+    separators = {"/", "\\", os.sep} & set(str(name))
+    if isinstance(name, str) and name.strip(". ") and not separators and name.isprintable():
+        if len(name.encode()) <= _NAME_BYTES:
+            return name
+        raise AnoframeError(f"{what} {name[:40]!r}... names a folder of the output: at most {_NAME_BYTES} bytes")
+    raise AnoframeError(
+        f"{what} {name!r} names a folder of the output: give it a plain name, without slashes and not '..'"
+    )
+
+
+def inside(folder: str | Path, **names: object) -> Path:
+    """The folder below `folder` that these names lead to, each one step: what a name stands for -> the name.
+
+    Every path of the output that is made of names from data or configs is made here, so none leads out of it.
+    """
+    return Path(folder, *(plain_name(name, what.replace("_", " ")) for what, name in names.items()))
+
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a whole file or raise OutputError; an earlier one stays until then."""
@@ -61,5 +86,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise AnoframeError(f"there is no {path}") from error
-    except (ValueError, UnicodeDecodeError) as error:
-        raise AnoframeError(f"{path} is damaged: {error}") from error
+    except (ValueError, UnicodeDecodeError, RecursionError) as error:
+        raise AnoframeError(f"{path} is damaged: {error}; restore it from a copy, or make it again") from error
+    except OSError as error:
+        raise AnoframeError(f"{path} cannot be read: {error.strerror}; check its permissions and the disk") from error

@@ -11,9 +11,10 @@ import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 from anoframe.errors import AnoframeError, suggest
+from anoframe.kinds import is_kind, kind_words
 
 
 class Registry:
@@ -42,6 +43,8 @@ class Registry:
         Raises:
             AnoframeError: unknown name (suggests the nearest), or a module or attribute that is not there.
         """
+        if not isinstance(name, str):
+            raise AnoframeError(f"the name of a {self.kind} is text, got {name!r}: {suggest('', self.names())}")
         target = name if ":" in name else self._entries.get(name) or self._discovered().get(name)
         if target is None:
             raise AnoframeError(f"unknown {self.kind} {name!r}: {suggest(name, self.names())}")
@@ -85,7 +88,11 @@ class Registry:
 
 
 def check_arguments(target: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> None:
-    """Raise an AnoframeError if `target(**arguments)` would not bind, naming the argument and the nearest one."""
+    """Raise an AnoframeError if `target(**arguments)` would not bind, naming the argument and the nearest one.
+
+    An annotation of plain types (see `anoframe.kinds`) is checked too, so a method need not look at the types of its
+    settings.
+    """
     parameters = inspect.signature(target).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for argument in arguments:
@@ -96,6 +103,18 @@ def check_arguments(target: Callable[..., Any], arguments: Mapping[str, Any], wh
     missing += [n for n in keyword_only if n not in arguments]
     if missing:
         raise AnoframeError(f"{where} needs the argument{'s' * (len(missing) > 1)} {', '.join(missing)}")
+    hints = _annotations(target)
+    for argument, value in arguments.items():
+        if argument in hints and not is_kind(value, hints[argument]):
+            raise AnoframeError(f"{where}: {argument} takes {kind_words(hints[argument])}, got {value!r}")
+
+
+def _annotations(target: Callable[..., Any]) -> dict[str, Any]:
+    """Types of the parameters; none where they name something that is not there while a program runs."""
+    try:
+        return get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (NameError, TypeError, AttributeError):
+        return {}
 
 
 MODELS = Registry("model", package="anoframe.models")

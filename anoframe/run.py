@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from anoframe.config import ConfigDict, load_config, plain
+from anoframe.config import ConfigDict, check_config, load_config, plain
 from anoframe.config_files import config_of
 from anoframe.data.loader import load_image
 from anoframe.devices import choose_device
@@ -172,6 +172,7 @@ def _finished(session: Session) -> Run:
 
 def _with_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> ConfigDict:
     chosen = cfg.copy_and_resolve_references()
+    check_config(chosen)
     if categories is not None:
         chosen.categories = tuple(categories)
     if not chosen.categories:
@@ -187,3 +188,6 @@ def _check_same_model(cfg: ConfigDict, fitted: Checkpoint, path: Path) -> None:
             f"{path} was fitted with another model section than this config: {', '.join(sorted(keys))} differ. "
             "Leave out --config to test with the checkpoint's own"
         )
+    for key, value in asdict(fitted.preprocessing).items():
+        if cfg.data[key] != value:
+            raise AnoframeError(f"{path} was fitted with data.{key} {value}, not {cfg.data[key]}: leave it as it was")

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from anoframe.config import ConfigDict, flatten, format_config, load_config
 from anoframe.errors import AnoframeError
-from anoframe.files import read_json, write_atomic, write_json
+from anoframe.files import inside, read_json, write_atomic, write_json
 
 START = ("new", "resume", "overwrite")
 _FILES = ("metrics.json", "metrics.csv", "run.json", "log.jsonl", "report.html")
@@ -32,7 +32,8 @@ def run_folder(cfg: ConfigDict, categories: Sequence[str], output: str | Path, s
     joined = "+".join(categories)
     if len(joined) > 80:
         joined = f"{categories[0]}+{len(categories) - 1}"
-    return Path(output) / cfg.config_name / cfg.protocol.name / joined / f"{cfg.seed}{suffix}"
+    names = {"config_name": cfg.config_name, "protocol": cfg.protocol.name, "category": joined}
+    return inside(output, **names, seed=f"{cfg.seed}{suffix}")
 
 
 class RunFolder:

@@ -67,7 +67,7 @@ class Session:
         self.categories = choose_categories(self.dataset, cfg.categories)
         cfg.categories = tuple(self.categories)  # config.yaml names them, whatever "all" means later
         self.fits = plan_fits(cfg.protocol.name, self.categories)
-        report = check(self.dataset, self.categories)
+        report = check(self.dataset, self.categories, follow_links=cfg.data.follow_links)
         report.raise_if_broken()
         if not suffix:
             build_detector(plain(cfg.model), cfg.seed)  # a wrong name, argument or weights is told before any writing
@@ -281,8 +281,6 @@ def _caches(cfg: ConfigDict, tracker: Tracker) -> list[Cache | None]:
 
 
 def _refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
-    if "model" not in cfg:
-        raise AnoframeError(f"config {cfg.config_name!r} has no model section: inherit from a method's config")
     if not 0 <= cfg.seed < 2**32:
         raise AnoframeError(f"seed is a whole number from 0 to 2**32 - 1, got {cfg.seed}")
     for limit in cfg.evaluation.aupro_limits:
@@ -293,6 +291,8 @@ def _refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
             raise AnoframeError(f"evaluation.pixel_thresholds takes numbers, got {threshold!r}")
     if cfg.data.batch_size < 1:
         raise AnoframeError(f"data.batch_size is 1 or more, got batch size {cfg.data.batch_size}")
+    if not -1 <= cfg.data.workers <= 256:
+        raise AnoframeError(f"data.workers lies from -1 to 256, got {cfg.data.workers}")
     if not cfg.cache.max_gb > 0:
         raise AnoframeError(f"cache.max_gb is above 0, got {cfg.cache.max_gb}: --cache off uses none")
     if not 0 <= cfg.threshold.held_back < 1:

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from anoframe.backbones import FeaturePyramid
-from anoframe.config import diff_config, flatten, format_config, inherit, load_config, save_config
+from anoframe.config import check_config, diff_config, flatten, format_config, inherit, load_config, save_config
 from anoframe.config_files import configs_root, find_config, list_configs
 from anoframe.errors import AnoframeError
 from anoframe.models import build_detector
@@ -128,7 +128,7 @@ def test_a_run_folder_is_a_config(finished):
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1\n", ""])
 def test_a_yaml_that_is_no_config_is_named(tmp_path, text):
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(AnoframeError, match=r"config\.yaml: not a config\.yaml"):
+    with pytest.raises(AnoframeError, match=r"config\.yaml(:2)?: not (a config\.|)(?i:yaml)"):
         load_config(tmp_path)
 
 
@@ -362,3 +362,56 @@ def test_what_the_command_line_changes_is_told_of_a_config_without_a_name(tmp_pa
 
 def test_a_saved_config_has_no_parent(finished):
     assert diff_config(finished.folder) == "config.yaml has no parent"
+
+
+# ------------------------------------------------------------------------------------------------ complete and typed
+
+
+@pytest.fixture
+def saved(finished, tmp_path):
+    """A run's config.yaml with one text replaced by another."""
+
+    def change(old, new):
+        text = (finished.folder / "config.yaml").read_text()
+        assert old in text
+        (tmp_path / "config.yaml").write_text(text.replace(old, new))
+        return tmp_path / "config.yaml"
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("crop: 64", "crop: wide", r"config\.yaml: data\.crop takes a whole number, got 'wide'"),
+        ("crop: 64", "crop: true", r"config\.yaml: data\.crop takes a whole number, got True"),
+        ("max_gb: 20.0", "max_gb: .nan", r"config\.yaml: cache\.max_gb takes a number, got nan"),
+        ("pixel_thresholds: []", "pixel_thresholds: 3", r"config\.yaml: evaluation\.pixel_thresholds takes a list"),
+        ("crop: 64", "corp: 64", r"config\.yaml: unknown config key 'data\.corp': did you mean 'crop'"),
+        ("seed: 0", "seed: 2020-13-45", r"config\.yaml: not a config\.yaml: month must be in 1\.\.12"),
+    ],
+)
+def test_a_spoilt_config_of_a_run_is_told(saved, old, new, message):
+    with pytest.raises(AnoframeError, match=message):
+        load_config(saved(old, new))
+
+
+def test_a_whole_number_will_do_for_a_number(saved):
+    assert load_config(saved("max_gb: 20.0", "max_gb: 20")).cache.max_gb == 20
+
+
+def test_a_key_of_ones_own_is_kept(saved):
+    assert load_config(saved("seed: 0", "seed: 0\nnote: on felt")).note == "on felt"
+
+
+def test_a_config_that_lacks_a_key_is_told():
+    cfg = load_config("patchcore/patchcore_224.py")
+    with cfg.unlocked():
+        del cfg.data["crop"]
+    with pytest.raises(AnoframeError, match=r"config patchcore_224 lacks the key data\.crop: inherit"):
+        check_config(cfg)
+
+
+def test_every_shipped_config_is_complete():
+    for name in list_configs():
+        check_config(load_config(name))

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from anoframe.errors import AnoframeError
-from anoframe.files import read_json, write_atomic, write_json
+from anoframe.files import inside, read_json, write_atomic, write_json
 
 
 @pytest.fixture
@@ -92,3 +92,24 @@ def test_a_damaged_json_is_named(tmp_path, content):
     (tmp_path / "tree.json").write_bytes(content)
     with pytest.raises(AnoframeError, match=r"tree\.json is damaged"):
         read_json(tmp_path / "tree.json")
+
+
+# ------------------------------------------------------------------------------------------------ names from outside
+
+
+@pytest.mark.parametrize("name", ["bottle", "Filz grün", "切れ目", "a.b", ".hidden", "..a", "0-test"])
+def test_a_plain_name_is_kept(tmp_path, name):
+    assert inside(tmp_path, category=name) == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "/etc", "../x", "a\\b", "a\nb", "a\0b", " ", "caf\udce9", 5, None]
+)
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
+    with pytest.raises(AnoframeError, match=r"config name .* names a folder of the output: give it a plain name"):
+        inside(tmp_path, config_name=name)
+
+
+def test_a_name_too_long_for_a_file_is_refused(tmp_path):
+    with pytest.raises(AnoframeError, match="at most 200 bytes"):
+        inside(tmp_path, category="é" * 101)

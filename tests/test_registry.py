@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import pytest
 
@@ -116,3 +117,31 @@ def test_a_target_that_takes_any_argument_gets_it():
 def test_a_class_without_a_constructor_takes_nothing():
     with pytest.raises(AnoframeError, match="takes no argument 'width'"):
         check_arguments(Plain, {"width": 1}, "a plain one")
+
+
+def typed(width: int, names: Sequence[str] = (), depth: float | None = None):
+    """Something with annotations."""
+
+
+@pytest.mark.parametrize("given", [{"width": 1}, {"width": 1, "names": ["a"], "depth": 2}, {"width": 1, "depth": None}])
+def test_arguments_of_the_annotated_type_pass(given):
+    check_arguments(typed, given, "a box")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"width": "1"}, "a box: width takes a whole number, got '1'"),
+        ({"width": 1, "names": "ab"}, "a box: names takes a list of values, got 'ab'"),
+        ({"width": 1, "depth": float("nan")}, "a box: depth takes a number or None, got nan"),
+    ],
+)
+def test_an_argument_of_another_type_is_named(given, message):
+    with pytest.raises(AnoframeError, match=message):
+        check_arguments(typed, given, "a box")
+
+
+@pytest.mark.parametrize("name", [5, None, ["patchcore"]])
+def test_a_name_that_is_no_text_is_told(name):
+    with pytest.raises(AnoframeError, match="the name of a model is text"):
+        MODELS.load(name)

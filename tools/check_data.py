@@ -23,12 +23,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data.name", dest="name", default="mvtec", help="one of " + ", ".join(DATASETS.names()))
     parser.add_argument("--data.root", dest="root", type=Path, help="where it lies (default: data/<name>)")
     parser.add_argument("--cls_names", nargs="+", default=["all"], metavar="CATEGORY", help="default: all on disk")
+    parser.add_argument(
+        "--data.follow_links",
+        dest="follow_links",
+        metavar="True|False",
+        type=_truth,
+        default=False,
+        help="read files outside the root, which links in it lead to (default: False)",
+    )
     parser.add_argument("--picture", type=Path, default=Path("data_check.png"), help="default: data_check.png")
     options = parser.parse_args(arguments)
     try:
         dataset = open_dataset(options.name, options.root or Path("data", options.name))
         categories = choose_categories(dataset, options.cls_names)
-        report = check(dataset, categories, decode=True)
+        report = check(dataset, categories, decode=True, follow_links=options.follow_links)
         print(f"{dataset.name} in {dataset.root}\n{report.table()}")
         save_pairs(dataset, categories, options.picture)
     except AnoframeError as error:
@@ -36,6 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print(f"picture: {options.picture}")
     return 1 if report.problems else 0
+
+
+def _truth(word: str) -> bool:
+    return {"true": True, "false": False}[word.lower()]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from anoframe.backbones.timm_pyramid import FeaturePyramid
+from anoframe.errors import AnoframeError
+from anoframe.kinds import is_kind
 from anoframe.registry import check_arguments
 
 __all__ = ["FeaturePyramid", "build_backbone"]
@@ -13,5 +15,7 @@ __all__ = ["FeaturePyramid", "build_backbone"]
 
 def build_backbone(section: Mapping[str, Any]) -> FeaturePyramid:
     """The backbone that `model.backbone` of a config describes."""
+    if not is_kind(section, Mapping):
+        raise AnoframeError(f"model.backbone is a section of keys, got {section!r}")
     check_arguments(FeaturePyramid, section, "model.backbone")
     return FeaturePyramid(**section)

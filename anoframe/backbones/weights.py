@@ -31,6 +31,12 @@ from anoframe.errors import AnoframeError, suggest
 
 State = dict[str, Tensor]
 
+# What is said of a file that should hold safetensors.
+PICKLE = (
+    "a pickle, not safetensors, and not loaded because a pickle can run code; where you trust its source, save its "
+    "tensors with safetensors.torch.save_file"
+)
+
 # PatchCore, PaDiM and RD4AD were published with torchvision's V1 weights; timm's default for this name is another file.
 DEFAULTS = {
     "wide_resnet50_2": "hub:tv_in1k",
@@ -121,22 +127,50 @@ def fingerprint(state: State) -> str:
 
 
 def read_tensors(path: Path) -> State:
-    """Tensors of a `.safetensors` or `.pth` file; a pickle that holds anything but tensors is refused, not run."""
+    """Tensors of a safetensors file or a `.pth`, by content; a pickle that holds more than tensors is refused, not run.
+
+    Raises AnoframeError, naming the file, as well for a pickle that is called `.safetensors` and for values that are
+    not finite.
+    """
     if not path.is_file():
         raise AnoframeError(f"no weights file {path}")
     try:
-        if path.suffix == ".safetensors":
+        start = _starts(path)
+        if start[8:9] == b"{":  # behind the length of its head, safetensors has JSON
             from safetensors.torch import load_file
 
-            return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+            state = load_file(path)
+        elif path.suffix == ".safetensors":
+            what = PICKLE if is_pickle(start) else "damaged, or not safetensors; copy or download it again"
+            raise AnoframeError(f"{path}: {what}")
+        else:
+            state = _unpickled(torch.load(path, map_location="cpu", weights_only=True))
     except pickle.UnpicklingError as error:
         raise AnoframeError(
             f"{path}: holds more than tensors and was not loaded, because such a file can run code. "
             "Save the state_dict alone, best as safetensors"
         ) from error
+    except AnoframeError:
+        raise
     except Exception as error:
-        raise AnoframeError(f"{path}: damaged, or not a weights file ({error})") from error
+        raise AnoframeError(f"{path}: damaged, or not a weights file ({error}); copy or download it again") from error
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise AnoframeError(f"{path}: its tensor {name} holds values that are not finite; take other weights")
+    return state
+
+
+def is_pickle(start: bytes) -> bool:
+    """Whether a file with this beginning is a pickle, or the archive that `torch.save` puts one in."""
+    return start[:1] == b"\x80" or start[:4] == b"PK\x03\x04"
+
+
+def _starts(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(16)
+
+
+def _unpickled(loaded: Any) -> State:
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
@@ -199,7 +233,9 @@ def _from_file(architecture: str, path: Path) -> State:
     for prefix in ("module.", "backbone."):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     if not set(state) & set(_expected(architecture)):
-        raise AnoframeError(f"{path}: none of its {len(state)} tensors has a name of {architecture}")
+        raise AnoframeError(
+            f"{path}: none of its {len(state)} tensors has a name of {architecture}; take its own weights"
+        )
     return state
 
 

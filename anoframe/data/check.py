@@ -1,7 +1,7 @@
 """Is this dataset what the user thinks it is? Counts, what would break a run, and what would quietly bend its numbers.
 
 A *problem* breaks a run or makes its numbers wrong; a *remark* is something to know. Without `decode` only the head and
-the tail of each file are read, so that a run can afford it before it starts.
+the tail of each photograph are read, so that a run can afford it before it starts; masks are small and always decoded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anoframe.data.dataset import Counts, Dataset
-from anoframe.data.images import is_image_file, read_image, read_mask
+from anoframe.data.images import SUFFIXES, is_image_file, read_image, read_mask
 from anoframe.data.probe import Probe, probe_all, same_bytes
 from anoframe.errors import AnoframeError
 from anoframe.types import GOOD, Sample
@@ -79,19 +79,20 @@ class Report:
         return "\n".join(lines)
 
 
-def check(dataset: Dataset, categories: Sequence[str], decode: bool = False) -> Report:
+def check(dataset: Dataset, categories: Sequence[str], decode: bool = False, follow_links: bool = False) -> Report:
     """Look at every file of the categories.
 
     Args:
-        decode: read every pixel, which finds damage in the middle of a file and masks that mark nothing.
+        decode: read every pixel, which finds damage in the middle of a photograph.
+        follow_links: files outside the root, which links or `..` lead to, are but a remark.
     """
     report = Report(dataset.name, dataset.root, dataset.absent)
     for category in categories:
-        _check_category(dataset, category, decode, report)
+        _check_category(dataset, category, decode, follow_links, report)
     return report
 
 
-def _check_category(dataset: Dataset, category: str, decode: bool, report: Report) -> None:
+def _check_category(dataset: Dataset, category: str, decode: bool, follow_links: bool, report: Report) -> None:
     samples = dataset.samples(category)
     train = [sample for sample in samples if sample.split == "train"]
     test = [sample for sample in samples if sample.split == "test"]
@@ -104,6 +105,7 @@ def _check_category(dataset: Dataset, category: str, decode: bool, report: Repor
     report.problems += [probe.problem for probe in probes.values() if probe.problem]
     report.problems += _split_problems(dataset.folder(category), train, test)
     report.problems += _mask_problems(test, probes)
+    report.problems += _name_problems(samples)
     report.problems += [
         f"{copy}: the same bytes as training image {original}; remove one of the two"
         for original, copy in same_bytes(*sound)
@@ -111,7 +113,14 @@ def _check_category(dataset: Dataset, category: str, decode: bool, report: Repor
     _check_strays(dataset, category, samples, report)
     images = [probes[sample.image] for sample in samples]
     remarks = [*_split_remarks(counts), *_file_remarks(images, [probes[mask] for mask in masks])]
-    remarks += _outside(dataset.root, [sample.image for sample in samples] + masks)
+    outside = _outside(dataset.root, [sample.image for sample in samples] + masks)
+    if follow_links:
+        remarks += [f"{_count(outside, 'file')} outside the root: {outside[0]}"] if outside else []
+    elif outside:
+        report.problems.append(
+            f"{outside[0]}: lies outside of {dataset.root}, through a link or '..' ({_count(outside, 'such file')}); "
+            "copy it into the root, or --data.follow_links True"
+        )
     report.remarks.extend(f"{category}: {remark}" for remark in remarks)
 
 
@@ -124,12 +133,29 @@ def _counts(dataset: Dataset, category: str, train: list[Sample], test: list[Sam
 
 def _split_problems(folder: Path, train: list[Sample], test: list[Sample]) -> Iterator[str]:
     if not train:
-        yield f"{folder}: no training image; normal ones belong in train/good"
+        yield f"{folder}: no training image{_others(folder / 'train')}; normal ones belong in train/good"
     if not test:
-        yield f"{folder}: no test image; they belong in test/good and test/<defect>"
+        yield f"{folder}: no test image{_others(folder / 'test')}; they belong in test/good and test/<defect>"
     for defect in sorted({sample.defect for sample in test} - {GOOD}):
         if defect.lower() in _MEANT_GOOD:
             yield f"{folder}: test/{defect} counts as a defect; normal test images belong in test/good"
+
+
+def _others(folder: Path) -> str:
+    """What else is there, where no image is found."""
+    names = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    other = next((path for path in names if not is_image_file(path)), None)
+    return f" (there is {other.relative_to(folder.parent)}; read are {', '.join(sorted(SUFFIXES))})" if other else ""
+
+
+def _name_problems(samples: list[Sample]) -> Iterator[str]:
+    """Names that no result could be written with."""
+    for path in (path for sample in samples for path in (sample.image, sample.mask) if path):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+            yield f"{shown}: its name is not UTF-8; rename it"
 
 
 def _mask_problems(test: list[Sample], probes: dict[Path, Probe]) -> Iterator[str]:
@@ -223,17 +249,15 @@ def _file_remarks(images: list[Probe], masks: list[Probe]) -> Iterator[str]:
         yield f"{full} masks mark every pixel: are they inverted?"
 
 
-def _outside(root: Path, files: list[Path]) -> Iterator[str]:
-    """Links out of the root work, but a copy of the root is then not a copy of the data."""
+def _outside(root: Path, files: list[Path]) -> list[Path]:
+    """Files that a copy of the root would lack. What the root itself lies behind does not matter."""
     real_root = root.resolve()
     real_parents = {parent: parent.resolve() for parent in {path.parent for path in files}}
-    out = [
+    return [
         path
         for path in files
         if not (path.resolve() if path.is_symlink() else real_parents[path.parent]).is_relative_to(real_root)
     ]
-    if out:
-        yield f"{_count(out, 'file')} outside the root, through links or '..': {out[0]}"
 
 
 def _row(category: CategoryReport) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,6 +79,9 @@ def open_dataset(name: str, root: str | Path) -> Dataset:
 
     Raises AnoframeError for an unknown name, and for a root that is missing or not laid out as expected.
     """
+    kind = DATASETS.load(name)
+    if not (inspect.isclass(kind) and issubclass(kind, Dataset)):  # whatever it is, it is not to be called
+        raise AnoframeError(f"dataset {name!r} is no Dataset: {suggest('', DATASETS.names())}")
     dataset: Dataset = DATASETS.build(name, root=root)
     return dataset
 
@@ -96,7 +100,7 @@ def choose_categories(dataset: Dataset, names: str | Sequence[str]) -> list[str]
         _check_name(dataset, name)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise AnoframeError(f"category given twice: {', '.join(repeated)}")
+        raise AnoframeError(f"category given twice: {', '.join(repeated)}; name it once")
     return names
 
 

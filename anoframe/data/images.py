@@ -116,8 +116,9 @@ def _refuse_nothing(path: Path) -> None:
         size = path.stat().st_size
     except OSError as error:
         raise AnoframeError(f"{path}: no such file, or a link to none; check the path and the copy") from error
-    if path.is_dir():
-        raise AnoframeError(f"{path}: a folder where an image file is expected")
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "a pipe or device"
+        raise AnoframeError(f"{path}: {what} where an image file is expected; remove it, or give a file")
     if size == 0:
         raise AnoframeError(f"{path}: zero bytes; copy or download it again")
 

@@ -28,15 +28,19 @@ class Probe:
     mode: str = ""  # Pillow's name for the kind of pixel
     format: str = ""  # by content
     size: tuple[int, int] | None = None  # width and height in pixels, upright
-    empty: bool | None = None  # a mask without a single defect pixel; None where it was not decoded
+    empty: bool | None = None  # a mask without a single defect pixel; None for a photograph
     full: bool | None = None  # a mask without a single normal pixel
 
 
 def probe_all(images: Iterable[Path], masks: Iterable[Path], decode: bool) -> dict[Path, Probe]:
-    """Probes of all files, made by threads since a disk answers many readers sooner than one."""
+    """Probes of all files, made by threads since a disk answers many readers sooner than one.
+
+    Args:
+        decode: all of each photograph, not only its head.
+    """
     with ThreadPoolExecutor(THREADS) as pool:
         found = _mapped(pool, partial(probe_image, decode=decode), images)
-        return found | _mapped(pool, partial(probe_mask, decode=decode), masks)
+        return found | _mapped(pool, probe_mask, masks)
 
 
 def _mapped(pool: ThreadPoolExecutor, probe: Callable[[Path], Probe], paths: Iterable[Path]) -> dict[Path, Probe]:
@@ -58,14 +62,11 @@ def probe_image(path: Path, decode: bool) -> Probe:
     return Probe(**header)
 
 
-def probe_mask(path: Path, decode: bool) -> Probe:
-    """A mask; what it marks is known only when it is decoded."""
+def probe_mask(path: Path) -> Probe:
+    """A mask; it is decoded, since only its pixels say whether it marks anything."""
     try:
         with opened(path) as image:
-            refuse_frames(image, path)
             header = _header(image)
-        if not decode and not _looks_cut(path, header["format"]):
-            return Probe(**header)
         mask = read_mask(path)
     except AnoframeError as error:
         return Probe(problem=str(error))

@@ -117,7 +117,8 @@ def to_tensor(image: Image.Image, preprocessing: Preprocessing, size: tuple[int,
 def _content(path: Path) -> bytes | None:
     """The bytes of a file; None where they cannot be read, and whoever decodes it will say why."""
     with suppress(OSError):
-        return path.read_bytes()
+        if path.is_file():  # a pipe would be waited for
+            return path.read_bytes()
     return None
 
 

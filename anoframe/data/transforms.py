@@ -14,6 +14,8 @@ from PIL import Image
 
 from anoframe.errors import AnoframeError
 
+_LARGEST = 16384  # pixels of a side: no network sees as many, and the square of it is what fits in memory
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -26,7 +28,7 @@ class Preprocessing:
         jpeg_draft: a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as no side gets shorter
             than `resize`: faster for large photographs, and a little other pixels.
 
-    Raises AnoframeError for a size that is no positive whole number and for a crop larger than the resize.
+    Raises AnoframeError for a size that is no whole number from 1 to 16,384, and for a crop larger than the resize.
     """
 
     resize: int
@@ -39,6 +41,8 @@ class Preprocessing:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise AnoframeError(f"preprocessing: {name} must be a positive whole number of pixels, got {value!r}")
+            if value > _LARGEST:
+                raise AnoframeError(f"preprocessing: {name} {value} is larger than {_LARGEST} pixels; lower it")
         if self.crop > self.resize:
             raise AnoframeError(
                 f"preprocessing: crop {self.crop} is larger than resize {self.resize}; lower crop or raise resize"

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from anoframe.errors import AnoframeError
 from anoframe.evaluation.collect import CategoryPredictions
 from anoframe.files import read_json, write_atomic, write_json
+from anoframe.kinds import is_kind
 from anoframe.metrics import image_metrics, pixel_metrics
 
 Metrics = dict[str, float | None]  # None: not available
@@ -75,7 +77,13 @@ class Results:
 
     @classmethod
     def read(cls, folder: Path) -> Results:
-        tree = read_json(folder / "metrics.json")
+        """Raises AnoframeError where there is no `metrics.json`, and for one that is damaged."""
+        path = folder / "metrics.json"
+        tree = read_json(path)
+        expected = {"categories": dict[str, dict[str, float | None]], "provenance": dict[str, Any]}
+        for key, kind in expected.items():
+            if not isinstance(tree, dict) or not is_kind(tree.get(key), kind):
+                raise AnoframeError(f"{path} is damaged, its {key} cannot be read: test the checkpoint again")
         return cls(tree["categories"], tree["provenance"])
 
     def csv(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from anoframe.backbones import build_backbone
 from anoframe.detector import Detector
+from anoframe.errors import AnoframeError, suggest
 from anoframe.registry import MODELS, check_arguments
 
 
@@ -21,8 +22,12 @@ def build_detector(section: Mapping[str, Any], seed: int = 0) -> Detector:
     Raises:
         AnoframeError: unknown name or argument, or weights that cannot be reached; before anything heavy is built.
     """
+    if missing := [key for key in ("name", "backbone") if key not in section]:
+        raise AnoframeError(f"the model section lacks {', '.join(missing)}: inherit from a method's config")
     arguments = {key: value for key, value in section.items() if key not in ("name", "backbone")}
     method = MODELS.load(section["name"])
+    if not (inspect.isclass(method) and issubclass(method, Detector)):  # whatever it is, it is not to be called
+        raise AnoframeError(f"model {section['name']!r} is no Detector: {suggest('', MODELS.names())}")
     if "seed" in inspect.signature(method).parameters:
         arguments["seed"] = seed
     check_arguments(method, {"backbone": None, **arguments}, f"model {section['name']!r}")

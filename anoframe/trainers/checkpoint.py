@@ -5,7 +5,8 @@ The frozen backbone is not stored but named, with the fingerprint of its tensors
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,26 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from anoframe.backbones.weights import fingerprint
+from anoframe.backbones.weights import PICKLE, fingerprint, is_pickle
 from anoframe.data.transforms import Preprocessing
 from anoframe.decision import Threshold
 from anoframe.detector import Detector
 from anoframe.errors import AnoframeError
-from anoframe.files import read_json, write_atomic, write_json
+from anoframe.files import plain_name, read_json, write_atomic, write_json
+from anoframe.kinds import is_kind, kind_words
 from anoframe.models import build_detector
+from anoframe.registry import check_arguments
 
 FORMAT = 1
-_KEYS = {"format", "model", "backbone", "preprocessing", "seed", "train_images", "learned_sha256"}
+_KEYS = {
+    "model": dict[str, Any],
+    "backbone": dict[str, Any],
+    "preprocessing": dict[str, Any],
+    "seed": int,
+    "train_images": dict[str, int],
+    "learned_sha256": str,
+}
+_THRESHOLDS = dict[str, dict[str, float | int] | None]
 
 
 @dataclass(frozen=True)
@@ -69,13 +80,13 @@ def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
     Raises:
         AnoframeError: not a checkpoint, damaged, of another format, or learned on other backbone weights.
     """
-    description = read_json(folder / "detector.json")
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise AnoframeError(f"{folder / 'detector.json'} is not of checkpoint format {FORMAT}: fit again")
-    if missing := sorted(_KEYS - description.keys()):
-        raise AnoframeError(f"{folder / 'detector.json'} is damaged, it lacks {', '.join(missing)}: fit again")
+    path = folder / "detector.json"
+    description = _description(path)
     state = _read_state(folder / "learned.safetensors", description["learned_sha256"])
-    detector = build_detector(description["model"], description["seed"])
+    with _told_of(path):
+        check_arguments(Preprocessing, description["preprocessing"], "preprocessing")
+        preprocessing = Preprocessing(**description["preprocessing"])
+        detector = build_detector(description["model"], description["seed"])
     found, expected = _backbone(detector), description["backbone"]
     if found["sha256"] != expected["sha256"]:
         raise AnoframeError(
@@ -83,10 +94,11 @@ def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
             f"{expected['sha256'][:12]}) than those found now ({found['sha256'][:12]}): restore them, or fit again"
         )
     detector.to(device)
-    detector.load_learned_state(state)
-    preprocessing = Preprocessing(**description["preprocessing"])
+    with _told_of(path):
+        detector.load_learned_state(state)
     detector.eval()
-    limits = {c: one and Threshold(**one) for c, one in description.get("thresholds", {}).items()}
+    with _told_of(path):
+        limits = {category: _threshold(one) for category, one in description.get("thresholds", {}).items()}
     known = (description["model"], description["seed"], description["train_images"])
     return Checkpoint(detector, preprocessing, *known, limits)
 
@@ -111,10 +123,54 @@ def holder_of(checkpoints: Sequence[Checkpoint], category: str) -> Checkpoint | 
     return next((one for one in checkpoints if category in one.categories), None)
 
 
+def _threshold(values: dict[str, Any] | None) -> Threshold | None:
+    if values is None:
+        return None
+    check_arguments(Threshold, values, "threshold")
+    return Threshold(**values)
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """What is wrong with values in a file is told with the file's name."""
+    try:
+        yield
+    except AnoframeError as error:
+        raise AnoframeError(f"{path}: {error}") from error
+
+
+def _description(path: Path) -> dict[str, Any]:
+    """What a `detector.json` says, each value of the type that it must have."""
+    description = read_json(path)
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise AnoframeError(f"{path} is not of checkpoint format {FORMAT}: fit again")
+    if missing := sorted(_KEYS.keys() - description.keys()):
+        raise AnoframeError(f"{path} is damaged, it lacks {', '.join(missing)}: fit again")
+    for key, kind in _KEYS.items():
+        _check_kind(path, key, description[key], kind)
+    _check_kind(path, "thresholds", description.get("thresholds", {}), _THRESHOLDS)
+    for key in ("name", "weights", "sha256"):
+        _check_kind(path, f"backbone.{key}", description["backbone"].get(key), str)
+    with _told_of(path):
+        for category in description["train_images"]:
+            plain_name(category, "category")
+    return description
+
+
+def _check_kind(path: Path, key: str, value: object, kind: Any) -> None:
+    if not is_kind(value, kind):
+        raise AnoframeError(f"{path} is damaged, its {key} takes {kind_words(kind)}, got {value!r}: fit again")
+
+
 def _read_state(path: Path, sha256: str) -> dict[str, torch.Tensor]:
     try:
-        state = load(path.read_bytes())
-    except (OSError, SafetensorError) as error:
+        data = path.read_bytes()
+        state = load(data)
+    except OSError as error:
+        raise AnoframeError(f"{path} is missing or damaged ({error.strerror}): fit again") from error
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:  # a head may lie in many ways
+        if is_pickle(data):
+            raise AnoframeError(f"{path}: {PICKLE}, or fit again") from error
         raise AnoframeError(f"{path} is missing or damaged ({error}): fit again") from error
     if fingerprint(state) != sha256:
         raise AnoframeError(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anoframe.errors import AnoframeError, suggest
+from anoframe.files import plain_name
 
 PROTOCOLS = ("separate", "unified", "continual")
 
@@ -16,6 +17,10 @@ class Fit:
 
     name: str
     categories: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in (self.name, *self.categories):  # they name folders of the checkpoint and of the pictures
+            plain_name(name, "category")
 
 
 def plan_fits(protocol: str, categories: Sequence[str]) -> list[Fit]:

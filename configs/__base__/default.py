@@ -14,6 +14,7 @@ cfg.protocol.name = "separate"  # --protocol: a model a category, or "unified", 
 cfg.data = ConfigDict()
 cfg.data.name = "mvtec"  # mvtec | visa | folder | demo
 cfg.data.root = placeholder(str)  # None: data/<name>
+cfg.data.follow_links = False  # True reads files outside the root, which links in it lead to
 cfg.data.resize = 256  # pixels of both sides, or of the shorter one with keep_aspect
 cfg.data.crop = 224  # side of the centre square that is kept
 cfg.data.keep_aspect = False  # True crops the long side: square images are the same, of others it loses defects

@@ -310,3 +310,25 @@ def test_the_fingerprint_tells_a_difference_in(other):
 def test_the_fingerprint_does_not_depend_on_the_layout_in_memory():
     matrix = torch.arange(6.0).reshape(2, 3)
     assert fingerprint({"a": matrix.T.contiguous().T}) == fingerprint({"a": matrix})
+
+
+# ------------------------------------------------------------------------------------------------ by content
+
+
+def test_safetensors_by_another_name_are_read(full, tmp_path):
+    save_file(full, tmp_path / "weights.pth")
+    assert read_tensors(tmp_path / "weights.pth").keys() == full.keys()
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda state, path: path.write_bytes(pickle.dumps(state))])
+def test_a_pickle_called_safetensors_is_refused_with_the_way_out(write, tmp_path):
+    write({"a": torch.zeros(1)}, tmp_path / "weights.safetensors")
+    with pytest.raises(AnoframeError, match=r"weights\.safetensors: a pickle, not safetensors.* save_file"):
+        read_tensors(tmp_path / "weights.safetensors")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_refused(value, tmp_path):
+    save_file({"fine": torch.zeros(2), "bad": torch.tensor([0.0, value])}, tmp_path / "weights.safetensors")
+    with pytest.raises(AnoframeError, match=r"its tensor bad holds values that are not finite"):
+        read_tensors(tmp_path / "weights.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -24,9 +25,9 @@ def folder(tmp_path, category):
     return category(tmp_path / "root" / "part")
 
 
-def report_of(folder, decode=True):
+def report_of(folder, decode=True, follow_links=False):
     dataset = open_dataset("folder", folder.parent)
-    return check(dataset, dataset.categories, decode)
+    return check(dataset, dataset.categories, decode, follow_links)
 
 
 @pytest.mark.parametrize("decode", [False, True])
@@ -121,10 +122,10 @@ def test_trailing_bytes_after_a_whole_jpeg_are_no_problem(tmp_path, category):
     assert not report_of(folder, decode=False).problems
 
 
-def test_a_blank_mask_is_found_when_decoding(folder):
+@pytest.mark.parametrize("decode", [False, True])
+def test_a_blank_mask_is_found(folder, decode):
     Image.new("L", (24, 16)).save(folder / "ground_truth/hole/001_mask.png")
-    assert not report_of(folder, decode=False).problems
-    assert "001_mask.png: marks no pixel" in report_of(folder).problems[0]
+    assert "001_mask.png: marks no pixel" in report_of(folder, decode).problems[0]
 
 
 def test_damage_in_the_middle_is_found_when_decoding(folder, picture):
@@ -208,12 +209,55 @@ def test_lossy_masks(folder):
     assert "masks are JPEG" in report_of(folder).remarks[0]
 
 
-def test_links_out_of_the_root(folder, tmp_path):
-    (folder / "train/good/000.png").rename(tmp_path / "elsewhere.png")
-    (folder / "train/good/000.png").symlink_to(tmp_path / "elsewhere.png")
-    report = report_of(folder)
+@pytest.fixture
+def linked(folder, tmp_path):
+    """A category whose training images lie elsewhere, behind a link."""
+    (folder / "train/good").rename(tmp_path / "elsewhere")
+    (folder / "train/good").symlink_to(tmp_path / "elsewhere")
+    return folder
+
+
+def test_links_out_of_the_root_are_refused(linked):
+    report = report_of(linked, decode=False)
+    assert (report.remarks, len(report.problems)) == ([], 1)
+    assert f"{linked / 'train/good/000.png'}: lies outside of" in report.problems[0]
+    assert "(3 such files)" in report.problems[0]
+    assert "--data.follow_links True" in report.problems[0]
+
+
+def test_one_linked_file_is_refused(folder, tmp_path):
+    (folder / "train/good/001.png").rename(tmp_path / "elsewhere.png")
+    (folder / "train/good/001.png").symlink_to(tmp_path / "elsewhere.png")
+    assert "001.png: lies outside of" in report_of(folder).problems[0]
+
+
+def test_links_out_of_the_root_can_be_followed(linked):
+    report = report_of(linked, follow_links=True)
     assert report.problems == []
-    assert "1 file outside the root" in report.remarks[0]
+    assert "3 files outside the root" in report.remarks[0]
+
+
+def test_a_link_within_the_root_is_no_problem(folder):
+    (folder / "train/good/009.png").symlink_to(folder / "train/good/000.png")
+    assert report_of(folder).problems == []
+
+
+def test_a_name_that_is_no_text_is_told(folder):
+    image = folder / "train/good/000.png"
+    image.rename(os.fsdecode(os.fsencode(image.with_name("caf")) + b"\xe9.png"))
+    assert "caf\\xe9.png: its name is not UTF-8" in report_of(folder).problems[0]
+
+
+def test_files_of_another_kind_are_told_where_images_are_missing(folder):
+    for path in (folder / "train/good").iterdir():
+        path.rename(path.with_suffix(".gif"))
+    assert "no training image (there is train/good/000.gif; read are .bmp" in report_of(folder).problems[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+def test_a_pipe_is_not_waited_for(folder):
+    os.mkfifo(folder / "test/good/009.png")
+    assert "009.png: a pipe or device" in report_of(folder).problems[0]
 
 
 def test_a_root_behind_a_link_is_no_remark(folder, tmp_path):

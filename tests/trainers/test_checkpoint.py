@@ -123,7 +123,7 @@ def test_a_pickle_is_refused_and_not_run(fit, tmp_path):
             return (open, (str(tmp_path / "was_run"), "w"))
 
     (fit / "learned.safetensors").write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(AnoframeError, match=r"learned\.safetensors is missing or damaged"):
+    with pytest.raises(AnoframeError, match=r"learned\.safetensors: a pickle, not safetensors"):
         load_checkpoint(fit, CPU)
     assert not (tmp_path / "was_run").exists()
 

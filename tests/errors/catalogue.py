@@ -1,0 +1,1166 @@
+"""Everything that can be wrong with what anoframe is given, and what it must say. `docs/errors.md` is made of it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from bench import Bench, Outcome
+from PIL import Image
+from safetensors.torch import load, save_file
+
+import anoframe
+from anoframe.data.demo import make_demo
+from anoframe.data.visa import COLUMNS
+from anoframe.detector import Detector
+
+Act = Callable[[Bench], Outcome]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that is wrong.
+
+    Attributes:
+        section, wrong: where it stands in the page, and what it is called there.
+        says: words that the message must hold: the file or key, and what of it.
+        way_out: what the message must tell to do; empty where the input is taken as it is.
+        status: exit status.
+        varies: pattern of what another release of a library may say otherwise; three dots in the page.
+        before_work: whether nothing of a run may have been written.
+    """
+
+    section: str
+    wrong: str
+    says: tuple[str, ...]
+    way_out: str
+    act: Act
+    status: int = 2
+    varies: str = ""
+    before_work: bool = True
+
+    @property
+    def name(self) -> str:
+        return re.sub(r"\W+", "_", self.wrong).strip("_")
+
+    @property
+    def accepted(self) -> bool:
+        return self.status == 0
+
+
+CASES: list[Case] = []
+
+
+def refused(section: str, wrong: str, *says: str, way_out: str, **more: object) -> Callable[[Act], Act]:
+    """A case that ends with status 2 and a message."""
+
+    def keep(act: Act) -> Act:
+        CASES.append(Case(section, wrong, says, way_out, act, **more))  # type: ignore[arg-type]
+        return act
+
+    return keep
+
+
+def accepted(section: str, wrong: str, *says: str) -> Callable[[Act], Act]:
+    """A case that runs to its end; `says` are words of its warnings."""
+    return refused(section, wrong, *says, way_out="", status=0, before_work=False)
+
+
+# ------------------------------------------------------------------------------------------------ images
+
+IMAGES = "Images"
+
+
+@refused(
+    IMAGES, "a file that is missing: a link to nothing", "train/good/000.png: no such file", way_out="check the path"
+)
+def _(bench):
+    path = bench.felt / "train/good/000.png"
+    path.unlink()
+    path.symlink_to("gone.png")
+    return bench.train()
+
+
+def _visa(bench: Bench, *rows: str) -> Path:
+    """A root in the layout of VisA, its split table with these rows."""
+    (bench.data / "candle").mkdir()
+    table = bench.data / "split_csv/1cls.csv"
+    table.parent.mkdir()
+    table.write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
+    return bench.data
+
+
+@refused(
+    IMAGES,
+    "a file that a split table names and that is missing",
+    "candle/0.png: no such file",
+    way_out="check the path",
+)
+def _(bench):
+    root = _visa(bench, "candle,train,normal,candle/0.png,", "candle,test,normal,felt/test/good/000.png,")
+    return bench.train("--data.name", "visa", "--data.root", root, categories=("candle",))
+
+
+@refused(
+    IMAGES,
+    "a truncated PNG",
+    "test/cut/000.png: damaged or truncated",
+    way_out="copy or download it again",
+    varies=r"(?<=truncated )\(.*\)(?=;)",
+)
+def _(bench):
+    bench.cut(bench.felt / "test/cut/000.png", -100)
+    return bench.train()
+
+
+@refused(
+    IMAGES,
+    "a truncated JPEG",
+    "train/good/000.jpg: damaged or truncated",
+    way_out="copy or download it again",
+    varies=r"(?<=truncated )\(.*\)(?=;)",
+)
+def _(bench):
+    path = bench.felt / "train/good/000.jpg"
+    bench.mode(path.with_suffix(".png"), "RGB")
+    Image.open(path.with_suffix(".png")).save(path)
+    path.with_suffix(".png").unlink()
+    bench.cut(path, -300)
+    return bench.train()
+
+
+@refused(
+    IMAGES,
+    "damage in the middle of a file",
+    "train/good/000.png: damaged",
+    way_out="copy or download it again",
+    varies=r"(?<=truncated )\(.*\)(?=;)",
+    before_work=False,
+)
+def _(bench):
+    path = bench.felt / "train/good/000.png"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 50] = bytes(50)
+    path.write_bytes(content)
+    return bench.train()
+
+
+@refused(IMAGES, "a zero-byte file", "test/good/001.png: zero bytes", way_out="copy or download it again")
+def _(bench):
+    bench.cut(bench.felt / "test/good/001.png", 0)
+    return bench.train()
+
+
+@refused(
+    IMAGES, "text with the name of an image", "train/good/000.png: not an image", way_out="replace or remove the file"
+)
+def _(bench):
+    (bench.felt / "train/good/000.png").write_text("hello")
+    return bench.train()
+
+
+@accepted(IMAGES, "another extension than the content: a JPEG called .png")
+def _(bench):
+    path = bench.felt / "train/good/000.png"
+    Image.open(path).convert("RGB").save(path, "JPEG")
+    return bench.train()
+
+
+@refused(
+    IMAGES,
+    "only files of other extensions",
+    "no training image (there is train/good/000.gif",
+    way_out="normal ones belong in train/good",
+)
+def _(bench):
+    for path in sorted((bench.felt / "train/good").iterdir()):
+        path.rename(path.with_suffix(".gif"))
+    return bench.train()
+
+
+@refused(IMAGES, "a 16-bit image", "train/good/001.png: 16-bit image", way_out="convert it to 8 bits")
+def _(bench):
+    bench.deep(bench.felt / "train/good/001.png")
+    return bench.train()
+
+
+@refused(IMAGES, "a floating-point image", "train/good/001.tiff: floating-point image", way_out="convert it to 8 bits")
+def _(bench):
+    Image.new("F", (64, 64)).save(bench.felt / "train/good/001.tiff")
+    return bench.train()
+
+
+@accepted(IMAGES, "a CMYK image", "1 images of mode CMYK are read as RGB")
+def _(bench):
+    bench.mode(bench.felt / "train/good/000.png", "CMYK", format="JPEG")
+    return bench.train()
+
+
+@accepted(IMAGES, "a palette image", "1 images of mode P are read as RGB")
+def _(bench):
+    bench.mode(bench.felt / "train/good/000.png", "P")
+    return bench.train()
+
+
+@refused(
+    IMAGES,
+    "several frames in one file",
+    "train/good/009.tiff: 2 frames in one TIFF file",
+    way_out="save each frame as a file of its own",
+)
+def _(bench):
+    frame = Image.new("RGB", (64, 64))
+    frame.save(bench.felt / "train/good/009.tiff", save_all=True, append_images=[frame.rotate(90)])
+    return bench.train()
+
+
+def _png(side: int) -> bytes:
+    """A grey PNG of a kilobyte that says it has so many pixels a side."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(side + 1))) + chunk(b"IEND", b"")
+
+
+@refused(
+    IMAGES,
+    "a decompression bomb",
+    "train/good/000.png: too many pixels",
+    way_out="cut it into tiles, or shrink it",
+    varies=r"(?<=safely )\(.*\)(?=;)",
+)
+def _(bench):
+    (bench.felt / "train/good/000.png").write_bytes(_png(60_000))
+    return bench.train()
+
+
+@refused(
+    IMAGES,
+    "a link out of the root",
+    "felt/train/good/000.png: lies outside of DATA",
+    way_out="--data.follow_links True",
+)
+def _(bench):
+    path = bench.felt / "train/good/000.png"
+    path.rename(bench.folder / "elsewhere.png")
+    path.symlink_to(bench.folder / "elsewhere.png")
+    return bench.train()
+
+
+@refused(
+    IMAGES,
+    "a folder that is a link out of the root",
+    "felt/test/cut/000.png: lies outside of DATA",
+    "2 such files",
+    way_out="copy it into the root",
+)
+def _(bench):
+    (bench.felt / "test/cut").rename(bench.folder / "elsewhere")
+    (bench.felt / "test/cut").symlink_to(bench.folder / "elsewhere")
+    return bench.train()
+
+
+@accepted(IMAGES, "a link out of the root, with --data.follow_links True", "1 file outside the root")
+def _(bench):
+    path = bench.felt / "train/good/000.png"
+    path.rename(bench.folder / "elsewhere.png")
+    path.symlink_to(bench.folder / "elsewhere.png")
+    return bench.train("--data.follow_links", True)
+
+
+@refused(
+    IMAGES, "a path with '..' in a split table", "../secret.png: lies outside of DATA", way_out="copy it into the root"
+)
+def _(bench):
+    shutil.copy(bench.felt / "test/good/000.png", bench.folder / "secret.png")
+    root = _visa(bench, "candle,train,normal,felt/train/good/000.png,", "candle,test,normal,../secret.png,")
+    return bench.train("--data.name", "visa", "--data.root", root, categories=("candle",))
+
+
+@accepted(IMAGES, "spaces and other scripts in names of files, defects and categories")
+def _(bench):
+    felt = bench.data / "Filz grün"
+    bench.felt.rename(felt)
+    (felt / "train/good/000.png").rename(felt / "train/good/Bild № 1 ☂.png")
+    for kind in ("test", "ground_truth"):
+        (felt / kind / "cut").rename(felt / kind / "切れ目 a")
+    return bench.train(categories=("Filz grün",))
+
+
+@refused(IMAGES, "a name that is not UTF-8", "caf\\xe9.png: its name is not UTF-8", way_out="rename it")
+def _(bench):
+    image = bench.felt / "train/good/000.png"
+    image.rename(os.fsdecode(os.fsencode(image.with_name("caf")) + b"\xe9.png"))
+    return bench.train()
+
+
+@refused(
+    IMAGES, "a folder with the name of an image", "train/good/009.png: a folder", way_out="remove it, or give a file"
+)
+def _(bench):
+    (bench.felt / "train/good/009.png").mkdir()
+    return bench.train()
+
+
+@refused(
+    IMAGES,
+    "a pipe with the name of an image",
+    "test/good/009.png: a pipe or device",
+    way_out="remove it, or give a file",
+)
+def _(bench):
+    os.mkfifo(bench.felt / "test/good/009.png")
+    return bench.train()
+
+
+@refused(
+    IMAGES,
+    "several bad files: the first ten are named",
+    "2 problems",
+    "000.png: zero bytes",
+    "001.png: zero bytes",
+    way_out="copy or download it again",
+)
+def _(bench):
+    bench.cut(bench.felt / "test/good/000.png", 0)
+    bench.cut(bench.felt / "test/good/001.png", 0)
+    return bench.train()
+
+
+# ------------------------------------------------------------------------------------------------ masks
+
+MASKS = "Masks"
+
+
+@refused(
+    MASKS,
+    "a mask of another size than its image",
+    "cut/000_mask.png: 32 x 64 pixels",
+    "test/cut/000.png 64 x 64",
+    way_out="draw it on the image",
+)
+def _(bench):
+    bench.blank(bench.felt / "ground_truth/cut/000_mask.png", (32, 64), 255)
+    return bench.train()
+
+
+@refused(
+    MASKS,
+    "a mask for a good image",
+    "ground_truth/good/000_mask.png: a mask without a defect image",
+    way_out="rename or remove it",
+)
+def _(bench):
+    bench.blank(bench.felt / "ground_truth/good/000_mask.png", level=255)
+    return bench.train()
+
+
+@refused(
+    MASKS,
+    "a mask for a good image, in a split table",
+    "cut/000_mask.png: a mask for the good image",
+    way_out="remove it, or move the image to its defect",
+)
+def _(bench):
+    mask = "felt/ground_truth/cut/000_mask.png"
+    root = _visa(
+        bench,
+        "candle,train,normal,felt/train/good/000.png,",
+        f"candle,test,normal,felt/test/good/000.png,{mask}",
+    )
+    return bench.train("--data.name", "visa", "--data.root", root, categories=("candle",))
+
+
+@accepted(MASKS, "an all-zero mask for a good image", "1 all-zero masks of good images")
+def _(bench):
+    bench.blank(bench.felt / "ground_truth/good/000_mask.png")
+    return bench.train()
+
+
+@refused(
+    MASKS,
+    "no mask for one of the defects",
+    "test/dent/001.png: no mask, though other defects have one",
+    way_out="add it, or remove all masks",
+)
+def _(bench):
+    (bench.felt / "ground_truth/dent/001_mask.png").unlink()
+    return bench.train()
+
+
+@accepted(MASKS, "no masks at all: pixel metrics are not available", "no masks: pixel metrics are not available")
+def _(bench):
+    shutil.rmtree(bench.felt / "ground_truth")
+    return bench.train()
+
+
+@refused(
+    MASKS,
+    "an all-zero mask of a defect",
+    "dent/000_mask.png: marks no pixel",
+    way_out="draw it, or move the image to good",
+)
+def _(bench):
+    bench.blank(bench.felt / "ground_truth/dent/000_mask.png")
+    return bench.train()
+
+
+@refused(
+    MASKS,
+    "a damaged mask",
+    "cut/001_mask.png: damaged",
+    way_out="copy or download it again",
+    varies=r"(?<=truncated )\(.*\)(?=;)",
+)
+def _(bench):
+    bench.cut(bench.felt / "ground_truth/cut/001_mask.png", 60)
+    return bench.train()
+
+
+@refused(MASKS, "one mask for two images", "cut/000_mask.png: the mask of 2 images", way_out="rename the images")
+def _(bench):
+    Image.new("RGB", (64, 64)).save(bench.felt / "test/cut/000.jpg")
+    return bench.train()
+
+
+# ------------------------------------------------------------------------------------------------ datasets
+
+DATASETS = "Datasets and categories"
+
+
+@refused(DATASETS, "a root that is not there", "dataset 'folder': no/such/folder does not exist", way_out="Expected")
+def _(bench):
+    return bench.train("--data.root", "no/such/folder")
+
+
+@refused(DATASETS, "an empty root", "no category found in HERE/nothing", way_out="Expected")
+def _(bench):
+    (bench.folder / "nothing").mkdir()
+    return bench.train("--data.root", bench.folder / "nothing")
+
+
+@refused(
+    DATASETS,
+    "an empty folder of training images",
+    "felt: no training image",
+    way_out="normal ones belong in train/good",
+)
+def _(bench):
+    shutil.rmtree(bench.felt / "train/good")
+    (bench.felt / "train/good").mkdir()
+    return bench.train()
+
+
+@refused(DATASETS, "no test images", "felt: no test image", way_out="they belong in test/good and test/<defect>")
+def _(bench):
+    shutil.rmtree(bench.felt / "test")
+    shutil.rmtree(bench.felt / "ground_truth")
+    return bench.train()
+
+
+@accepted(
+    DATASETS,
+    "only good test images: the metrics are not available",
+    "no defect test image: image and pixel metrics are not available",
+)
+def _(bench):
+    for name in ("test/cut", "test/dent", "ground_truth"):
+        shutil.rmtree(bench.felt / name)
+    outcome = bench.train()
+    metrics = json.loads((bench.output / "tiny/separate/felt/0/metrics.json").read_text())["categories"]["felt"]
+    assert set(metrics.values()) == {None}, "a metric that is not available is none, and not 0"
+    return outcome
+
+
+@accepted(
+    DATASETS,
+    "only defective test images: what ranks images is not available",
+    "no good test image: image AUROC and AP are not available",
+)
+def _(bench):
+    shutil.rmtree(bench.felt / "test/good")
+    return bench.train()
+
+
+@accepted(DATASETS, "one training image", "one training image")
+def _(bench):
+    for number in range(1, 6):
+        (bench.felt / f"train/good/{number:03d}.png").unlink()
+    return bench.train()
+
+
+@refused(
+    DATASETS,
+    "a test image that is trained on",
+    "test/good/000.png: the same bytes as training image",
+    way_out="remove one of the two",
+)
+def _(bench):
+    shutil.copy(bench.felt / "train/good/000.png", bench.felt / "test/good/000.png")
+    return bench.train()
+
+
+@refused(
+    DATASETS,
+    "normal test images by another name",
+    "test/ok counts as a defect",
+    way_out="normal test images belong in test/good",
+)
+def _(bench):
+    (bench.felt / "test/good").rename(bench.felt / "test/ok")
+    return bench.train()
+
+
+@refused(DATASETS, "a misspelt category", "unknown category 'flet'", way_out="did you mean 'felt'")
+def _(bench):
+    return bench.train(categories=("flet",))
+
+
+@refused(DATASETS, "a category that leads elsewhere", "unknown category '../data/felt'", way_out="Known: felt, mesh")
+def _(bench):
+    return bench.train(categories=("../data/felt",))
+
+
+@refused(DATASETS, "a category given twice", "category given twice: felt", way_out="name it once")
+def _(bench):
+    return bench.train(categories=("felt", "felt"))
+
+
+@refused(
+    DATASETS,
+    "an official category that is not on disk",
+    "category 'bottle' of 'mvtec' is not on disk",
+    way_out="put it in DATA",
+)
+def _(bench):
+    bench.felt.rename(bench.data / "screw")
+    return bench.train("--data.name", "mvtec", categories=("bottle",))
+
+
+@refused(DATASETS, "a misspelt dataset", "unknown dataset 'mvtce'", way_out="did you mean 'mvtec'")
+def _(bench):
+    return bench.train("--data.name", "mvtce")
+
+
+@refused(
+    DATASETS,
+    "a dataset that is something else",
+    "dataset 'subprocess:Popen' is no Dataset",
+    way_out="Known: demo, folder, mvtec, visa",
+)
+def _(bench):
+    return bench.train("--data.name", "subprocess:Popen")
+
+
+@refused(
+    DATASETS,
+    "a folder that is not the demo, where the demo should be",
+    "DATA holds something that is not the demo",
+    way_out="choose another --data.root",
+)
+def _(bench):
+    root = bench.data
+    return bench.python(lambda: make_demo(root))
+
+
+# ------------------------------------------------------------------------------------------------ words, configs
+
+CONFIGS = "Command lines and configs"
+
+
+@refused(CONFIGS, "a misspelt option", "unknown option --sede", way_out="did you mean 'seed'")
+def _(bench):
+    return bench.train("--sede", 1)
+
+
+@refused(
+    CONFIGS, "a misspelt key on the command line", "unknown config key 'data.rooot'", way_out="did you mean 'data.root'"
+)
+def _(bench):
+    return bench.train("--data.rooot", "x")
+
+
+@refused(
+    CONFIGS, "a value of another type", "data.crop takes a whole number, got 'wide'", way_out="takes a whole number"
+)
+def _(bench):
+    return bench.train("--data.crop", "wide")
+
+
+@refused(
+    CONFIGS,
+    "a crop larger than what is cropped",
+    "crop 65 is larger than resize 64",
+    way_out="lower crop or raise resize",
+)
+def _(bench):
+    return bench.train("--data.crop", 65)
+
+
+@refused(CONFIGS, "a seed that is none", "seed is a whole number from 0", "got -1", way_out="from 0 to 2**32 - 1")
+def _(bench):
+    return bench.train("--seed", -1)
+
+
+@refused(
+    CONFIGS,
+    "a misspelt config",
+    "no config 'patchcore/patchcore_242.py'",
+    way_out="did you mean 'patchcore/patchcore_224.py'",
+)
+def _(bench):
+    return bench.call("--config", "patchcore/patchcore_242.py", "--print_config")
+
+
+@refused(CONFIGS, "a misspelt method", "unknown model 'patchcoer'", way_out="did you mean 'patchcore'")
+def _(bench):
+    return bench.train("--model.name", "patchcoer")
+
+
+@refused(
+    CONFIGS, "a method that is something else", "model 'subprocess:Popen' is no Detector", way_out="Known: patchcore"
+)
+def _(bench):
+    return bench.train("--model.name", "subprocess:Popen")
+
+
+@refused(CONFIGS, "a misspelt argument of a method", "takes no argument 'sgima'", way_out="did you mean 'sigma'")
+def _(bench):
+    return bench.train(config=bench.config("with cfg.unlocked():", "    cfg.model.sgima = 4.0"))
+
+
+@refused(
+    CONFIGS,
+    "an argument of a method that has another type",
+    "neighbours takes a whole number, got 'three'",
+    way_out="takes a whole number",
+)
+def _(bench):
+    lines = ("with cfg.unlocked():", "    del cfg.model['neighbours']", "    cfg.model.neighbours = 'three'")
+    return bench.train(config=bench.config(*lines))
+
+
+@refused(
+    CONFIGS,
+    "a misspelt backbone",
+    "timm has no model 'resnet_18'",
+    way_out="did you mean 'resnet18'",
+    varies=r"(?<=Known: ).*",
+)
+def _(bench):
+    return bench.train("--model.backbone.name", "resnet_18")
+
+
+@refused(CONFIGS, "a misspelt level name", "has no level 'blocks.9'", way_out="it has 0 or 'blocks.0'")
+def _(bench):
+    return bench.train("--model.backbone.levels", "blocks.9")
+
+
+@refused(CONFIGS, "a level number that the backbone lacks", "has no level 9", way_out="it has 0 or 'blocks.0'")
+def _(bench):
+    return bench.train("--model.backbone.levels", 9)
+
+
+@refused(CONFIGS, "a misspelt protocol", "unknown protocol 'unfied'", way_out="did you mean 'unified'")
+def _(bench):
+    return bench.train("--protocol", "unfied")
+
+
+@refused(
+    CONFIGS,
+    "a config with a syntax error",
+    "HERE/own.py:4: ",
+    way_out="mend that line",
+    varies=r"(?<=:4: ).*(?=; mend)",
+)
+def _(bench):
+    return bench.train(config=bench.config("cfg.seed = = 1"))
+
+
+@refused(CONFIGS, "a config that fails", "HERE/own.py:4: NameError", "name 'sede' is not defined", way_out="own.py:4")
+def _(bench):
+    return bench.train(config=bench.config("cfg.seed = sede"))
+
+
+@refused(
+    CONFIGS, "a misspelt key in a config", "HERE/own.py:4: unknown config key 'sede'", way_out="did you mean 'seed'"
+)
+def _(bench):
+    return bench.train(config=bench.config("cfg.sede = 1"))
+
+
+@refused(
+    CONFIGS, "a config that inherits from itself", "HERE/own.py: inherits from itself", way_out="name another parent"
+)
+def _(bench):
+    return bench.train(config=bench.config(parent="own.py"))
+
+
+@refused(
+    CONFIGS,
+    "a config that binds no cfg",
+    "HERE/own.py: a config file binds 'cfg' to a ConfigDict",
+    way_out="binds 'cfg'",
+)
+def _(bench):
+    return bench.train(config=bench.config("seed = 1", parent=""))
+
+
+@refused(
+    CONFIGS, "a config without a model", "config own has no model section", way_out="inherit from a method's config"
+)
+def _(bench):
+    path = bench.config("from anoframe.config import inherit", "cfg = inherit('__base__/default.py')", parent="")
+    return bench.train("--data.name", "folder", config=path)
+
+
+@refused(
+    CONFIGS,
+    "a config that does not inherit",
+    "config without a name lacks the key cache",
+    way_out="inherit from a config that has it, or add it",
+)
+def _(bench):
+    lines = ("from anoframe.config import ConfigDict", f"cfg = ConfigDict({{'data': {{'root': {str(bench.data)!r}}}}})")
+    return bench.call("--config", bench.config(*lines, "cfg.categories = ('felt',)", parent=""))
+
+
+@refused(
+    CONFIGS,
+    "a config.yaml with a syntax error",
+    "RUN/config.yaml:6: not YAML",
+    way_out="mend that line",
+    varies=r"(?<=not YAML: ).*(?=; mend)",
+)
+def _(bench):
+    path = bench.replace(bench.run / "config.yaml", "categories:", "categories: ]")
+    return bench.train(config=path)
+
+
+@refused(
+    CONFIGS,
+    "a value of another type in a config.yaml",
+    "RUN/config.yaml: data.crop takes a whole number, got 'wide'",
+    way_out="takes a whole number",
+)
+def _(bench):
+    return bench.train(config=bench.replace(bench.run / "config.yaml", "crop: 64", "crop: wide"))
+
+
+@refused(
+    CONFIGS,
+    "a misspelt key in a config.yaml",
+    "RUN/config.yaml: unknown config key 'data.corp'",
+    way_out="did you mean 'crop'",
+)
+def _(bench):
+    return bench.train(config=bench.replace(bench.run / "config.yaml", "crop: 64", "corp: 64"))
+
+
+@refused(
+    CONFIGS, "a config.yaml whose name leads out of the output", "config name '../../x'", way_out="give it a plain name"
+)
+def _(bench):
+    path = bench.replace(bench.run / "config.yaml", "config_name: tiny", "config_name: ../../x")
+    return bench.train(config=path)
+
+
+@refused(
+    CONFIGS,
+    "a config.yaml that builds objects",
+    "RUN/config.yaml:9: not YAML",
+    way_out="mend that line",
+    varies=r"(?<=not YAML: ).*(?=; mend)",
+)
+def _(bench):
+    tag = f"config_name: !!python/object/apply:builtins.open [{bench.witness}, w]"
+    return bench.train(config=bench.replace(bench.run / "config.yaml", "config_name: tiny", tag))
+
+
+# ------------------------------------------------------------------------------------------------ checkpoints
+
+CHECKPOINTS = "Checkpoints and weights"
+
+
+@refused(
+    CHECKPOINTS,
+    "a checkpoint that is not there",
+    "there is no checkpoint no/such/run",
+    way_out="give a run folder, or its checkpoint folder",
+)
+def _(bench):
+    return bench.test(checkpoint=Path("no/such/run"))
+
+
+@refused(
+    CHECKPOINTS,
+    "a run folder without a checkpoint",
+    "no checkpoint in RUN",
+    way_out="give a run folder, or its checkpoint folder",
+)
+def _(bench):
+    shutil.rmtree(bench.run / "checkpoint")
+    return bench.test()
+
+
+@refused(
+    CHECKPOINTS,
+    "a checkpoint of another config: the model",
+    "RUN was fitted with another model section",
+    "sigma",
+    way_out="Leave out --config",
+)
+def _(bench):
+    return bench.test("--model.sigma", 2.0)
+
+
+@refused(
+    CHECKPOINTS,
+    "a checkpoint of another config: the resolution",
+    "RUN was fitted with data.crop 64, not 48",
+    way_out="leave it as it was",
+)
+def _(bench):
+    return bench.test("--data.crop", 48)
+
+
+@refused(CHECKPOINTS, "a checkpoint of other categories", "has not learned category 'mesh'", way_out="Known: felt")
+def _(bench):
+    return bench.test("--cls_names", "mesh", checkpoint=bench.fit)
+
+
+@refused(
+    CHECKPOINTS,
+    "a checkpoint of other categories than the data has",
+    "unknown category 'felt'",
+    way_out="Known: mesh, wool",
+)
+def _(bench):
+    bench.felt.rename(bench.data / "wool")
+    return bench.test("--data.root", bench.data)
+
+
+@refused(
+    CHECKPOINTS,
+    "a checkpoint of another backbone: other weights",
+    "learned on other weights of tf_efficientnet_lite0",
+    way_out="restore them, or fit again",
+)
+def _(bench):
+    bench.describe(backbone={"name": "tf_efficientnet_lite0", "weights": "random", "sha256": "0" * 64})
+    return bench.test()
+
+
+@refused(
+    CHECKPOINTS, "a checkpoint of another version", "detector.json is not of checkpoint format 1", way_out="fit again"
+)
+def _(bench):
+    bench.describe(format=2)
+    return bench.test()
+
+
+@refused(
+    CHECKPOINTS,
+    "a checkpoint of another method",
+    "detector.json: the checkpoint is of another method or version",
+    way_out="fit again",
+)
+def _(bench):
+    model = json.loads((bench.fit / "detector.json").read_text())["model"]
+    del model["squared"]
+    bench.describe(model=model | {"name": "patchcore_noising"})
+    return bench.test()
+
+
+@refused(
+    CHECKPOINTS,
+    "a flipped byte in a checkpoint",
+    "learned.safetensors is damaged or was exchanged",
+    way_out="fit again",
+)
+def _(bench):
+    path = bench.fit / "learned.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    return bench.test()
+
+
+@refused(
+    CHECKPOINTS,
+    "a truncated checkpoint",
+    "learned.safetensors is missing or damaged",
+    way_out="fit again",
+    varies=r"(?<=damaged )\(.*?\)(?=: fit)",
+)
+def _(bench):
+    bench.cut(bench.fit / "learned.safetensors", -100)
+    return bench.test()
+
+
+@refused(
+    CHECKPOINTS,
+    "a damaged detector.json",
+    "detector.json is damaged",
+    way_out="restore it from a copy, or make it again",
+    varies=r"(?<=damaged: ).*(?=; restore)",
+)
+def _(bench):
+    bench.cut(bench.fit / "detector.json", 100)
+    return bench.test()
+
+
+@refused(
+    CHECKPOINTS,
+    "a value of another type in a detector.json",
+    "detector.json is damaged, its seed takes a whole number, got 'zero'",
+    way_out="fit again",
+)
+def _(bench):
+    bench.describe(seed="zero")
+    return bench.test()
+
+
+@refused(
+    CHECKPOINTS,
+    "a pickle with a payload, where a checkpoint should be",
+    "learned.safetensors: a pickle, not safetensors",
+    way_out="or fit again",
+)
+def _(bench):
+    (bench.fit / "learned.safetensors").write_bytes(bench.payload())
+    return bench.test()
+
+
+@refused(
+    CHECKPOINTS,
+    "a file of torch.save, where a checkpoint should be",
+    "learned.safetensors: a pickle, not safetensors",
+    way_out="or fit again",
+)
+def _(bench):
+    path = bench.fit / "learned.safetensors"
+    torch.save(load(path.read_bytes()), path)  # not mapped: the file is written over
+    return bench.test()
+
+
+@refused(
+    CHECKPOINTS,
+    "a checkpoint whose method is something else",
+    "detector.json: model 'subprocess:Popen' is no Detector",
+    way_out="Known: patchcore",
+)
+def _(bench):
+    bench.describe(model={"name": "subprocess:Popen", "backbone": {}, "args": ["touch", str(bench.witness)]})
+    return bench.test()
+
+
+@refused(
+    CHECKPOINTS,
+    "a checkpoint whose category leads out of the output",
+    "detector.json: category '../../x'",
+    way_out="give it a plain name",
+)
+def _(bench):
+    bench.describe(train_images={"../../x": 6})
+    return bench.test()
+
+
+@refused(CHECKPOINTS, "weights that are not there", "there is no weights file no.pth", way_out="Three ways out")
+def _(bench):
+    return bench.train("--model.backbone.weights", "no.pth")
+
+
+@refused(
+    CHECKPOINTS,
+    "weights that are a pickle with a payload",
+    "weights.pth: holds more than tensors",
+    way_out="Save the state_dict alone, best as safetensors",
+)
+def _(bench):
+    (bench.folder / "weights.pth").write_bytes(bench.payload())
+    return bench.train("--model.backbone.weights", bench.folder / "weights.pth")
+
+
+@refused(
+    CHECKPOINTS,
+    "weights that are a pickle, called .safetensors",
+    "weights.safetensors: a pickle, not safetensors",
+    way_out="save its tensors with safetensors.torch.save_file",
+)
+def _(bench):
+    (bench.folder / "weights.safetensors").write_bytes(bench.payload())
+    return bench.train("--model.backbone.weights", bench.folder / "weights.safetensors")
+
+
+@refused(
+    CHECKPOINTS,
+    "damaged weights",
+    "weights.safetensors: damaged",
+    way_out="copy or download it again",
+    varies=r"(?<=file )\(.*\)(?=; copy)",
+)
+def _(bench):
+    path = bench.folder / "weights.safetensors"
+    save_file({"conv_stem.weight": torch.zeros(32, 3, 3, 3)}, path)
+    bench.cut(path, -10)
+    return bench.train("--model.backbone.weights", path)
+
+
+@refused(
+    CHECKPOINTS,
+    "weights of another network",
+    "none of its 1 tensors has a name of tf_efficientnet_lite0",
+    way_out="take its own weights",
+)
+def _(bench):
+    save_file({"layer1.0.conv1.weight": torch.zeros(2)}, bench.folder / "weights.safetensors")
+    return bench.train("--model.backbone.weights", bench.folder / "weights.safetensors")
+
+
+@refused(
+    CHECKPOINTS,
+    "NaN in weights",
+    "weights.safetensors: its tensor conv_stem.weight holds values that are not finite",
+    way_out="take other weights",
+)
+def _(bench):
+    save_file({"conv_stem.weight": torch.full((32, 3, 3, 3), torch.nan)}, bench.folder / "weights.safetensors")
+    return bench.train("--model.backbone.weights", bench.folder / "weights.safetensors")
+
+
+@refused(
+    CHECKPOINTS,
+    "NaN in features",
+    "train/good/001.png: its features are not finite",
+    way_out="check it, and --model.backbone.weights",
+    before_work=False,
+)
+def _(bench):
+    encode = Detector.encode
+
+    def spoilt(self, images):
+        features = encode(self, images)
+        features[0][1] = torch.nan
+        return features
+
+    bench.patch.setattr(Detector, "encode", spoilt)
+    return bench.train()
+
+
+@refused(
+    CHECKPOINTS,
+    "a damaged metrics.json of a run to look at",
+    "RUN/metrics.json is damaged, its categories cannot be read",
+    way_out="test the checkpoint again",
+)
+def _(bench):
+    (bench.run / "metrics.json").write_text("{}")
+    return bench.python(lambda: anoframe.load_run(bench.run))
+
+
+@refused(
+    CHECKPOINTS,
+    "an array that is no image",
+    "uint8 of shape [H, W], [H, W, 3] or [H, W, 4]",
+    "got float64 [8, 8]",
+    way_out="scale it to 0..255",
+)
+def _(bench):
+    return bench.python(lambda: anoframe.load_run(bench.run).predict(np.zeros((8, 8)), "felt"))
+
+
+# ------------------------------------------------------------------------------------------------ machine, output
+
+MACHINE = "Machine and output"
+
+
+@refused(
+    MACHINE, "no GPU where one was asked for", "--device 0: this torch", "sees no GPU here", way_out="use --device cpu"
+)
+def _(bench):
+    bench.patch.setattr(torch.cuda, "is_available", lambda: False)
+    return bench.train("--device", 0)
+
+
+@refused(
+    MACHINE,
+    "two devices, where the method runs on one",
+    "--device 0 1: this method runs on one device",
+    way_out="name one of them",
+)
+def _(bench):
+    return bench.train("--device", 0, 1)
+
+
+@refused(
+    MACHINE,
+    "a device that is none",
+    "--device takes auto, cpu, cuda",
+    "got 'gpu'",
+    way_out="takes auto, cpu, cuda or the number of a GPU",
+)
+def _(bench):
+    return bench.train("--device", "gpu")
+
+
+@refused(
+    MACHINE,
+    "an output that is read-only",
+    "cannot use RUNS",
+    "Read-only file system",
+    way_out="choose another --output",
+)
+def _(bench):
+    def mkdir(path, *_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    bench.data  # noqa: B018 - copied while folders can be made
+    bench.patch.setattr(os, "mkdir", mkdir)
+    return bench.train()
+
+
+@refused(
+    MACHINE,
+    "an output that is full",
+    "cannot write RUNS/tiny/separate/felt/0/",
+    "No space left on device",
+    way_out="Free space, or choose another --output",
+)
+def _(bench):
+    def fsync(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    bench.patch.setattr(os, "fsync", fsync)
+    return bench.train()
+
+
+@refused(MACHINE, "an output that is a file", "cannot use RUNS", way_out="choose another --output")
+def _(bench):
+    bench.output.write_text("")
+    return bench.train()
+
+
+@refused(
+    MACHINE,
+    "an output that has a run already",
+    "has the results of an earlier run",
+    way_out="replace it with --overwrite",
+    before_work=False,
+)
+def _(bench):
+    target = bench.output / "tiny/separate/felt/0"
+    shutil.copytree(bench.run, target)
+    return bench.train()
