@@ -121,12 +121,12 @@ def _plot(label: str, height: int, content: str, axis: _Axis, threshold: float |
 
 
 def _score_ticks(axis: _Axis, threshold: float | None) -> str:
-    high = axis.low + axis.width * axis.bins
-    ticks = [
-        f'<span style="left:{axis.at(value) / 10:.2f}%">{number(value)}</span>'
-        for value in nice_ticks(axis.low, high, 5)
-        if threshold is None or abs(axis.at(value) - axis.at(threshold)) > 120
-    ]
+    ticks = []
+    for value in nice_ticks(axis.low, axis.low + axis.width * axis.bins, 5):
+        away = 1000.0 if threshold is None else abs(axis.at(value) - axis.at(threshold))
+        if away > 120:  # further off still where the drawing is narrow
+            near = "" if away > 230 else ' class="near"'
+            ticks.append(f'<span{near} style="left:{axis.at(value) / 10:.2f}%">{number(value)}</span>')
     if threshold is not None:
         ticks.append(
             f'<span class="at-threshold" style="left:{axis.at(threshold) / 10:.2f}%">{number(threshold)}</span>'

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +127,12 @@ def read_run(folder: str | Path) -> RunFolder:
     metrics, run = _optional(folder / "metrics.json"), _optional(folder / "run.json")
     with _damage_in(folder / "metrics.json"):
         measured = {name: _metrics(values) for name, values in metrics.get("categories", {}).items()}
-        mean, provenance = _metrics(metrics.get("mean", {})), dict(metrics.get("provenance", {}))
+        mean = _metrics(metrics.get("mean", {}))
+        provenance = _with_objects(metrics.get("provenance", {}), "data", "backbone", "versions", "counts")
         counts = {name: dict(values) for name, values in provenance.get("counts", {}).items()}
     with _damage_in(folder / "run.json"):
         failed = {name: str(reason) for name, reason in (run.get("failed") or {}).items()}
+        run = _with_objects(run, "machine")
         stages = [_stage(name, values) for name, values in (run.get("stages") or {}).items()]
     written = sorted(path.stem for path in (folder / "results").glob("*.json"))
     categories = []
@@ -143,7 +146,10 @@ def read_run(folder: str | Path) -> RunFolder:
 
 def _stage(name: str, values: Mapping[str, Any]) -> StageTotal:
     return StageTotal(
-        name, float(values["seconds"]), int(values.get("peak_bytes") or 0), int(values.get("gpu_peak_bytes") or 0)
+        name,
+        _finite(values["seconds"]),
+        int(_finite(values.get("peak_bytes") or 0)),
+        int(_finite(values.get("gpu_peak_bytes") or 0)),
     )
 
 
@@ -159,24 +165,41 @@ def _read_results(folder: Path, category: Category) -> None:
         category.curves = {name: _curve(curve) for name, curve in (tree.get("curves") or {}).items() if curve}
         category.threshold = tree.get("threshold")
         if category.threshold is not None:
-            float(category.threshold["image"])
+            _finite(category.threshold["image"])
         rows = tree.get("images")
         category.images = None if rows is None else [_scored(row) for row in rows]
 
 
+def _with_objects(tree: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """The tree, with what is to hold keys and values of its own checked to do so."""
+    for key in keys:
+        if not isinstance(tree.get(key, {}), dict):
+            raise TypeError(f"{key} holds {type(tree[key]).__name__}, expected keys and values")
+    return dict(tree)
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not isfinite(number):
+        raise ValueError(f"{number} is not finite")
+    return number
+
+
 def _metrics(values: Mapping[str, Any]) -> Metrics:
-    return {name: None if value is None else float(value) for name, value in values.items()}
+    return {name: None if value is None else _finite(value) for name, value in values.items()}
 
 
 def _curve(curve: Mapping[str, Any]) -> Curve:
-    x, y = ([float(value) for value in curve[axis]] for axis in ("x", "y"))
+    x, y = ([_finite(value) for value in curve[axis]] for axis in ("x", "y"))
     if len(x) != len(y):
         raise ValueError(f"a curve has {len(x)} x and {len(y)} y")
+    if not all(0 <= value <= 1 for value in x + y) or x != sorted(x):
+        raise ValueError("a curve leaves the unit square, or turns back")
     return {"x": x, "y": y}
 
 
 def _scored(row: Mapping[str, Any]) -> Scored:
-    return Scored(str(row["name"]), str(row["defect"]), float(row["score"]))
+    return Scored(str(row["name"]), str(row["defect"]), _finite(row["score"]))
 
 
 def _pictures(folder: Path, category: str) -> Iterator[Picture]:
@@ -186,7 +209,7 @@ def _pictures(folder: Path, category: str) -> Iterator[Picture]:
     with _damage_in(index):
         for row in rows:
             path = _inside(home, row["file"], "a picture")
-            yield Picture(str(row["name"]), str(row["defect"]), float(row["score"]), path, str(row["kind"]))
+            yield Picture(str(row["name"]), str(row["defect"]), _finite(row["score"]), path, str(row["kind"]))
 
 
 def _inside(home: Path, name: Any, what: str) -> Path:
