@@ -95,6 +95,7 @@ LAYERS = (
     ("backbones", "data", "metrics", "blocks", "detector"),
     ("cache",),
     ("registry", "config", "types", "devices", "files", "progress", "parallel", "memory", "decision", "run_folder"),
+    ("kinds",),
     ("config_files",),
     ("errors",),
 )
