@@ -94,7 +94,7 @@ LAYERS = (
     ("backbones", "data", "metrics", "blocks", "detector"),
     ("cache",),
     ("registry", "config", "types", "devices", "files", "progress", "parallel", "memory"),
-    ("config_files",),
+    ("config_files", "kinds"),
     ("errors",),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
