@@ -262,9 +262,9 @@ def _apart(words: Sequence[object], folder: Path) -> tuple[int | None, str]:
     if child == 0:
         status = 70
         try:
-            file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(file, 1)
-            os.dup2(file, 2)
+            sys.stdout = sys.stderr = log.open("w", encoding="utf-8", errors="backslashreplace")
+            os.dup2(sys.stdout.fileno(), 1)  # what is not printed by Python, too
+            os.dup2(sys.stdout.fileno(), 2)
             os.chdir(folder)
             status = _command(words)
         except BaseException:

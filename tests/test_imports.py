@@ -13,7 +13,7 @@ import anoframe
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(anoframe.__file__).parent
-HEAVY = ("torch", "torchvision", "timm", "numpy", "PIL", "skimage", "scipy", "safetensors", "wandb")
+HEAVY = ("torch", "torchvision", "timm", "numpy", "PIL", "skimage", "scipy", "safetensors")
 CONFIG = "patchcore_noising/patchcore_noising_256_100e.py"
 SCRIPT = """
 import sys
@@ -95,8 +95,7 @@ LAYERS = (
     ("backbones", "data", "metrics", "blocks", "detector"),
     ("cache",),
     ("registry", "config", "types", "devices", "files", "progress", "parallel", "memory", "decision", "run_folder"),
-    ("kinds",),
-    ("config_files",),
+    ("config_files", "kinds"),
     ("errors",),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -1137,7 +1137,7 @@ def _(bench):
     "an output that is full",
     "cannot write RUNS/tiny/separate/felt/0/",
     "No space left on device",
-    way_out="Free space, or choose another --output",
+    way_out="Free space, then go on with --resume",
 )
 def _(bench):
     def fsync(file):

@@ -24,3 +24,9 @@ def test_continual_comes_later():
 def test_an_unknown_protocol_suggests_the_nearest():
     with pytest.raises(AnoframeError, match="unknown protocol 'seperate': did you mean 'separate'"):
         plan_fits("seperate", ["mesh"])
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "a/b", ""])
+def test_a_fit_whose_folder_would_lie_elsewhere_is_refused(name):
+    with pytest.raises(AnoframeError, match="names a folder of the output"):
+        plan_fits("separate", ["felt", name])
