@@ -1,4 +1,4 @@
-"""Run folders that hold everything a report can show, made of the finished tiny run, whose categories have too few images for a threshold."""
+"""Run folders that hold everything a report can show: the finished tiny run has too few images for a threshold."""
 
 from __future__ import annotations
 
