@@ -296,8 +296,8 @@ def _rates(category: Category) -> tuple[float, float, float] | None:
 
 _LEGEND = (
     "Image, ground truth, anomaly map, and outlines on the image: truth in green, in red what reaches the threshold "
-    "for pixels (where there is none, the 99 % quantile of good test pixels: for looking). Maps of a category share one "
-    "scale. Shown are the worst, the borderline and the best."
+    "for pixels (where there is none, the 99 % quantile of good test pixels: for looking). Maps of a category share "
+    "one scale. Shown are the worst, the borderline and the best."
 )
 _KINDS = ("worst", "borderline", "best")
 _ORDERS = (("wrong", "wrong first"), ("high", "score, high first"), ("low", "score, low first"))
