@@ -19,10 +19,13 @@ from filelock import FileLock, Timeout
 from anoframe.config import ConfigDict, flatten, format_config, load_config
 from anoframe.errors import AnoframeError
 from anoframe.files import inside, read_json, write_atomic, write_json
+from anoframe.kinds import is_kind
 
 START = ("new", "resume", "overwrite")
 _FILES = ("metrics.json", "metrics.csv", "run.json", "log.jsonl", "report.html")
 _FOLDERS = ("checkpoint", "results", "pictures", "wandb", "tensorboard")
+_RESULT = {"category", "metrics", "counts", "backbone", "threshold", "images", "curves"}
+_METRICS = dict[str, float | None]
 # What a run may be resumed with another value of: it changes where data are, what is shown and how long it takes.
 _FREE = ("cache.", "wandb.", "tensorboard.", "report.", "data.root", "data.workers")
 
@@ -82,9 +85,13 @@ class RunFolder:
         write_json(self.path / "run.json", self.state)
 
     def result(self, category: str) -> dict[str, Any] | None:
-        """What is known of a category that was evaluated; None where it has to be."""
-        file = self.path / "results" / f"{category}.json"
-        return read_json(file) if file.exists() else None
+        """What is known of a category that was evaluated; None where it has to be, as where that file is damaged."""
+        try:
+            found = read_json(self.path / "results" / f"{category}.json")
+        except AnoframeError:
+            return None
+        whole = isinstance(found, dict) and found.keys() >= _RESULT and is_kind(found["metrics"], _METRICS)
+        return found if whole else None
 
     def write_result(self, category: str, result: Mapping[str, Any]) -> None:
         write_json(self.path / "results" / f"{category}.json", result)

@@ -108,6 +108,13 @@ def test_a_damaged_checkpoint_is_learned_again(folder, train, finished):
     assert (resumed.folder / "metrics.json").read_bytes() == (finished.folder / "metrics.json").read_bytes()
 
 
+@pytest.mark.parametrize("content", ["", '{"metrics": {}}', "[]"])
+def test_a_damaged_result_is_evaluated_again(folder, train, finished, content):
+    (folder / "results/mesh.json").write_text(content)
+    resumed = train("resume")
+    assert (resumed.folder / "metrics.json").read_bytes() == (finished.folder / "metrics.json").read_bytes()
+
+
 @pytest.mark.parametrize(("name", "value"), [("data.workers", 1), ("report.pictures", 3), ("cache.max_gb", 1.0)])
 def test_what_changes_no_result_may_change(folder, train, name, value):
     assert set(train("resume", **{name: value}).metrics) == set(CATEGORIES)

@@ -323,7 +323,9 @@ def test_safetensors_by_another_name_are_read(full, tmp_path):
 @pytest.mark.parametrize("write", [torch.save, lambda state, path: path.write_bytes(pickle.dumps(state))])
 def test_a_pickle_called_safetensors_is_refused_with_the_way_out(write, tmp_path):
     write({"a": torch.zeros(1)}, tmp_path / "weights.safetensors")
-    with pytest.raises(AnoframeError, match=r"weights\.safetensors: a pickle, not safetensors.* safetensors\.torch\.save_file"):
+    with pytest.raises(
+        AnoframeError, match=r"weights\.safetensors: a pickle, not safetensors.* safetensors\.torch\.save_file"
+    ):
         read_tensors(tmp_path / "weights.safetensors")
 
 
