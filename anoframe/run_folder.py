@@ -59,6 +59,8 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, cfg: ConfigDict, provenance: Mapping[str, Any], start: str = "new"):
+        if start not in START:
+            raise AnoframeError(f"start is one of {', '.join(START)}, got {start!r}")
         self.path = path
         self._lock = self._claim()
         try:

@@ -141,6 +141,11 @@ def test_a_folder_with_a_run_asks_for_one_of_three(folder, train, unfinished):
         train()
 
 
+def test_a_start_that_is_none_is_told(train):
+    with pytest.raises(AnoframeError, match="start is one of new, resume, overwrite, got 'again'"):
+        train("again")
+
+
 # ------------------------------------------------------------------------------------------------ one writer
 
 
