@@ -16,9 +16,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from anoframe.config import ConfigDict, flatten, format_config, load_config
+from anoframe.config import ConfigDict, flatten, load_config, save_config
 from anoframe.errors import AnoframeError
-from anoframe.files import inside, read_json, write_atomic, write_json
+from anoframe.files import inside, read_json, write_json
 from anoframe.kinds import is_kind
 
 START = ("new", "resume", "overwrite")
@@ -76,7 +76,7 @@ class RunFolder:
                 self.state = {"id": secrets.token_hex(4), "provenance": dict(provenance), "stages": {}}
             self.id: str = self.state["id"]
             self.write_state(status="running", failed={})
-            write_atomic(path / "config.yaml", format_config(cfg))  # last: from now on there is a run to resume
+            save_config(cfg, path / "config.yaml")  # last: from now on there is a run to resume
         except BaseException:
             self.release()
             raise
