@@ -91,6 +91,8 @@ def _run(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     """Predict on new images: 0, or 1 where a file could not be scored."""
     checkpoint, source = options.checkpoint or _missing("--checkpoint"), options.input or _missing("--input")
+    if options.resume:
+        raise AnoframeError("--mode predict has nothing to resume: --overwrite, or another --output")
     for name in options.overrides.keys() - {"device"}:
         raise AnoframeError(f"--mode predict takes no --{name}: the checkpoint says all about its detector")
     names = options.cls_names or [None]

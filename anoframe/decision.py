@@ -27,9 +27,9 @@ class Threshold:
     images: int
 
 
-def is_defect(scores: ArrayLike, threshold: Threshold) -> NDArray[np.bool_]:
-    """Whether images with such scores are defects."""
-    return np.asarray(np.asarray(scores) >= np.float32(threshold.image))
+def is_defect(scores: ArrayLike, limit: float) -> NDArray[np.bool_]:
+    """Whether images with such scores are defects, where the threshold for images is `limit`."""
+    return np.asarray(np.asarray(scores) >= np.float32(limit))
 
 
 def threshold_of(scores: Sequence[float], peaks: Sequence[float], rate: float) -> Threshold:

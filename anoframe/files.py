@@ -32,7 +32,7 @@ def plain_name(name: object, what: str) -> str:
 def inside(folder: str | Path, **names: object) -> Path:
     """The folder below `folder` that these names lead to, each one step: what a name stands for -> the name.
 
-    Every path of the output that is made of names from data or configs is made here, so none leads out of it.
+    None of them leads out of it. Names of fits and categories pass `plain_name` when a fit is planned.
     """
     return Path(folder, *(plain_name(name, what.replace("_", " ")) for what, name in names.items()))
 
@@ -46,7 +46,9 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot write {path}: {error.strerror}. Free space, then go on with --resume")
+    return OutputError(
+        f"cannot write {path}: {error.strerror}. Free space and start again; a run goes on with --resume"
+    )
 
 
 def replace_file(path: Path, data: bytes, sync: bool = True) -> None:

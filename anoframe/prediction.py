@@ -19,11 +19,11 @@ from anoframe.data.images import is_image_file
 from anoframe.data.loader import load_image
 from anoframe.decision import is_defect
 from anoframe.devices import choose_device
-from anoframe.errors import AnoframeError, suggest
+from anoframe.errors import AnoframeError
 from anoframe.files import cannot_write, write_atomic
 from anoframe.progress import progress
 from anoframe.report.pictures import Scale, overlay
-from anoframe.trainers.checkpoint import Checkpoint, find_checkpoints, holder_of, load_checkpoint
+from anoframe.trainers.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 
 MAPS = ("npy", "png", "none")
 _COLUMNS = ("file", "score", "decision", "threshold")
@@ -82,9 +82,12 @@ def predict(
         raise AnoframeError(f"maps is one of {', '.join(MAPS)}, got {maps!r}")
     if batch_size < 1:
         raise AnoframeError(f"batch size {batch_size} must be 1 or more")
-    root, files = _files(Path(source))
-    fitted, known = _detector(Path(checkpoint), category, device)
-    writer = _Writer(Path(output), fitted, known, maps, overlays, overwrite)
+    root, files = _files(Path(source), Path(output))
+    fitted = load_checkpoint(find_checkpoint(Path(checkpoint), category), choose_device(device))
+    if category is None and len(fitted.categories) > 1:
+        names = ", ".join(fitted.categories)
+        raise AnoframeError(f"{checkpoint} draws a line for each category, say which: {names} (--cls_names)")
+    writer = _Writer(Path(output), fitted, category or fitted.categories[0], maps, overlays, overwrite)
     with torch.no_grad():
         for start in progress(range(0, len(files), batch_size), "predict", unit="batch"):
             _predict_batch(fitted, root, files[start : start + batch_size], writer)
@@ -130,7 +133,7 @@ class _Writer:
 
     def scored(self, name: str, image: Tensor, score: float, anomaly_map: np.ndarray) -> None:
         self.done.images += 1
-        found = None if self.threshold is None else bool(is_defect(score, self.threshold))
+        found = None if self.threshold is None else bool(is_defect(score, self.threshold.image))
         self.done.defects = None if self.done.defects is None else self.done.defects + bool(found)
         facts: dict[str, Any] = {"file": name, "score": score, "defect": found}
         if self.threshold:
@@ -181,10 +184,10 @@ class _Writer:
         return overlay(image.permute(1, 2, 0).numpy(), anomaly_map, scale)
 
 
-def _files(source: Path) -> tuple[Path, list[Path]]:
-    """The folder that names are relative to, and the images."""
+def _files(source: Path, output: Path) -> tuple[Path, list[Path]]:
+    """The folder that names are relative to, and the images; what was written to the output is none of them."""
     if source.is_dir():
-        files = list(_found(source))
+        files = [path for path in _found(source) if output not in path.parents]
         if not files:
             raise AnoframeError(
                 f"no image in {source}: give an image, or a folder of PNG, JPEG, BMP, TIFF or WebP files"
@@ -197,19 +200,6 @@ def _files(source: Path) -> tuple[Path, list[Path]]:
 
 def _found(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file() and is_image_file(path))
-
-
-def _detector(path: Path, category: str | None, device: str) -> tuple[Checkpoint, str]:
-    """The detector to ask, and the category whose threshold it draws."""
-    loaded = [load_checkpoint(folder, choose_device(device)) for folder in find_checkpoints(path).values()]
-    learned = [name for one in loaded for name in one.categories]
-    if category is None and len(learned) > 1:
-        raise AnoframeError(f"{path} has learned several categories, say which: --cls_names {' | '.join(learned)}")
-    category = category or learned[0]
-    found = holder_of(loaded, category)
-    if found is None:
-        raise AnoframeError(f"{path} has not learned category {category!r}: {suggest(category, learned)}")
-    return found, category
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from anoframe.errors import AnoframeError, suggest
 from anoframe.evaluation.results import Metrics, Results
 from anoframe.files import read_json
 from anoframe.session import Session
-from anoframe.trainers.checkpoint import Checkpoint, find_checkpoints, holder_of, load_checkpoint
+from anoframe.trainers.checkpoint import Checkpoint, find_checkpoint, find_checkpoints, holder_of, load_checkpoint
 from anoframe.trainers.protocols import Fit
 from anoframe.types import Prediction
 
@@ -99,8 +99,7 @@ def load_run(path: str | Path) -> Run:
     folder = Path(path)
     if not folder.is_dir():
         raise AnoframeError(f"there is no run folder {folder}")
-    results = Results.read(folder)
-    return Run(folder, load_config(folder), results, results.provenance.get("failed", {}))
+    return Run(folder, load_config(folder), Results.read(folder))
 
 
 @dataclass
@@ -111,14 +110,12 @@ class Run:
         folder: where everything is.
         config: what was run, resolved.
         results: metrics and provenance.
-        failed: category -> why it has no metrics.
     """
 
     folder: Path
     config: ConfigDict
     results: Results
-    failed: dict[str, str] = field(default_factory=dict)
-    _loaded: dict[str, Checkpoint] = field(default_factory=dict, repr=False)
+    _loaded: dict[Path, Checkpoint] = field(default_factory=dict, repr=False)
 
     @property
     def metrics(self) -> dict[str, Metrics]:
@@ -128,6 +125,11 @@ class Run:
     @property
     def mean(self) -> Metrics:
         return self.results.mean
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Category -> why it has no metrics."""
+        return self.results.failed
 
     def timetable(self) -> str:
         """Seconds and peak memory a stage, as `run.json` has them."""
@@ -152,22 +154,14 @@ class Run:
         return Prediction(prediction.score[0].cpu(), prediction.anomaly_map[0].cpu(), extra)
 
     def _checkpoint(self, category: str | None) -> Checkpoint:
-        if not self._loaded:
-            device = choose_device(self.config.device)
-            self._loaded = {n: load_checkpoint(f, device) for n, f in find_checkpoints(self.folder).items()}
-        if category is None and len(self._loaded) == 1:
-            return next(iter(self._loaded.values()))
-        learned = [name for one in self._loaded.values() for name in one.categories]
-        if category is None:
-            raise AnoframeError(f"this run has a detector a category, say which: {', '.join(learned)}")
-        found = holder_of(list(self._loaded.values()), category)
-        if found is None:
-            raise AnoframeError(f"this run has not learned category {category!r}: {suggest(category, learned)}")
-        return found
+        folder = find_checkpoint(self.folder, category)
+        if folder not in self._loaded:
+            self._loaded[folder] = load_checkpoint(folder, choose_device(self.config.device))
+        return self._loaded[folder]
 
 
 def _finished(session: Session) -> Run:
-    return Run(session.folder.path, session.cfg, session.finish(), session.failed)
+    return Run(session.folder.path, session.cfg, session.finish())
 
 
 def _with_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> ConfigDict:

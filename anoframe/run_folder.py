@@ -24,10 +24,18 @@ from anoframe.kinds import is_kind
 START = ("new", "resume", "overwrite")
 _FILES = ("metrics.json", "metrics.csv", "run.json", "log.jsonl", "report.html")
 _FOLDERS = ("checkpoint", "results", "pictures", "wandb", "tensorboard")
-_RESULT = {"category", "metrics", "counts", "backbone", "threshold", "images", "curves"}
-_METRICS = dict[str, float | None]
-# What a run may be resumed with another value of: it changes where data are, what is shown and how long it takes.
-_FREE = ("cache.", "wandb.", "tensorboard.", "report.", "data.root", "data.workers")
+_RESULT = {
+    "category": str,
+    "metrics": dict[str, float | None],
+    "counts": dict[str, int],
+    "backbone": dict[str, Any],
+    "threshold": dict[str, float] | None,
+    "images": list[dict[str, Any]],
+    "curves": dict[str, dict[str, list[float]] | None],
+}
+_STATE = {"id": str, "provenance": dict[str, Any], "stages": dict[str, dict[str, float]]}
+# Starts of config keys that change no result: where data are, what is shown and told, how long it takes.
+NO_RESULT = ("cache.", "wandb.", "tensorboard.", "report.", "data.root", "data.workers")
 
 
 def run_folder(cfg: ConfigDict, categories: Sequence[str], output: str | Path, suffix: str = "") -> Path:
@@ -92,8 +100,7 @@ class RunFolder:
             found = read_json(self.path / "results" / f"{category}.json")
         except AnoframeError:
             return None
-        whole = isinstance(found, dict) and found.keys() >= _RESULT and is_kind(found["metrics"], _METRICS)
-        return found if whole else None
+        return found if _has(found, _RESULT) else None
 
     def write_result(self, category: str, result: Mapping[str, Any]) -> None:
         write_json(self.path / "results" / f"{category}.json", result)
@@ -129,7 +136,7 @@ class RunFolder:
     def _earlier(self, cfg: ConfigDict, provenance: Mapping[str, Any]) -> dict[str, Any]:
         """The state of the run that is here, if it can be gone on with."""
         state = read_json(self.path / "run.json")
-        if not isinstance(state, dict) or not {"id", "provenance", "stages"} <= state.keys():
+        if not _has(state, _STATE):
             raise AnoframeError(f"{self.path / 'run.json'} is damaged: start again with --overwrite")
         before, now = _fixed(load_config(self.path / "config.yaml")), _fixed(cfg)
         _agree(self.path, before, now)
@@ -148,13 +155,18 @@ class RunFolder:
             raise AnoframeError(f"cannot empty {self.path} ({error.strerror}): choose another --output") from error
 
 
+def _has(tree: Any, kinds: Mapping[str, Any]) -> bool:
+    """Whether what was read from a file has these keys, each of its kind."""
+    return isinstance(tree, dict) and all(key in tree and is_kind(tree[key], kind) for key, kind in kinds.items())
+
+
 def _three_ways(path: Path) -> str:
     found = "the results of an earlier run" if (path / "metrics.json").exists() else "a run that has not finished"
     return f"{path} has {found}: go on with it (--resume), choose another --output, or replace it with --overwrite"
 
 
 def _fixed(cfg: ConfigDict) -> dict[str, Any]:
-    return {key: value for key, value in flatten(cfg) if not key.startswith(_FREE)}
+    return {key: value for key, value in flatten(cfg) if not key.startswith(NO_RESULT)}
 
 
 def _agree(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -26,12 +26,13 @@ from anoframe.evaluation.collect import CategoryPredictions, collect
 from anoframe.evaluation.provenance import git_commit, machine, versions
 from anoframe.evaluation.results import Results, category_metrics, percent
 from anoframe.models import build_detector
+from anoframe.registry import check_arguments
 from anoframe.report.curves import category_curves
 from anoframe.report.write import write_category_pictures, write_report
 from anoframe.run_folder import RunFolder, run_folder
 from anoframe.tracking.clock import Clock, Stage
 from anoframe.tracking.open import check_tracking, open_trackers
-from anoframe.tracking.tracker import Tracker
+from anoframe.tracking.tracker import Status, Tracker
 from anoframe.trainers.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from anoframe.trainers.learn import learn, seed_everything
 from anoframe.trainers.protocols import Fit, plan_fits
@@ -75,16 +76,23 @@ class Session:
         self.failed: dict[str, str] = {}
         self._errors: list[Exception] = []
         self.folder = RunFolder(run_folder(cfg, self.categories, output, suffix), cfg, self.provenance, start)
-        self.tracker = open_trackers(cfg, self.folder.path)
+        try:
+            self._open(report.remarks)
+        except BaseException:
+            self.folder.release()
+            raise
+
+    def _open(self, remarks: Sequence[str]) -> None:
+        """What writes to the folder, or goes on with what is in it."""
+        folder = self.folder
+        self.tracker = open_trackers(self.cfg, folder.path)
         self.clock = Clock(self.tracker)
-        self.clock.stages = {name: Stage(**stage) for name, stage in self.folder.state["stages"].items()}
-        images, self.features = _caches(cfg, self.tracker)
+        for name, stage in folder.state["stages"].items():
+            check_arguments(Stage, stage, f"{folder.path / 'run.json'} is damaged: its stage {name!r}")
+            self.clock.stages[name] = Stage(**stage)
+        images, self.features = _caches(self.cfg, self.tracker)
         self.reader = Reader(self.preprocessing, images)
         self._begun = time.perf_counter()
-        self._tell_start(report.remarks)
-
-    def _tell_start(self, remarks: Sequence[str]) -> None:
-        folder = self.folder
         self.tracker.log("run", id=folder.id, folder=str(folder.path), config=plain(self.cfg), resumed=folder.resumed)
         for remark in remarks:
             self.tracker.log("warning", text=remark)
@@ -94,9 +102,12 @@ class Session:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         interrupted = kind is not None and not issubclass(kind, Exception)
-        failed = bool(kind or self.failed)
+        status: Status = "interrupted" if interrupted else "failed" if kind or self.failed else "finished"
         try:
-            self.tracker.close("interrupted" if interrupted else "failed" if failed else "finished")
+            if kind is not None:
+                with suppress(OutputError):  # a full disk is being told already
+                    self._write_state(status)
+            self.tracker.close(status)
         finally:
             self.folder.release()
 
@@ -130,7 +141,6 @@ class Session:
         found = {category: self.folder.result(category) for category in self.categories}
         results = Results.of(self.provenance, {c: one for c, one in found.items() if one is not None}, self.failed)
         if not results.categories:
-            self._write_state("failed")
             raise self._errors[0]
         results.write(self.folder.path)
         self._write_state("failed" if self.failed else "finished")
@@ -185,10 +195,9 @@ class Session:
         counts = {category: len(chosen) for category, chosen in training.items()}
         fitted = Checkpoint(detector, self.preprocessing, plain(self.cfg.model), self.cfg.seed, counts, found)
         with self.clock.stage("save"):
-            save_checkpoint(self.folder.checkpoint(fit.name), fitted)
-        self.tracker.log(
-            "checkpoint", fit=fit.name, folder=self.folder.checkpoint(fit.name), metadata=fitted.description()
-        )
+            home = self.folder.checkpoint(fit.name)
+            description = save_checkpoint(home, fitted)
+        self.tracker.log("checkpoint", fit=fit.name, folder=home, metadata=description)
         return fitted
 
     def _unfitted(self) -> Detector:
@@ -248,7 +257,7 @@ class Session:
                 {"name": sample.name, "defect": sample.defect, "score": float(score)}
                 for sample, score in zip(found.samples, found.scores, strict=True)
             ],
-            "curves": category_curves(found.labels, found.scores, found.masks, found.maps, found.has_masks),
+            "curves": category_curves(found.image_sweep, found.pixel_sweep),
         }
 
     def _tell(self, category: str, result: dict[str, Any]) -> None:

@@ -116,6 +116,7 @@ class World:
             "detector.json": [fit / "detector.json"],
             "learned.safetensors": [fit / "learned.safetensors"],
             "metrics.json, run.json": [self.run / "metrics.json", self.run / "run.json"],
+            "results, run.json, resumed": [self.run / "results/felt.json", self.run / "run.json"],
         }
 
     def command(self, target: str, dice: random.Random) -> list[object]:
@@ -134,7 +135,10 @@ class World:
                 ["--config", self.config, "--cls_names", "felt", "--output", self.folder / "earlier"],
                 test,
             ],
+            "results, run.json, resumed": [[*train, self.config, "--resume"]],
         }
+        if target.endswith("resumed"):  # a copy: what is spoilt may be made again there
+            shutil.copytree(self.folder / "earlier", self.out)
         return dice.choice(choices[target])
 
 

@@ -121,6 +121,17 @@ def tiny_root(write_category, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def enough_root(write_category, tmp_path_factory) -> Path:
+    """One category, `felt`, with as many images to learn from as a threshold takes. Read only."""
+    root = tmp_path_factory.mktemp("enough")
+    write_category(root / "felt", 7)
+    good = root / "felt/train/good"
+    for number in range(6):
+        shutil.copy(good / f"{number:03d}.png", good / f"{number + 6:03d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
 def tiny_config(tmp_path_factory, tiny_root) -> Path:
     """A config file that inherits a shipped one and runs on `tiny_root` in about a second."""
     path = tmp_path_factory.mktemp("configs") / "tiny.py"

@@ -18,13 +18,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def alone(train_tiny, tmp_path_factory, write_category):
+def alone(train_tiny, enough_root):
     """A run on one category with enough training images for a threshold."""
-    root = tmp_path_factory.mktemp("enough")
-    write_category(root / "felt", 7)
-    for number in range(6):
-        shutil.copy(root / f"felt/train/good/{number:03d}.png", root / f"felt/train/good/{number + 6:03d}.png")
-    return train_tiny(["felt"], data__root=str(root))
+    return train_tiny(["felt"], data__root=str(enough_root))
 
 
 @pytest.fixture
@@ -133,6 +129,7 @@ def test_earlier_predictions_are_kept(alone, images, tmp_path):
         ([], "--input is needed"),
         (["--input", ".", "--cls_names", "flet"], "did you mean 'felt'"),
         (["--input", ".", "--model.sigma", "2"], "takes no --model.sigma"),
+        (["--input", ".", "--resume"], "nothing to resume"),
     ],
 )
 def test_what_cannot_be_done_is_told(cli, alone, words, text, tmp_path, monkeypatch):
@@ -141,6 +138,17 @@ def test_what_cannot_be_done_is_told(cli, alone, words, text, tmp_path, monkeypa
     done = cli("--mode", "predict", "--checkpoint", alone.folder, *words)
     assert done.status == 2
     assert text in done.err
+
+
+def test_what_was_written_is_not_predicted_again(alone, images, tmp_path):
+    shutil.copytree(images[1] / "cut", tmp_path / "parts")
+    counts = [anoframe.predict(alone.folder, tmp_path, tmp_path / "out", overwrite=True).images for _ in range(2)]
+    assert counts == [2, 2]
+
+
+def test_only_the_detector_that_is_asked_is_loaded(run_copy, tiny_root, tmp_path):
+    (run_copy / "checkpoint/mesh/learned.safetensors").unlink()
+    assert anoframe.predict(run_copy, tiny_root / "felt/test/cut", tmp_path / "out", category="felt").images == 2
 
 
 def test_a_folder_without_images_is_told(alone, tmp_path):

@@ -108,6 +108,21 @@ def test_a_damaged_checkpoint_is_learned_again(folder, train, finished):
     assert (resumed.folder / "metrics.json").read_bytes() == (finished.folder / "metrics.json").read_bytes()
 
 
+def test_a_stopped_run_says_that_it_was(stop_at, tmp_path):
+    stop_at("collect", 1)
+    (state,) = tmp_path.rglob("run.json")
+    assert json.loads(state.read_text())["status"] == "interrupted"
+
+
+def test_damaged_times_are_named_and_the_folder_is_free_again(folder, train):
+    whole = (folder / "run.json").read_text()
+    (folder / "run.json").write_text(whole.replace('"seconds"', '"secnods"'))
+    with pytest.raises(AnoframeError, match=r"run\.json.*secnods"):
+        train("resume")
+    (folder / "run.json").write_text(whole)
+    assert set(train("resume").metrics) == set(CATEGORIES)
+
+
 @pytest.mark.parametrize("content", ["", '{"metrics": {}}', "[]"])
 def test_a_damaged_result_is_evaluated_again(folder, train, finished, content):
     (folder / "results/mesh.json").write_text(content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from anoframe.detector import Detector
 from anoframe.encoding import Encoded
 from anoframe.errors import AnoframeError
+from anoframe.metrics.checks import as_maps, as_pair
+from anoframe.metrics.localisation import sweep_pixels
+from anoframe.metrics.sweep import Sweep, sweep_threshold
 from anoframe.progress import progress
 from anoframe.types import Prediction, Sample
 
@@ -26,6 +30,16 @@ class CategoryPredictions:
     maps: NDArray[np.float32]  # [n, H, W]
     masks: NDArray[np.bool_]  # [n, H, W]
     extra_maps: dict[str, NDArray[np.float32]]  # name -> [n, H, W]
+
+    @cached_property
+    def image_sweep(self) -> Sweep | None:
+        """Every threshold on the scores: metrics and curves of images are read from it. None: one class only."""
+        return sweep_threshold(*as_pair(self.labels, self.scores))
+
+    @cached_property
+    def pixel_sweep(self) -> Sweep | None:
+        """The same of the pixels, which are sorted once; None also where a defect has no mask."""
+        return sweep_pixels(*as_maps(self.masks, self.maps)) if self.has_masks else None
 
     @property
     def has_masks(self) -> bool:

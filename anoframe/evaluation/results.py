@@ -13,7 +13,7 @@ from anoframe.errors import AnoframeError
 from anoframe.evaluation.collect import CategoryPredictions
 from anoframe.files import read_json, write_atomic, write_json
 from anoframe.kinds import is_kind
-from anoframe.metrics import image_metrics, pixel_metrics
+from anoframe.metrics.families import metrics_at, metrics_of_images, metrics_of_pixels
 
 Metrics = dict[str, float | None]  # None: not available
 HEADLINE = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro", "iou_max")
@@ -23,11 +23,13 @@ def category_metrics(
     predictions: CategoryPredictions, aupro_limits: tuple[float, ...], pixel_thresholds: tuple[float, ...]
 ) -> Metrics:
     """Image and pixel metrics of a category; pixel metrics are not available where defects have no masks."""
-    metrics = image_metrics(predictions.labels, predictions.scores)
     # 0.3 is what the name `aupro` means, so it is always there
     limits = (0.3, *(limit for limit in aupro_limits if limit != 0.3))
-    pixels = pixel_metrics(predictions.masks, predictions.maps, limits, pixel_thresholds)
-    return metrics | (pixels if predictions.has_masks else dict.fromkeys(pixels))
+    decided = metrics_at(predictions.masks, predictions.maps, pixel_thresholds)
+    if not predictions.has_masks:
+        decided = dict.fromkeys(decided)
+    ranked = metrics_of_pixels(predictions.pixel_sweep, limits)
+    return metrics_of_images(predictions.image_sweep) | ranked | decided
 
 
 @dataclass
@@ -55,6 +57,11 @@ class Results:
                 "failed": dict(failed),
             },
         )
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Category -> why it has no metrics."""
+        return dict(self.provenance.get("failed", {}))
 
     @property
     def mean(self) -> Metrics:

@@ -21,7 +21,11 @@ def image_metrics(labels: ArrayLike, scores: ArrayLike) -> Metrics:
     >>> image_metrics([0, 0, 1], [0.1, 0.2, 0.9])
     {'image_auroc': 1.0, 'image_ap': 1.0, 'image_f1max': 1.0}
     """
-    sweep = sweep_threshold(*as_pair(labels, scores))
+    return metrics_of_images(sweep_threshold(*as_pair(labels, scores)))
+
+
+def metrics_of_images(sweep: Sweep | None) -> Metrics:
+    """The same from a threshold sweep that is there already."""
     measures = {"image_auroc": Sweep.auroc, "image_ap": Sweep.average_precision, "image_f1max": Sweep.f1_max}
     return _measure(sweep, measures)
 
@@ -42,6 +46,11 @@ def pixel_metrics(
     {'pixel_auroc': 1.0, 'pixel_ap': 1.0, 'pixel_f1max': 1.0, 'aupro': 1.0, 'iou_max': 1.0}
     """
     flags, values = as_maps(masks, maps)
+    return metrics_of_pixels(sweep_pixels(flags, values), aupro_limits) | metrics_at(flags, values, thresholds)
+
+
+def metrics_of_pixels(sweep: Sweep | None, aupro_limits: Iterable[float] = (STANDARD_LIMIT,)) -> Metrics:
+    """The rank-based ones of them, from a sweep of the pixels that is there already."""
     measures: dict[str, Callable[[Sweep], float]] = {
         "pixel_auroc": Sweep.auroc,
         "pixel_ap": Sweep.average_precision,
@@ -51,14 +60,11 @@ def pixel_metrics(
         check_limit(limit)
         measures["aupro" if limit == STANDARD_LIMIT else f"aupro_{limit}"] = partial(Sweep.aupro, limit=limit)
     measures["iou_max"] = Sweep.iou_max
-    return _measure(sweep_pixels(flags, values), measures) | _decided(flags, values, thresholds)
+    return _measure(sweep, measures)
 
 
-def _measure(sweep: Sweep | None, measures: Mapping[str, Callable[[Sweep], float]]) -> Metrics:
-    return {name: None if sweep is None else measure(sweep) for name, measure in measures.items()}
-
-
-def _decided(masks: Labels, maps: Scores, thresholds: Iterable[float]) -> Metrics:
+def metrics_at(masks: Labels, maps: Scores, thresholds: Iterable[float]) -> Metrics:
+    """Those of them that a threshold decides; masks and maps are [n, H, W]."""
     metrics: Metrics = {}
     for threshold in thresholds:
         decisions = decide(masks, maps, threshold)
@@ -66,3 +72,7 @@ def _decided(masks: Labels, maps: Scores, thresholds: Iterable[float]) -> Metric
         metrics[f"pixel_accuracy_at_{threshold}"] = decisions.accuracy()
         metrics[f"pixel_iou_at_{threshold}"] = decisions.iou()
     return metrics
+
+
+def _measure(sweep: Sweep | None, measures: Mapping[str, Callable[[Sweep], float]]) -> Metrics:
+    return {name: None if sweep is None else measure(sweep) for name, measure in measures.items()}

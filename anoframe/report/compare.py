@@ -14,8 +14,9 @@ from anoframe.config import flatten
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.results import HEADLINE, Metrics, percent
 from anoframe.files import write_atomic
-from anoframe.report.folder import Category, RunFolder, read_run
+from anoframe.report.folder import Category, RunRecord, read_run
 from anoframe.report.page import ORACLES, document
+from anoframe.run_folder import NO_RESULT
 
 _TITLES = {
     "image_auroc": "Image AUROC",
@@ -27,8 +28,8 @@ _TITLES = {
     "aupro": "AUPRO",
     "iou_max": "IoU-max",
 }
-# What changes how a run goes and not what it finds, or what a column says beside its config
-_NO_RESULT = ("config_name", "seed", "categories", "device", "cache.", "wandb.", "report.", "data.root", "data.workers")
+# What changes no result, or what a column says beside its config
+_NOT_COMPARED = ("config_name", "seed", "categories", "device", *NO_RESULT)
 _MOST_CHANGES = 8
 
 
@@ -36,7 +37,7 @@ _MOST_CHANGES = 8
 class Column:
     """Runs that differ in their seed alone."""
 
-    runs: list[RunFolder]
+    runs: list[RunRecord]
 
     @property
     def seeds(self) -> list[Any]:
@@ -58,7 +59,7 @@ class Table:
     columns: list[Column] = field(default_factory=list)
 
     @property
-    def runs(self) -> list[RunFolder]:
+    def runs(self) -> list[RunRecord]:
         return [run for column in self.columns for run in column.runs]
 
     @property
@@ -110,7 +111,7 @@ def write_comparison(folders: Sequence[str | Path], path: str | Path) -> Compari
     return comparison
 
 
-def differences(one: RunFolder, other: RunFolder) -> list[str]:
+def differences(one: RunRecord, other: RunRecord) -> list[str]:
     """What keeps two runs out of one table, as `key: value and value`."""
     facts = [dict(_facts(run)) for run in (one, other)]
     for run, counted in zip((other, one), facts, strict=True):  # counts of categories that both have
@@ -127,14 +128,14 @@ def differences(one: RunFolder, other: RunFolder) -> list[str]:
 # ------------------------------------------------------------------------------------------------ what is comparable
 
 
-def _read(folder: str | Path) -> RunFolder:
+def _read(folder: str | Path) -> RunRecord:
     run = read_run(folder)
     if not run.evaluated or not run.provenance:
         raise AnoframeError(f"{folder} has no metrics.json with results: let the run finish, or leave it out")
     return run
 
 
-def _first_reason(table: Table, run: RunFolder) -> str | None:
+def _first_reason(table: Table, run: RunRecord) -> str | None:
     for known in table.runs:
         found = differences(known, run)
         if found:
@@ -142,7 +143,7 @@ def _first_reason(table: Table, run: RunFolder) -> str | None:
     return None
 
 
-def _facts(run: RunFolder) -> Iterable[tuple[str, Any]]:
+def _facts(run: RunRecord) -> Iterable[tuple[str, Any]]:
     made = run.provenance
     yield "protocol", made.get("protocol")
     for key, value in made.get("data", {}).items():
@@ -157,7 +158,7 @@ def _shown(value: Any) -> str:
     return "not known" if value is None else repr(value) if isinstance(value, str) else str(value)
 
 
-def _add(table: Table, run: RunFolder) -> None:
+def _add(table: Table, run: RunRecord) -> None:
     """To the column that differs from it in the seed alone, or to one of its own."""
     for column in table.columns:
         if _identity(column.runs[0]) == _identity(run) and _seed(run) not in column.seeds:
@@ -166,25 +167,25 @@ def _add(table: Table, run: RunFolder) -> None:
     table.columns.append(Column([run]))
 
 
-def _identity(run: RunFolder) -> tuple[Any, ...]:
+def _identity(run: RunRecord) -> tuple[Any, ...]:
     made = run.provenance
     versions = sorted(made.get("versions", {}).items())
     return run.name, _settings(run), made.get("backbone", {}).get("sha256"), made.get("git"), versions
 
 
-def _settings(run: RunFolder) -> dict[str, Any]:
-    return {key: value for key, value in flatten(run.config) if not key.startswith(_NO_RESULT)}
+def _settings(run: RunRecord) -> dict[str, Any]:
+    return {key: value for key, value in flatten(run.config) if not key.startswith(_NOT_COMPARED)}
 
 
-def _seed(run: RunFolder) -> Any:
+def _seed(run: RunRecord) -> Any:
     return run.provenance.get("seed", run.config.get("seed"))
 
 
-def _categories(run: RunFolder) -> dict[str, Category]:
+def _categories(run: RunRecord) -> dict[str, Category]:
     return {category.name: category for category in run.categories}
 
 
-def _metrics(run: RunFolder, category: str) -> Metrics:
+def _metrics(run: RunRecord, category: str) -> Metrics:
     found = _categories(run).get(category)
     return found.metrics if found else {}
 
@@ -241,7 +242,7 @@ def _column_head(table: Table, column: Column) -> str:
     return f'<span title="{escape(folders)}">{escape(run.name)}</span>{small}'
 
 
-def _what_differs(table: Table, run: RunFolder) -> list[str]:
+def _what_differs(table: Table, run: RunRecord) -> list[str]:
     firsts = [column.runs[0] for column in table.columns]
     settings = [_settings(first) for first in firsts]
     keys = dict.fromkeys(key for one, other in combinations(settings, 2) for key in _unequal(one, other))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import heapq
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from anoframe.metrics.checks import as_maps, as_pair
-from anoframe.metrics.localisation import sweep_pixels
-from anoframe.metrics.sweep import Floats, PrCurve, RocCurve, Sweep, sweep_threshold
+from anoframe.metrics.sweep import Floats, PrCurve, RocCurve, Sweep
 
 MOST_POINTS = 200
 Curve = dict[str, list[float]]  # "x" and "y", of one length, all in [0, 1]
@@ -17,28 +15,18 @@ _FIRST_PASS = 8000  # points that the careful thinning starts from
 _DIGITS = 6
 
 
-def category_curves(
-    labels: ArrayLike, scores: ArrayLike, masks: ArrayLike, maps: ArrayLike, has_masks: bool = True
-) -> dict[str, Curve | None]:
+def category_curves(images: Sweep | None, pixels: Sweep | None) -> dict[str, Curve | None]:
     """The curves behind the metrics of a category, each of at most 200 points.
 
     The area under a curve's straight lines is its metric (AUROC, average precision, AUPRO once cut at its limit) to
-    within 1e-3. Pixels are sorted once; memory is that of `anoframe.metrics.localisation`.
+    within 1e-3.
 
     Args:
-        labels, scores: of images, [n].
-        masks, maps: of pixels, [n, H, W]; ValueError for what the metrics refuse.
-        has_masks: False where a defect has no mask: there are no pixel curves then.
+        images, pixels: the threshold sweeps that the metrics were read from, or None where they are not available.
 
     Returns:
         `roc`, `pr`, `pro`, `pixel_roc`, `pixel_pr` -> `{"x": [...], "y": [...]}`, or None where it is not available.
     """
-    pixels = sweep_pixels(*as_maps(masks, maps)) if has_masks else None
-    return curves_of(sweep_threshold(*as_pair(labels, scores)), pixels)
-
-
-def curves_of(images: Sweep | None, pixels: Sweep | None) -> dict[str, Curve | None]:
-    """The same, from threshold sweeps that are there already."""
     return {
         "roc": _drawn(images.roc()) if images else None,
         "pr": _drawn(_steps(images.pr())) if images else None,

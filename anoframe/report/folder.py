@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from anoframe.decision import is_defect
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.results import Metrics
 from anoframe.files import read_json
@@ -36,7 +37,7 @@ class Scored:
         """`missed`, `false alarm`, `found` or `passed`; empty where nothing was decided."""
         if threshold is None:
             return ""
-        flagged = self.score >= threshold
+        flagged = bool(is_defect(self.score, threshold))
         if self.is_defect:
             return "found" if flagged else "missed"
         return "false alarm" if flagged else "passed"
@@ -93,7 +94,7 @@ class StageTotal:
 
 
 @dataclass
-class RunFolder:
+class RunRecord:
     """A run as its folder has it."""
 
     folder: Path
@@ -114,7 +115,7 @@ class RunFolder:
         return [category for category in self.categories if category.metrics]
 
 
-def read_run(folder: str | Path) -> RunFolder:
+def read_run(folder: str | Path) -> RunRecord:
     """Read a run folder, finished or not, of this version or an earlier one.
 
     Raises:
@@ -141,7 +142,7 @@ def read_run(folder: str | Path) -> RunFolder:
         _read_results(folder, category)
         category.pictures = list(_pictures(folder, name))
         categories.append(category)
-    return RunFolder(folder, config, text, run, mean, provenance, categories, stages)
+    return RunRecord(folder, config, text, run, mean, provenance, categories, stages)
 
 
 def _stage(name: str, values: Mapping[str, Any]) -> StageTotal:

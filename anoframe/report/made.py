@@ -8,12 +8,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from anoframe.config import diff_config, flatten, list_configs, load_config
-from anoframe.report.folder import Category, RunFolder
+from anoframe.report.folder import Category, RunRecord
 
 _OF_THE_RUN = ("config_name", "categories")  # said elsewhere, and differ in every run
 
 
-def how_it_was_made(run: RunFolder) -> str:
+def how_it_was_made(run: RunRecord) -> str:
     """The last section of the page."""
     made = run.provenance
     blocks = [
@@ -29,12 +29,12 @@ def how_it_was_made(run: RunFolder) -> str:
     )
 
 
-def _data(run: RunFolder) -> str:
+def _data(run: RunRecord) -> str:
     made = run.provenance
     return _list({**made.get("data", {}), "protocol": made.get("protocol")})
 
 
-def _execution(run: RunFolder) -> dict[str, Any]:
+def _execution(run: RunRecord) -> dict[str, Any]:
     machine = run.run.get("machine", {})
     return {"id": run.run.get("id"), "status": run.run.get("status"), "device": run.run.get("device"), **machine}
 
@@ -68,7 +68,7 @@ def _counts(categories: Iterable[Category]) -> str:
     return _block("Images", _table(["category", *names], rows))
 
 
-def _stages(run: RunFolder) -> str:
+def _stages(run: RunRecord) -> str:
     if not run.stages:
         return ""
     gpu = any(stage.gpu_peak_bytes for stage in run.stages)
@@ -93,7 +93,7 @@ def _table(head: list[str], rows: list[list[Any]]) -> str:
 # ------------------------------------------------------------------------------------------------ the config
 
 
-def _changes(run: RunFolder) -> str:
+def _changes(run: RunRecord) -> str:
     """What each config of the chain changes against its parent, and this run against its config."""
     shipped = [name for name in list_configs() if PurePosixPath(name).stem == run.name]
     if not shipped:
@@ -122,7 +122,7 @@ def _blocks(text: str) -> list[tuple[str, list[tuple[str, str]]]]:
     return blocks
 
 
-def _against(run: RunFolder, shipped: str) -> list[tuple[str, str]]:
+def _against(run: RunRecord, shipped: str) -> list[tuple[str, str]]:
     before, after = (dict(flatten(cfg)) for cfg in (load_config(shipped), load_config(run.folder / "config.yaml")))
     changed = [key for key in after if key in before and before[key] != after[key] and key not in _OF_THE_RUN]
     return [(key, f"{before[key]!r} -> {after[key]!r}") for key in changed] + [

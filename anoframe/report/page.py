@@ -15,7 +15,7 @@ from PIL import Image, features
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.results import HEADLINE, percent
 from anoframe.report.charts import Line, curve_chart, number, score_chart
-from anoframe.report.folder import WRONG, Category, Picture, RunFolder
+from anoframe.report.folder import WRONG, Category, Picture, RunRecord
 from anoframe.report.made import how_it_was_made
 
 _ASSETS = Path(__file__).with_name("assets")
@@ -34,7 +34,7 @@ _NAMES = {
 }
 
 
-def report_page(run: RunFolder) -> str:
+def report_page(run: RunRecord) -> str:
     """The whole page. Every name in it is escaped, and a browser lets it reach for nothing."""
     sections = "".join(_category(place, category) for place, category in enumerate(run.categories))
     body = f"{_head(run)}<main>{_verdict(run)}{sections}{how_it_was_made(run)}</main>{_ZOOM}"
@@ -58,7 +58,7 @@ def document(title: str, body: str) -> str:
 # ------------------------------------------------------------------------------------------------ the verdict
 
 
-def _head(run: RunFolder) -> str:
+def _head(run: RunRecord) -> str:
     made, data = run.provenance, run.provenance.get("data", {})
     facts = [
         data.get("name"),
@@ -73,7 +73,7 @@ def _head(run: RunFolder) -> str:
     )
 
 
-def _verdict(run: RunFolder) -> str:
+def _verdict(run: RunRecord) -> str:
     status = run.run.get("status")
     notes = ""
     failed = [category for category in run.categories if category.failed is not None]
@@ -88,7 +88,7 @@ def _verdict(run: RunFolder) -> str:
     return f'<section id="verdict"><h2>Verdict</h2>{notes}{body}</section>'
 
 
-def _tiles(run: RunFolder) -> str:
+def _tiles(run: RunRecord) -> str:
     """The numbers to take away."""
     mean = run.mean or run.evaluated[0].metrics
     of = f"mean of {len(run.evaluated)} categories" if len(run.evaluated) > 1 else escape(run.evaluated[0].name)
@@ -107,7 +107,7 @@ def _tiles(run: RunFolder) -> str:
     return f'<dl class="tiles">{items}</dl>'
 
 
-def _table(run: RunFolder) -> str:
+def _table(run: RunRecord) -> str:
     more = [n for c in run.evaluated for n in c.metrics if n not in HEADLINE]
     groups = {
         "Image": [name for name in HEADLINE if name.startswith("image_")],
@@ -171,7 +171,7 @@ def _count(value: int | None) -> str:
     return f'<td class="count{" bad" if value else ""}" data-value="{value}">{value}</td>'
 
 
-def _mean_row(run: RunFolder, keys: Sequence[str], decided: bool) -> str:
+def _mean_row(run: RunRecord, keys: Sequence[str], decided: bool) -> str:
     cells = "".join(_cell(run.mean.get(key), key in ORACLES) for key in keys)
     if decided:
         found = [category.decided() for category in run.evaluated]
@@ -180,7 +180,7 @@ def _mean_row(run: RunFolder, keys: Sequence[str], decided: bool) -> str:
     return f'<tr><th scope="row" title="{label}">mean</th>{cells}</tr>'
 
 
-def _left_out(run: RunFolder) -> str:
+def _left_out(run: RunRecord) -> str:
     """A mean says over what it is taken."""
     lacking: dict[str, list[str]] = {}
     for category in run.evaluated:

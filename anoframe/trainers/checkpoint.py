@@ -19,7 +19,7 @@ from anoframe.backbones.weights import PICKLE, fingerprint, is_pickle
 from anoframe.data.transforms import Preprocessing
 from anoframe.decision import Threshold
 from anoframe.detector import Detector
-from anoframe.errors import AnoframeError
+from anoframe.errors import AnoframeError, suggest
 from anoframe.files import plain_name, read_json, write_atomic, write_json
 from anoframe.kinds import is_kind, kind_words
 from anoframe.models import build_detector
@@ -52,26 +52,24 @@ class Checkpoint:
     def categories(self) -> tuple[str, ...]:
         return tuple(self.train_images)
 
-    def description(self) -> dict[str, Any]:
-        """What `detector.json` holds."""
-        return {
-            "format": FORMAT,
-            "model": self.model,
-            "backbone": _backbone(self.detector),
-            "preprocessing": asdict(self.preprocessing),
-            "seed": self.seed,
-            "train_images": self.train_images,
-            "thresholds": {name: one and asdict(one) for name, one in self.thresholds.items()},
-            "learned_sha256": fingerprint(self.detector.learned_state()),
-        }
 
-
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write both files, the description last: a folder with a `detector.json` is whole."""
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Write both files, the description last: a folder with a `detector.json` is whole. Returns the description."""
     state = checkpoint.detector.learned_state()
     learned = save({name: value.contiguous().cpu() for name, value in state.items()})
     write_atomic(folder / "learned.safetensors", learned)
-    write_json(folder / "detector.json", checkpoint.description())
+    description = {
+        "format": FORMAT,
+        "model": checkpoint.model,
+        "backbone": _backbone(checkpoint.detector),
+        "preprocessing": asdict(checkpoint.preprocessing),
+        "seed": checkpoint.seed,
+        "train_images": checkpoint.train_images,
+        "thresholds": {name: one and asdict(one) for name, one in checkpoint.thresholds.items()},
+        "learned_sha256": fingerprint(state),
+    }
+    write_json(folder / "detector.json", description)
+    return description
 
 
 def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
@@ -116,6 +114,29 @@ def find_checkpoints(path: Path) -> dict[str, Path]:
     if (path / "detector.json").is_file():
         return {path.name: path}
     raise AnoframeError(f"no checkpoint in {path}: give a run folder, or its checkpoint folder")
+
+
+def find_checkpoint(path: Path, category: str | None) -> Path:
+    """The fit that learned a category, without loading any; None asks for the only fit that there is.
+
+    Raises:
+        AnoframeError: no checkpoint, none of that category, or several and no category to choose by.
+    """
+    learned = {folder: learned_categories(folder) for folder in find_checkpoints(path).values()}
+    if category is None and len(learned) == 1:
+        return next(iter(learned))
+    names = [name for categories in learned.values() for name in categories]
+    if category is None:
+        raise AnoframeError(f"{path} has a detector a category, say which: {', '.join(names)} (--cls_names)")
+    for folder, categories in learned.items():
+        if category in categories:
+            return folder
+    raise AnoframeError(f"{path} has not learned category {category!r}: {suggest(category, names)}")
+
+
+def learned_categories(folder: Path) -> tuple[str, ...]:
+    """What the detector of a fit learned, as its description says."""
+    return tuple(_description(folder / "detector.json")["train_images"])
 
 
 def holder_of(checkpoints: Sequence[Checkpoint], category: str) -> Checkpoint | None:

@@ -25,5 +25,5 @@ def test_a_disk_that_fills_is_told_with_the_file(bench, small_disk):
     done = bench.call("--config", bench.config(), "--cls_names", "felt", "--data.root", data, "--output", small_disk)
     assert done.status == 2
     assert f"cannot write {small_disk}" in done.text
-    assert "Free space, then go on with --resume" in done.text
+    assert "Free space and start again; a run goes on with --resume" in done.text
     assert list(small_disk.rglob("metrics.json")) == list(small_disk.rglob("*.part")) == []

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from anoframe.metrics.localisation import sweep_pixels
+from anoframe.metrics.sweep import sweep_threshold
 from anoframe.report.curves import category_curves
 
 
@@ -64,7 +66,7 @@ def _results(category: str, metrics: Any, rows: Any, provenance: Any) -> dict[st
         "backbone": provenance["backbone"],
         "threshold": {"image": 5.0, "pixel": 1.5, "false_positive_rate": 0.01, "images": 42},
         "images": [{key: row[key] for key in ("name", "defect", "score")} for row in rows],
-        "curves": category_curves(labels, rng.normal(labels * 1.0), masks, maps),
+        "curves": category_curves(sweep_threshold(labels, rng.normal(labels * 1.0)), sweep_pixels(masks, maps)),
     }
 
 

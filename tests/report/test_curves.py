@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from anoframe.metrics import aupro, auroc, average_precision
+from anoframe.metrics.localisation import sweep_pixels
+from anoframe.metrics.sweep import sweep_threshold
 from anoframe.report.curves import MOST_POINTS, category_curves, thin
 
 NAMES = ("roc", "pr", "pro", "pixel_roc", "pixel_pr")
@@ -33,6 +35,10 @@ def made(seed, images=60, side=40, shift=1.0, decimals=None):
     return labels, scores, masks, maps.astype(np.float32)
 
 
+def curves_of(labels, scores, masks, maps):
+    return category_curves(sweep_threshold(labels, scores), sweep_pixels(masks, maps))
+
+
 CASES = {
     "weak": made(0, shift=0.3),
     "fair": made(1, shift=1.5),
@@ -47,7 +53,7 @@ CASES = {
 
 @pytest.fixture(scope="module", params=CASES, ids=str)
 def case(request):
-    return CASES[request.param], category_curves(*CASES[request.param])
+    return CASES[request.param], curves_of(*CASES[request.param])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,11 +96,12 @@ def test_the_area_under_the_thinned_pro_curve_is_aupro(case, limit):
 def test_of_one_class_there_is_no_curve():
     labels, scores, masks, maps = made(0)
     good = ~labels
-    assert category_curves(labels[good], scores[good], masks[good], maps[good]) == dict.fromkeys(NAMES)
+    assert curves_of(labels[good], scores[good], masks[good], maps[good]) == dict.fromkeys(NAMES)
 
 
 def test_without_masks_there_are_image_curves_only():
-    curves = category_curves(*made(0), has_masks=False)
+    labels, scores, _, _ = made(0)
+    curves = category_curves(sweep_threshold(labels, scores), None)
     assert [name for name in NAMES if curves[name]] == ["roc", "pr"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 
@@ -29,12 +28,8 @@ def test_the_seed_chooses():
 
 
 @pytest.fixture(scope="module")
-def with_threshold(train_tiny, tmp_path_factory, write_category):
-    root = tmp_path_factory.mktemp("enough")
-    write_category(root / "felt", 7)
-    for number in range(6):
-        shutil.copy(root / f"felt/train/good/{number:03d}.png", root / f"felt/train/good/{number + 6:03d}.png")
-    return lambda **changes: train_tiny(["felt"], data__root=str(root), **changes)
+def with_threshold(train_tiny, enough_root):
+    return lambda **changes: train_tiny(["felt"], data__root=str(enough_root), **changes)
 
 
 def test_a_run_keeps_its_threshold_in_checkpoint_and_metrics(with_threshold):
