@@ -48,6 +48,7 @@ def train(
     Raises:
         AnoframeError: whatever can be known to be wrong, before any work starts; or nothing could be written.
     """
+    check_config(cfg)
     with Session(_with_categories(cfg, categories), output, start) as session:
         for fit in session.fits:
             session.run(fit)
@@ -71,6 +72,7 @@ def test(
     """
     folders = find_checkpoints(Path(checkpoint))
     cfg = load_config(config_of(checkpoint)) if cfg is None else cfg
+    check_config(cfg)
     device = choose_device(cfg.device)
     loaded = [load_checkpoint(folder, device) for folder in folders.values()]
     learned = [category for one in loaded for category in one.categories]
@@ -166,7 +168,6 @@ def _finished(session: Session) -> Run:
 
 def _with_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> ConfigDict:
     chosen = cfg.copy_and_resolve_references()
-    check_config(chosen)
     if categories is not None:
         chosen.categories = tuple(categories)
     if not chosen.categories:

@@ -398,6 +398,13 @@ def test_another_model_section_is_told(alone, tmp_path):
         anoframe.test(alone.folder, cfg, output=tmp_path)
 
 
+def test_a_config_without_a_model_section_is_told_before_it_is_compared(run_copy, tmp_path):
+    path = run_copy / "config.yaml"
+    path.write_text(path.read_text().replace("\nmodel:", "\nmoodel:"))
+    with pytest.raises(AnoframeError, match="has no model section"):
+        anoframe.test(run_copy, output=tmp_path)
+
+
 def test_a_test_says_the_seed_that_was_learned_with(alone, tmp_path):
     again = anoframe.test(alone.folder, load_config(alone.folder, {"seed": 5}), output=tmp_path)
     assert again.results.provenance["seed"] == 0
