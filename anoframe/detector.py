@@ -2,16 +2,17 @@
 
     images --encode (frozen, pure)--> features --detect--> Prediction
 
-A detector says how it learns by what it is, and a trainer runs it; no detector owns a training loop:
+A detector says how it learns, as a list of steps, and a trainer runs them; no detector owns a training loop:
 
-- a plain `Detector` learns nothing (zero-shot);
-- an `ObservingDetector` sees all features once and then concludes (a memory bank, a Gaussian).
+- an `Observation` sees all features once and then concludes (a memory bank, a Gaussian);
+- a `Phase` is gradient descent on a loss (a decoder, a transformer);
+- no steps at all: zero-shot.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,67 @@ from anoframe.parallel import each_alone
 from anoframe.types import Prediction, Sample
 
 Features = Any  # what encode returns: each method's own, made of tensors whose first axis is the batch
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What learning will take, to be told before it starts."""
+
+    text: str
+    memory: int  # bytes, beside what is in use now
+    remedy: str  # what to change where that is too much
+
+
+def _no_forecast(features: Features, images: int) -> Forecast | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A step of learning: one pass over the features of the training images, then a conclusion.
+
+    Args:
+        name: of the stage that its conclusion is timed as.
+        begin: start afresh; so many images will be observed.
+        observe: take in the features of a batch. Called with every training image once, in the order of the index.
+        conclude: make of all that was observed what comes next.
+        forecast: what learning from so many images with such features will take; None where it is not worth a word.
+    """
+
+    name: str
+    begin: Callable[[int], None]
+    observe: Callable[[Features, Sequence[Sample]], None]
+    conclude: Callable[[], None]
+    forecast: Callable[[Features, int], Forecast | None] = _no_forecast
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """What a loss sees of a batch of training images."""
+
+    features: Features
+    samples: tuple[Sample, ...]
+    rows: Tensor  # [B] int64, the place of each among the training images, in the order of the index
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A step of learning: gradient descent. How long and by which optimiser says the `trainer` section of the config.
+
+    Args:
+        name: names it in progress, curves, and in `trainer.phases`, where it can have settings of its own.
+        parameters: what is changed, by name; nothing else is.
+        loss: of a batch, in train mode: name -> scalar, each a mean over the images of the batch. They are added up.
+        rows: which training images, by their place in the index; None is all.
+    """
+
+    name: str
+    parameters: Mapping[str, nn.Parameter]
+    loss: Callable[[TrainingBatch], Mapping[str, Tensor]]
+    rows: Sequence[int] | None = None
 
 
 class Detector(nn.Module, ABC):
@@ -52,6 +114,14 @@ class Detector(nn.Module, ABC):
         """
         describe = getattr(self.backbone, "encoding", None)
         return describe() if describe else None
+
+    def learning(self) -> Sequence[Observation | Phase]:
+        """The steps by which it learns, in their order; none for zero-shot.
+
+        Asked again after each step, because what follows may depend on what was learned, and when a run is resumed.
+        Steps that are done stay in front.
+        """
+        return ()
 
     @abstractmethod
     def detect(self, features: Features, size: tuple[int, int]) -> Prediction:
@@ -86,17 +156,11 @@ class Detector(nn.Module, ABC):
                 expected[name].copy_(value)
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """What learning will take, to be told before it starts."""
-
-    text: str
-    memory: int  # bytes, beside what is in use now
-    remedy: str  # what to change where that is too much
-
-
 class ObservingDetector(Detector):
-    """Learns in one pass over the features of the training images, then concludes."""
+    """Learns by one observation: one pass over the features of the training images, then a conclusion."""
+
+    def learning(self) -> Sequence[Observation | Phase]:
+        return [Observation("conclude", self.begin, self.observe, self.conclude, self.forecast)]
 
     def forecast(self, features: Features, images: int) -> Forecast | None:
         """What learning from `images` images with such features will take; None where it is not worth a word."""

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from anoframe.backbones import build_backbone
 from anoframe.detector import Detector
 from anoframe.errors import AnoframeError, suggest
@@ -17,7 +19,7 @@ def build_detector(section: Mapping[str, Any], seed: int = 0) -> Detector:
 
     Args:
         section: `name`, `backbone`, and the keyword arguments of the method's class.
-        seed: handed to a method whose class takes one.
+        seed: draws initial weights, and is handed to a method whose class takes one.
 
     Raises:
         AnoframeError: unknown name or argument, or weights that cannot be reached; before anything heavy is built.
@@ -31,5 +33,8 @@ def build_detector(section: Mapping[str, Any], seed: int = 0) -> Detector:
     if "seed" in inspect.signature(method).parameters:
         arguments["seed"] = seed
     check_arguments(method, {"backbone": None, **arguments}, f"model {section['name']!r}")
-    detector: Detector = method(backbone=build_backbone(section["backbone"]), **arguments)
+    backbone = build_backbone(section["backbone"])
+    with torch.random.fork_rng(devices=[]):  # the same initial weights, whatever was drawn before
+        torch.manual_seed(seed)
+        detector: Detector = method(backbone=backbone, **arguments)
     return detector

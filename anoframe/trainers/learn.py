@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from anoframe.detector import Detector, Forecast, ObservingDetector
+from anoframe.detector import Detector, Forecast, Observation
 from anoframe.encoding import Encoded
 from anoframe.errors import AnoframeError
 from anoframe.memory import available_memory, gigabytes
@@ -32,21 +32,22 @@ def learn(detector: Detector, batches: Iterable[Encoded], images: int, clock: Cl
         batches: features of the training images, in the order of the index.
         images: how many they are.
     """
-    if isinstance(detector, ObservingDetector):
-        observe(detector, batches, images, clock)
+    for step in detector.learning():
+        if isinstance(step, Observation):
+            observe(step, batches, images, clock)
 
 
 @torch.no_grad()
-def observe(detector: ObservingDetector, batches: Iterable[Encoded], images: int, clock: Clock) -> None:
+def observe(step: Observation, batches: Iterable[Encoded], images: int, clock: Clock) -> None:
     """One pass over the features, then a conclusion."""
     with clock.stage("encode"):
-        detector.begin(images)
+        step.begin(images)
         for number, batch in enumerate(progress(batches, "encode", unit="batch")):
             if number == 0:
-                _announce(detector.forecast(batch.features, images), clock.tracker)
-            detector.observe(batch.features, batch.samples)
-    with clock.stage("conclude"):
-        detector.conclude()
+                _announce(step.forecast(batch.features, images), clock.tracker)
+            step.observe(batch.features, batch.samples)
+    with clock.stage(step.name):
+        step.conclude()
 
 
 def _announce(forecast: Forecast | None, tracker: Tracker) -> None:
