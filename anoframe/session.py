@@ -18,7 +18,7 @@ from anoframe.data.dataset import Dataset, choose_categories, open_dataset
 from anoframe.data.reader import Reader
 from anoframe.data.transforms import Preprocessing
 from anoframe.decision import Threshold
-from anoframe.detector import Detector
+from anoframe.detector import Detector, Observation, Phase
 from anoframe.devices import choose_device
 from anoframe.encoding import EncodedSamples
 from anoframe.errors import AnoframeError, OutputError
@@ -37,7 +37,7 @@ from anoframe.trainers.checkpoint import Checkpoint, load_checkpoint, save_check
 from anoframe.trainers.gradient import Training
 from anoframe.trainers.learn import learn, seed_everything
 from anoframe.trainers.protocols import Fit, plan_fits
-from anoframe.trainers.settings import Settings, check_training
+from anoframe.trainers.settings import check_training, settings_of
 from anoframe.trainers.threshold import thresholds
 from anoframe.types import Sample
 
@@ -51,7 +51,7 @@ class Session:
         cfg: with its categories; `config.yaml` will say what they came to.
         output: parent of run folders.
         start: as for `RunFolder`.
-        suffix: of the folder's name; empty for a run that learns.
+        fitted: what is to be tested, in a folder of its own; None for a run that learns.
 
     Attributes:
         failed: category -> why it has no result. A category that fails does not lose the others.
@@ -60,7 +60,7 @@ class Session:
         AnoframeError: whatever can be known to be wrong, before any work starts.
     """
 
-    def __init__(self, cfg: ConfigDict, output: str | Path, start: str, suffix: str = ""):
+    def __init__(self, cfg: ConfigDict, output: str | Path, start: str, fitted: Detector | None = None):
         _refuse_what_makes_no_sense(cfg)
         check_tracking(cfg)
         self.cfg = cfg
@@ -74,12 +74,15 @@ class Session:
         report.raise_if_broken()
         self.provenance = _provenance(cfg, self.dataset.name)
         self._trainer = plain(cfg.trainer) if "trainer" in cfg else None
-        if not suffix:  # a wrong name, argument or weights is told before any writing
-            phases = check_training(build_detector(plain(cfg.model), cfg.seed).learning(), self._trainer, self.device)
-            self.provenance |= _provenance_of_training(self._trainer, phases)
+        steps = (fitted or build_detector(plain(cfg.model), cfg.seed)).learning()  # a wrong name or weights: told now
+        if not fitted:
+            check_training(steps, self._trainer, self.device)
+        self.provenance |= _provenance_of_training(steps, self._trainer)
         self.failed: dict[str, str] = {}
         self._errors: list[Exception] = []
-        self.folder = RunFolder(run_folder(cfg, self.categories, output, suffix), cfg, self.provenance, start)
+        self.folder = RunFolder(
+            run_folder(cfg, self.categories, output, "-test" if fitted else ""), cfg, self.provenance, start
+        )
         try:
             self._open(report.remarks)
         except BaseException:
@@ -331,10 +334,13 @@ def _refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
         raise AnoframeError(f"threshold.false_positive_rate lies in (0, 1), got {cfg.threshold.false_positive_rate}")
 
 
-def _provenance_of_training(section: dict[str, Any] | None, phases: Sequence[Settings]) -> dict[str, Any]:
-    """How the detector is trained, where it is; and a choice that is made on test data, said where nobody misses it."""
-    chosen = any(phase.select == "best_on_test" for phase in phases)
-    return {**({"trainer": section} if phases else {}), **({"selected": "best on test"} if chosen else {})}
+def _provenance_of_training(steps: Sequence[Observation | Phase], section: dict[str, Any] | None) -> dict[str, Any]:
+    """How a detector is trained, where it is; and a choice that is made on test data, said where nobody misses it."""
+    phases = [step.name for step in steps if isinstance(step, Phase)]
+    if section is None or not phases:
+        return {}
+    chosen = any(settings_of(section, name).select == "best_on_test" for name in phases)
+    return {"trainer": section, **({"selected": "best on test"} if chosen else {})}
 
 
 def _provenance(cfg: ConfigDict, dataset: str) -> dict[str, Any]:
