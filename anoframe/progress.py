@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -13,3 +13,25 @@ T = TypeVar("T")
 def progress(items: Iterable[T], what: str, unit: str = "it", total: int | None = None) -> Iterator[T]:
     """Iterate with a bar on a terminal, without one elsewhere."""
     yield from tqdm(items, desc=what, unit=unit, total=total, disable=None, leave=False, mininterval=0.5)
+
+
+class Bar:
+    """A bar of so many steps that shows values as they change.
+
+    Args:
+        done: steps that were taken before.
+    """
+
+    def __init__(self, total: int, what: str, done: int = 0):
+        self._bar = tqdm(total=total, initial=done, desc=what, unit="step", disable=None, leave=False, mininterval=0.5)
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def advance(self, **shown: Any) -> None:
+        """One step more."""
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.update()

@@ -23,7 +23,7 @@ from anoframe.kinds import is_kind
 
 START = ("new", "resume", "overwrite")
 _FILES = ("metrics.json", "metrics.csv", "run.json", "log.jsonl", "report.html")
-_FOLDERS = ("checkpoint", "results", "pictures", "wandb", "tensorboard")
+_FOLDERS = ("checkpoint", "training", "results", "pictures", "wandb", "tensorboard")
 _RESULT = {
     "category": str,
     "metrics": dict[str, float | None],
@@ -35,7 +35,7 @@ _RESULT = {
 }
 _STATE = {"id": str, "provenance": dict[str, Any], "stages": dict[str, dict[str, float]]}
 # Starts of config keys that change no result: where data are, what is shown and told, how long it takes.
-NO_RESULT = ("cache.", "wandb.", "tensorboard.", "report.", "data.root", "data.workers")
+NO_RESULT = ("cache.", "wandb.", "tensorboard.", "report.", "data.root", "data.workers", "trainer.save_minutes")
 
 
 def run_folder(cfg: ConfigDict, categories: Sequence[str], output: str | Path, suffix: str = "") -> Path:
@@ -107,6 +107,18 @@ class RunFolder:
 
     def checkpoint(self, fit: str) -> Path:
         return self.path / "checkpoint" / fit
+
+    def training(self, fit: str) -> Path:
+        """Where a fit keeps what a kill must not lose."""
+        return self.path / "training" / fit
+
+    def write_curves(self, fit: str, curves: Mapping[str, Any]) -> None:
+        """What each epoch of a fit gave; see docs/runs.md."""
+        write_json(self.path / "training" / f"{fit}.json", curves)
+
+    def end_training(self, fit: str) -> None:
+        """Let go of the states of a fit whose checkpoint is written."""
+        shutil.rmtree(self.training(fit), ignore_errors=True)
 
     def release(self) -> None:
         """Let others write to it."""

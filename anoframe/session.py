@@ -24,7 +24,7 @@ from anoframe.encoding import EncodedSamples
 from anoframe.errors import AnoframeError, OutputError
 from anoframe.evaluation.collect import CategoryPredictions, collect
 from anoframe.evaluation.provenance import git_commit, machine, versions
-from anoframe.evaluation.results import Results, category_metrics, percent
+from anoframe.evaluation.results import Metrics, Results, category_metrics, percent
 from anoframe.models import build_detector
 from anoframe.registry import check_arguments
 from anoframe.report.curves import category_curves
@@ -32,10 +32,12 @@ from anoframe.report.write import write_category_pictures, write_report
 from anoframe.run_folder import RunFolder, run_folder
 from anoframe.tracking.clock import Clock, Stage
 from anoframe.tracking.open import check_tracking, open_trackers
-from anoframe.tracking.tracker import Status, Tracker
+from anoframe.tracking.tracker import Status, Tracker, Trackers
 from anoframe.trainers.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from anoframe.trainers.gradient import Training
 from anoframe.trainers.learn import learn, seed_everything
 from anoframe.trainers.protocols import Fit, plan_fits
+from anoframe.trainers.settings import Settings, check_training
 from anoframe.trainers.threshold import thresholds
 from anoframe.types import Sample
 
@@ -70,9 +72,11 @@ class Session:
         self.fits = plan_fits(cfg.protocol.name, self.categories)
         report = check(self.dataset, self.categories, follow_links=cfg.data.follow_links)
         report.raise_if_broken()
-        if not suffix:
-            build_detector(plain(cfg.model), cfg.seed)  # a wrong name, argument or weights is told before any writing
         self.provenance = _provenance(cfg, self.dataset.name)
+        self._trainer = plain(cfg.trainer) if "trainer" in cfg else None
+        if not suffix:  # a wrong name, argument or weights is told before any writing
+            phases = check_training(build_detector(plain(cfg.model), cfg.seed).learning(), self._trainer, self.device)
+            self.provenance |= _provenance_of_training(self._trainer, phases)
         self.failed: dict[str, str] = {}
         self._errors: list[Exception] = []
         self.folder = RunFolder(run_folder(cfg, self.categories, output, suffix), cfg, self.provenance, start)
@@ -189,7 +193,10 @@ class Session:
         seed_everything(self.cfg.seed)
         with self.clock.stage("build"):
             detector = self._unfitted()
-        learn(detector, self._encoded(detector, samples), len(samples), self.clock)
+        how = self._training(fit)
+        learn(detector, self._encoded(detector, samples), len(samples), self.clock, how)
+        if how.curves["phases"]:
+            self.folder.write_curves(fit.name, how.curves)
         with self.clock.stage("threshold"):
             found = self._thresholds(training)
         counts = {category: len(chosen) for category, chosen in training.items()}
@@ -197,8 +204,17 @@ class Session:
         with self.clock.stage("save"):
             home = self.folder.checkpoint(fit.name)
             description = save_checkpoint(home, fitted)
+            self.folder.end_training(fit.name)
         self.tracker.log("checkpoint", fit=fit.name, folder=home, metadata=description)
         return fitted
+
+    def _training(self, fit: Fit) -> Training:
+        def look(detector: Detector) -> dict[str, Metrics]:
+            found = {category: self._collected(detector, category) for category in fit.categories}
+            return {category: category_metrics(one, (), ()) for category, one in found.items()}
+
+        home = self.folder.training(fit.name)
+        return Training(fit.name, self.cfg.seed, self._trainer, self.tracker, home, look)
 
     def _unfitted(self) -> Detector:
         return build_detector(plain(self.cfg.model), self.cfg.seed).to(self.device).eval()
@@ -209,7 +225,8 @@ class Session:
             return dict.fromkeys(training)
         try:
             size, seed = self.preprocessing.crop, self.cfg.seed
-            found = thresholds(self._unfitted, self._encoded, training, share, rate, size, seed)
+            quiet = Training("threshold", seed, self._trainer, Trackers())
+            found = thresholds(self._unfitted, self._encoded, training, share, rate, size, quiet)
         except AnoframeError as error:  # fewer images may be too few to learn from
             self.tracker.log("warning", text=f"no threshold from held-back images: {error}")
             return dict.fromkeys(training)
@@ -221,10 +238,8 @@ class Session:
 
     def _evaluate(self, fitted: Checkpoint, category: str) -> None:
         """Predict the test images of a category, measure, draw, and keep the result."""
-        samples = self._samples(category, "test")
         with self.clock.stage("predict"):
-            batches = self._encoded(fitted.detector, samples)
-            found = collect(fitted.detector, batches, len(samples), self.preprocessing.crop)
+            found = self._collected(fitted.detector, category)
         with self.clock.stage("measure"):
             result = self._measured(fitted, category, found)
         threshold = fitted.thresholds.get(category)
@@ -237,6 +252,10 @@ class Session:
         home = self.folder.path / "pictures" / category
         self.tracker.log("pictures", category=category, folder=home, rows=pictures)
         self.tracker.log("curves", category=category, curves=result["curves"])
+
+    def _collected(self, detector: Detector, category: str) -> CategoryPredictions:
+        samples = self._samples(category, "test")
+        return collect(detector, self._encoded(detector, samples), len(samples), self.preprocessing.crop)
 
     def _measured(self, fitted: Checkpoint, category: str, found: CategoryPredictions) -> dict[str, Any]:
         """What `results/<category>.json` holds."""
@@ -310,6 +329,12 @@ def _refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
         )
     if not 0 < cfg.threshold.false_positive_rate < 1:
         raise AnoframeError(f"threshold.false_positive_rate lies in (0, 1), got {cfg.threshold.false_positive_rate}")
+
+
+def _provenance_of_training(section: dict[str, Any] | None, phases: Sequence[Settings]) -> dict[str, Any]:
+    """How the detector is trained, where it is; and a choice that is made on test data, said where nobody misses it."""
+    chosen = any(phase.select == "best_on_test" for phase in phases)
+    return {**({"trainer": section} if phases else {}), **({"selected": "best on test"} if chosen else {})}
 
 
 def _provenance(cfg: ConfigDict, dataset: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from anoframe.blocks.anomaly_map import upsample
 from anoframe.errors import AnoframeError
+from anoframe.parallel import each_alone
 
 BLOCKS = ("bottleneck", "basic")
 LOSSES = ("flat", "local")
@@ -92,10 +93,29 @@ class ReverseDistillation(nn.Module):
         """
         stream = self.code(self.fused(features))
         student = []
-        for stage, head, level in zip(self.stages[::-1], self.heads[::-1], features[::-1], strict=True):
+        for stage, head, level in reversed([*zip(self.stages, self.heads, features, strict=True)]):
             stream = fitted(stage(stream), level)
             student.append(head(stream))
         return student[::-1]
+
+    @torch.no_grad()
+    def anomaly_map(self, features: Sequence[Tensor], size: tuple[int, int], combine: str = "sum") -> Tensor:
+        """`distillation_map` of a teacher's maps, `[B, H, W]`, in eval mode whatever mode it is in.
+
+        On a CPU an image's map does not depend on its batch, to the bit: see :func:`anoframe.parallel.each_alone`.
+        """
+        mode = self.training
+        self.eval()
+        try:
+            if features[0].device.type != "cpu":
+                return self._map(features, size, combine)
+            rows = torch.arange(len(features[0]))
+            return torch.cat(each_alone(lambda row: self._map([level[row] for level in features], size, combine), rows))
+        finally:
+            self.train(mode)
+
+    def _map(self, features: Sequence[Tensor], size: tuple[int, int], combine: str) -> Tensor:
+        return distillation_map(features, self(features), size, combine)
 
     def fused(self, features: Sequence[Tensor]) -> Tensor:
         """All levels at the grid of the deepest, side by side: what the code is made of."""
