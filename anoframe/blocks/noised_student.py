@@ -22,11 +22,9 @@ from torch.nn import functional as F
 from anoframe.blocks.reverse_distillation import (
     LOSSES,
     ReverseDistillation,
-    distillation_map,
     reverse_distillation_loss,
 )
 from anoframe.errors import AnoframeError
-from anoframe.parallel import each_alone
 
 
 @dataclass(frozen=True)
@@ -102,25 +100,6 @@ class NoisedStudent(nn.Module):
             level + self.tau * _resized(amplitude, level) * std * torch.randn_like(level)
             for level, std in zip(teacher, spread, strict=True)
         ]
-
-    @torch.no_grad()
-    def maps(self, teacher: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """What the student misses, `[B, H, W]` from 0 to twice the number of levels, not smoothed.
-
-        In eval mode whoever called `train()`, and on a CPU each image alone: no image's map depends on another.
-        """
-        training = self.training
-        self.eval()
-        try:
-            if teacher[0].device.type != "cpu":
-                return distillation_map(teacher, self.network(teacher), size)
-            return torch.cat(each_alone(lambda i: self._map_of(teacher, i, size), torch.arange(len(teacher[0]))))
-        finally:
-            self.train(training)
-
-    def _map_of(self, teacher: list[Tensor], image: Tensor, size: tuple[int, int]) -> Tensor:
-        one = [level[image] for level in teacher]
-        return distillation_map(one, self.network(one), size)
 
 
 class Moments:

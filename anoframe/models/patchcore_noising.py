@@ -298,7 +298,7 @@ class PatchCoreNoising(PatchCore):
         return height * stride, width * stride
 
     def _student_maps(self, student: NoisedStudent, features: Features, size: tuple[int, int]) -> Tensor:
-        return gaussian_blur(student.maps(self._teacher(features), size), self.sigma)
+        return gaussian_blur(student.network.anomaly_map(self._teacher(features), size), self.sigma)
 
     def detect(self, features: Features, size: tuple[int, int]) -> Prediction:
         bank = super().detect(features, size)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from anoframe.blocks import noised_student as module
 from anoframe.blocks.noised_student import Moments, NoisedStudent, Student
-from anoframe.blocks.reverse_distillation import ReverseDistillation, distillation_map, reverse_distillation_loss
+from anoframe.blocks.reverse_distillation import ReverseDistillation, reverse_distillation_loss
 from anoframe.errors import AnoframeError
 
 CHANNELS, STRIDES, SIGNED, SIDES = (8, 16), (4, 8), (False, True), (16, 8)
@@ -113,38 +113,12 @@ def test_without_noise_or_training_nothing_is_drawn(tau, training):
     made, teacher = student(tau=tau).train(training), maps(1)
     before = torch.get_rng_state()
     made.loss(teacher, ROWS)
-    made.maps(teacher, (32, 32))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_in_eval_mode_the_loss_is_that_of_clean_maps():
     made, teacher = student(tau=5.0).eval(), maps(1)
     assert torch.equal(made.loss(teacher, ROWS), reverse_distillation_loss(teacher, made.network(teacher)))
-
-
-# -------------------------------------------------------------------------------------------------------------- maps
-
-
-def test_maps_are_the_distance_of_the_network_in_eval_mode_from_its_teacher():
-    made, teacher = student(), maps(1)
-    expected = distillation_map(teacher, made.network.eval()(teacher), (40, 24))
-    assert_allclose(made.train().maps(teacher, (40, 24)), expected.detach(), rtol=0, atol=1e-5)
-
-
-def test_maps_leave_the_mode_and_the_statistics_as_they_were():
-    made = student().train()
-    before = {name: value.clone() for name, value in made.state_dict().items()}
-    made.maps(maps(1), (32, 32))
-    assert made.training
-    assert made.network.training
-    assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
-
-
-@pytest.mark.parametrize("batch", [1, 2])
-def test_the_map_of_an_image_is_the_same_in_any_batch(batch):
-    made, teacher = student(), maps(1, 5)
-    parts = zip(*(level.split(batch) for level in teacher), strict=True)
-    assert torch.equal(made.maps(teacher, (32, 32)), torch.cat([made.maps(list(part), (32, 32)) for part in parts]))
 
 
 # ----------------------------------------------------------------------------------------------------------- moments
