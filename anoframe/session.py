@@ -24,7 +24,7 @@ from anoframe.encoding import EncodedSamples
 from anoframe.errors import AnoframeError, OutputError
 from anoframe.evaluation.collect import CategoryPredictions, collect
 from anoframe.evaluation.provenance import git_commit, machine, versions
-from anoframe.evaluation.results import Metrics, Results, category_metrics, percent
+from anoframe.evaluation.results import CHOSEN_ON_TEST, Metrics, Results, category_metrics, percent
 from anoframe.models import build_detector
 from anoframe.registry import check_arguments
 from anoframe.report.curves import category_curves
@@ -334,7 +334,7 @@ def _refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
 def _provenance_of_training(section: dict[str, Any] | None, phases: Sequence[Settings]) -> dict[str, Any]:
     """How the detector is trained, where it is; and a choice that is made on test data, said where nobody misses it."""
     chosen = any(phase.select == "best_on_test" for phase in phases)
-    return {**({"trainer": section} if phases else {}), **({"selected": "best on test"} if chosen else {})}
+    return {**({"trainer": section} if phases else {}), **({"selected": CHOSEN_ON_TEST} if chosen else {})}
 
 
 def _provenance(cfg: ConfigDict, dataset: str) -> dict[str, Any]:

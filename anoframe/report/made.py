@@ -20,6 +20,7 @@ def how_it_was_made(run: RunRecord) -> str:
         _block("Data", _data(run)),
         _block("Backbone", _list(made.get("backbone", {}))),
         _block("Run", _list({"seed": made.get("seed", run.config.get("seed")), **_execution(run)})),
+        _block("Training", _trainer(made)),
         _block("Versions", _list({**made.get("versions", {}), "git": made.get("git")})),
     ]
     return (
@@ -32,6 +33,12 @@ def how_it_was_made(run: RunRecord) -> str:
 def _data(run: RunRecord) -> str:
     made = run.provenance
     return _list({**made.get("data", {}), "protocol": made.get("protocol")})
+
+
+def _trainer(made: Mapping[str, Any]) -> str:
+    selected = made.get("selected")
+    chosen = {"the epoch was chosen as": selected} if selected else {}
+    return _list({**chosen, **dict(flatten(made.get("trainer", {})))})
 
 
 def _execution(run: RunRecord) -> dict[str, Any]:
