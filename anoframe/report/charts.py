@@ -145,7 +145,7 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
         return [low]
     power = 10 ** floor(log10(span / count))
     step = next(power * factor for factor in (1, 2, 5, 10, 20) if span / (power * factor) <= count)
-    first = floor(low / step) + (low % step > 1e-9 * step)
+    first = ceil(low / step - 1e-9)
     ticks = []
     while first * step <= high:
         ticks.append(first * step)
@@ -274,8 +274,9 @@ class _Values:
     @classmethod
     def over(cls, values: Sequence[float], ceiling: float | None) -> _Values:
         low, high = min(values), max(values)
-        if low > 0 and high > _LOG_SPAN * low:
-            return cls(log10(low) - 0.05 * log10(high / low), log10(high) + 0.05 * log10(high / low), True)
+        if ceiling is None and low > 0 and high > _LOG_SPAN * low:
+            margin = 0.05 * (log10(high) - log10(low))
+            return cls(log10(low) - margin, log10(high) + margin, True)
         margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
         top = high + margin if ceiling is None else min(high + margin, ceiling)
         return cls(low - margin if low < 0 or low > margin else 0.0, top, False)

@@ -220,7 +220,7 @@ def _training(folder: Path, trained: bool) -> Iterator[FitCurves]:
         try:
             yield _fit_curves(folder, fit)
         except AnoframeError as error:
-            yield FitCurves(fit, remark=str(error))
+            yield FitCurves(fit, remark=str(error).replace(f"{folder}/", ""))  # a page tells nobody where it was made
 
 
 def _fit_curves(folder: Path, fit: str) -> FitCurves:

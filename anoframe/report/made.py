@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from anoframe.config import diff_config, flatten, list_configs, load_config
+from anoframe.report.charts import number
 from anoframe.report.folder import Category, RunRecord
 
 _OF_THE_RUN = ("config_name", "categories")  # said elsewhere, and differ in every run
@@ -38,7 +39,10 @@ def _data(run: RunRecord) -> str:
 def _trainer(made: Mapping[str, Any]) -> str:
     selected = made.get("selected")
     chosen = {"the epoch was chosen as": selected} if selected else {}
-    return _list({**chosen, **dict(flatten(made.get("trainer", {})))})
+    settings = {
+        name: number(value) if isinstance(value, float) else value for name, value in flatten(made.get("trainer", {}))
+    }
+    return _list({**chosen, **settings})
 
 
 def _execution(run: RunRecord) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def _summary(name: str, epochs: Sequence[Epoch]) -> str:
         f"{escape(name)}: <b>{len(epochs)}</b> {'epoch' if len(epochs) == 1 else 'epochs'}",
         f"<b>{speed}</b> images per second (median)",
         f"<b>{waited:.0f} %</b> of the time waiting for data",
-        f"learning rate {number(epochs[0].lr)} to {number(epochs[-1].lr)}",
+        f"learning rate {' to '.join(dict.fromkeys(number(epoch.lr) for epoch in (epochs[0], epochs[-1])))}",
     ]
     return " · ".join(facts)
 
