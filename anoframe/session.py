@@ -24,7 +24,7 @@ from anoframe.encoding import EncodedSamples
 from anoframe.errors import AnoframeError, OutputError
 from anoframe.evaluation.collect import CategoryPredictions, collect
 from anoframe.evaluation.provenance import git_commit, machine, versions
-from anoframe.evaluation.results import Metrics, Results, category_metrics, percent
+from anoframe.evaluation.results import CHOSEN_ON_TEST, Metrics, Results, category_metrics, percent
 from anoframe.models import build_detector
 from anoframe.registry import check_arguments
 from anoframe.report.curves import category_curves
@@ -340,7 +340,7 @@ def _provenance_of_training(steps: Sequence[Observation | Phase], section: dict[
     if section is None or not phases:
         return {}
     chosen = any(settings_of(section, name).select == "best_on_test" for name in phases)
-    return {"trainer": section, **({"selected": "best on test"} if chosen else {})}
+    return {"trainer": section, **({"selected": CHOSEN_ON_TEST} if chosen else {})}
 
 
 def _provenance(cfg: ConfigDict, dataset: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ _TITLES = {
 # What changes no result, or what a column says beside its config
 _NOT_COMPARED = ("config_name", "seed", "categories", "device", *NO_RESULT)
 _MOST_CHANGES = 8
+_CHOSEN = "‡ the epoch was chosen on the test set"
 
 
 @dataclass
@@ -42,6 +43,10 @@ class Column:
     @property
     def seeds(self) -> list[Any]:
         return [_seed(run) for run in self.runs]
+
+    @property
+    def chosen_on_test(self) -> bool:
+        return self.runs[0].chosen_on_test
 
     def values(self, category: str, metric: str) -> list[float]:
         """Of the runs that have it."""
@@ -85,7 +90,8 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     """Sort runs into tables of what is comparable, and their seeds into columns.
 
     Runs share a table where dataset, preprocessing, protocol and the sample counts of the categories that both have
-    are the same. Backbone weights, seed and config may differ: the column heads say so.
+    are the same. Backbone weights, seed and config may differ: the column heads say so. A run whose epoch was chosen on
+    the test set shares no column with one that reports its last, and is never marked as the best.
 
     Raises:
         AnoframeError: fewer than two runs, no run folder, or one without results.
@@ -170,7 +176,8 @@ def _add(table: Table, run: RunRecord) -> None:
 def _identity(run: RunRecord) -> tuple[Any, ...]:
     made = run.provenance
     versions = sorted(made.get("versions", {}).items())
-    return run.name, _settings(run), made.get("backbone", {}).get("sha256"), made.get("git"), versions
+    weights = made.get("backbone", {}).get("sha256")
+    return run.name, _settings(run), weights, made.get("git"), versions, made.get("selected")
 
 
 def _settings(run: RunRecord) -> dict[str, Any]:
@@ -218,6 +225,8 @@ def _section(table: Table) -> str:
         "Percent; higher is better, the highest of a row is bold. Several seeds: mean and standard deviation. "
         "† takes its threshold from the test labels (an oracle). A mean is over the categories that every run has."
     )
+    if any(column.chosen_on_test for column in table.columns):
+        note += " ‡ reports the epoch that was best on the test set, which no user can choose: it is never bold."
     return (
         f'<section class="comparison"><h2>{escape(" · ".join(str(fact) for fact in facts))}</h2>'
         f'<p class="note">{note}</p>{tables}</section>'
@@ -237,8 +246,10 @@ def _column_head(table: Table, column: Column) -> str:
     if backbone:
         lines.append(f"{backbone.get('name')}, weights {str(backbone.get('sha256'))[:12]}")
     lines += _what_differs(table, run)
+    if column.chosen_on_test:
+        lines.append(_CHOSEN)
     folders = "\n".join(str(run.folder) for run in column.runs)
-    small = "".join(f"<small>{escape(line)}</small>" for line in lines)
+    small = "".join(f"<small{' class=bad' if line == _CHOSEN else ''}>{escape(line)}</small>" for line in lines)
     return f'<span title="{escape(folders)}">{escape(run.name)}</span>{small}'
 
 
@@ -281,9 +292,9 @@ def _metric_table(table: Table, metric: str, heads: Sequence[str]) -> str:
 
 def _metric_row(table: Table, metric: str, category: str) -> str:
     values = [column.values(category, metric) for column in table.columns]
-    best = _best(values)
+    best = _best(table, values)
     cells = "".join(
-        _cell(found, len(column.runs), best, _why_missing(column, category))
+        _cell(found, len(column.runs), None if column.chosen_on_test else best, _why_missing(column, category))
         for column, found in zip(table.columns, values, strict=True)
     )
     return f'<tr><th scope="row">{escape(category)}</th>{cells}</tr>'
@@ -296,13 +307,18 @@ def _mean_row(table: Table, metric: str) -> str:
     values = [
         [mean(_metrics(run, c)[metric] or 0.0 for c in shared) for run in column.runs] for column in table.columns
     ]
-    best = _best(values)
-    cells = "".join(_cell(found, len(found), best, "") for found in values)
+    best = _best(table, values)
+    cells = "".join(
+        _cell(found, len(found), None if column.chosen_on_test else best, "")
+        for column, found in zip(table.columns, values, strict=True)
+    )
     return f'<tr><th scope="row">mean of {len(shared)} shared</th>{cells}</tr>'
 
 
-def _best(values: Sequence[Sequence[float]]) -> float | None:
-    means = [mean(found) for found in values if found]
+def _best(table: Table, values: Sequence[Sequence[float]]) -> float | None:
+    """The highest mean of columns that chose nothing on the test set, where there are several."""
+    own = [found for column, found in zip(table.columns, values, strict=True) if not column.chosen_on_test]
+    means = [mean(found) for found in own if found]
     return max(means) if len(means) > 1 else None
 
 

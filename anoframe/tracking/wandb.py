@@ -178,11 +178,23 @@ class WandB:
         if step % self._cfg.log_freq:
             return
         prefix = f"train/{fit}/{phase}"
-        if prefix not in self._defined:
-            run.define_metric(f"{prefix}/*", step_metric=f"{prefix}/step")
-            self._defined.add(prefix)
+        self._draw_over(run, prefix, "step")
         values = {"step": step, **{f"loss/{name}": value for name, value in losses.items()}, **measured}
         self._history(run, prefix, values)
+
+    def _on_look(
+        self, run: wandb.Run, fit: str, phase: str, epoch: int, metrics: Mapping[str, Mapping[str, float | None]]
+    ) -> None:
+        """Metrics on the test images while a phase goes on, drawn over its epochs."""
+        prefix = f"look/{fit}/{phase}"
+        self._draw_over(run, prefix, "epoch")
+        found = {f"{category}/{name}": value for category, one in metrics.items() for name, value in one.items()}
+        self._history(run, prefix, {"epoch": epoch, **found})
+
+    def _draw_over(self, run: wandb.Run, prefix: str, axis: str) -> None:
+        if prefix not in self._defined:
+            run.define_metric(f"{prefix}/*", step_metric=f"{prefix}/{axis}")
+            self._defined.add(prefix)
 
     def _on_checkpoint(
         self, run: wandb.Run, fit: str, folder: Path, metadata: Mapping[str, Any] | None = None, **_: Any

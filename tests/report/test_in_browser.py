@@ -69,6 +69,14 @@ def test_every_picture_is_drawn(page):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
+def test_training_is_not_wider_than_the_window(browser, trained_run, width):
+    browser.open(write_report(trained_run), width)
+    sizes = browser.run("[...document.querySelectorAll('.training svg')].map(one => one.getBoundingClientRect().right)")
+    assert browser.run("document.documentElement.scrollWidth") == width
+    assert 0 < max(sizes) < width
+
+
+@pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_wider_than_the_window(page, full_run, width):
     page.open(full_run / "report.html", width)
     page.run("document.querySelectorAll('section').forEach(one => one.style.contentVisibility = 'visible')")
