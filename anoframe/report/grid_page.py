@@ -121,7 +121,7 @@ def _picture(table: GridTable, metric: str) -> str:
         lines += _drawn(row, row.figures[metric], low, high)
     ticks = "".join(
         f'<span style="left:{100 * _place(tick / 100, low, high):.2f}%">{number(tick)}</span>'
-        for tick in nice_ticks(100 * low, 100 * high, 4)
+        for tick in nice_ticks(100 * low, 100 * high, 6)
     )
     axis = f'<div class="score-row"><span class="row-name">percent</span><div class="ticks">{ticks}</div></div>'
     return f'<figure class="dot-plot"><figcaption>{TITLES[metric]}</figcaption>{lines}{axis}</figure>'
