@@ -49,7 +49,7 @@ def train(
         AnoframeError: whatever can be known to be wrong, before any work starts; or nothing could be written.
     """
     check_config(cfg)
-    with Session(_with_categories(cfg, categories), output, start) as session:
+    with Session(with_categories(cfg, categories), output, start) as session:
         for fit in session.fits:
             session.run(fit)
         return _finished(session)
@@ -79,7 +79,7 @@ def test(
     _check_same_model(cfg, loaded[0], Path(checkpoint))
     if list(categories or ["all"]) == ["all"]:
         categories = [category for category in cfg.categories if category in learned] or learned
-    chosen = _with_categories(cfg, categories)
+    chosen = with_categories(cfg, categories)
     for category in chosen.categories:
         if category not in learned:
             raise AnoframeError(f"{checkpoint} has not learned category {category!r}: {suggest(category, learned)}")
@@ -166,7 +166,8 @@ def _finished(session: Session) -> Run:
     return Run(session.folder.path, session.cfg, session.finish())
 
 
-def _with_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> ConfigDict:
+def with_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> ConfigDict:
+    """A copy of a config that names the categories to run; AnoframeError where there are none."""
     chosen = cfg.copy_and_resolve_references()
     if categories is not None:
         chosen.categories = tuple(categories)

@@ -44,6 +44,40 @@ from anoframe.types import Sample
 _PREPROCESSING = tuple(field.name for field in fields(Preprocessing))
 
 
+class Plan:
+    """What a run will do, found out before anything is written: whatever can be known to be wrong is told here.
+
+    Args:
+        cfg: with its categories, which are changed to what they come to.
+        fitted: what is to be tested; None for a run that learns.
+
+    Attributes:
+        trainer: section of the config, None where it has none.
+        remarks: what is odd about the data, and no reason to stop.
+
+    Raises:
+        AnoframeError: a value, device, category, file or part of the detector is wrong.
+    """
+
+    def __init__(self, cfg: ConfigDict, fitted: Detector | None = None):
+        refuse_what_makes_no_sense(cfg)
+        check_tracking(cfg)
+        self.device = choose_device(cfg.device)
+        self.preprocessing = Preprocessing(**{name: cfg.data[name] for name in _PREPROCESSING})
+        self.dataset = _open(cfg)
+        self.categories = choose_categories(self.dataset, cfg.categories)
+        cfg.categories = tuple(self.categories)  # config.yaml names them, whatever "all" means later
+        self.fits = plan_fits(cfg.protocol.name, self.categories)
+        report = check(self.dataset, self.categories, follow_links=cfg.data.follow_links)
+        report.raise_if_broken()
+        self.remarks = report.remarks
+        self.trainer = plain(cfg.trainer) if "trainer" in cfg else None
+        steps = (fitted or build_detector(plain(cfg.model), cfg.seed)).learning()  # a wrong name or weights: told now
+        if not fitted:
+            check_training(steps, self.trainer, self.device)
+        self.provenance = _provenance(cfg, self.dataset.name) | _provenance_of_training(steps, self.trainer)
+
+
 class Session:
     """What `train` and `test` share. Use it as a context manager: it holds the run folder until its end.
 
@@ -61,30 +95,18 @@ class Session:
     """
 
     def __init__(self, cfg: ConfigDict, output: str | Path, start: str, fitted: Detector | None = None):
-        _refuse_what_makes_no_sense(cfg)
-        check_tracking(cfg)
+        plan = Plan(cfg, fitted)
         self.cfg = cfg
-        self.device = choose_device(cfg.device)
-        self.preprocessing = Preprocessing(**{name: cfg.data[name] for name in _PREPROCESSING})
-        self.dataset = _open(cfg)
-        self.categories = choose_categories(self.dataset, cfg.categories)
-        cfg.categories = tuple(self.categories)  # config.yaml names them, whatever "all" means later
-        self.fits = plan_fits(cfg.protocol.name, self.categories)
-        report = check(self.dataset, self.categories, follow_links=cfg.data.follow_links)
-        report.raise_if_broken()
-        self.provenance = _provenance(cfg, self.dataset.name)
-        self._trainer = plain(cfg.trainer) if "trainer" in cfg else None
-        steps = (fitted or build_detector(plain(cfg.model), cfg.seed)).learning()  # a wrong name or weights: told now
-        if not fitted:
-            check_training(steps, self._trainer, self.device)
-        self.provenance |= _provenance_of_training(steps, self._trainer)
+        self.device, self.preprocessing, self.dataset = plan.device, plan.preprocessing, plan.dataset
+        self.categories, self.fits, self.provenance = plan.categories, plan.fits, plan.provenance
+        self._trainer = plan.trainer
         self.failed: dict[str, str] = {}
         self._errors: list[Exception] = []
         self.folder = RunFolder(
             run_folder(cfg, self.categories, output, "-test" if fitted else ""), cfg, self.provenance, start
         )
         try:
-            self._open(report.remarks)
+            self._open(plan.remarks)
         except BaseException:
             self.folder.release()
             raise
@@ -311,7 +333,8 @@ def _caches(cfg: ConfigDict, tracker: Tracker) -> list[Cache | None]:
     return [Cache(root / kind, limit, warn) if cfg.cache[kind] else None for kind in KINDS]
 
 
-def _refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
+def refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
+    """Raise AnoframeError for a value of its kind that nothing can be done with."""
     if not 0 <= cfg.seed < 2**32:
         raise AnoframeError(f"seed is a whole number from 0 to 2**32 - 1, got {cfg.seed}")
     for limit in cfg.evaluation.aupro_limits:

@@ -13,12 +13,12 @@ from typing import Any
 from anoframe.config import flatten
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.results import HEADLINE, Metrics, percent
-from anoframe.files import write_atomic
+from anoframe.files import digest, write_atomic
 from anoframe.report.folder import Category, RunRecord, read_run
 from anoframe.report.page import ORACLES, document
 from anoframe.run_folder import NO_RESULT
 
-_TITLES = {
+TITLES = {
     "image_auroc": "Image AUROC",
     "image_ap": "Image AP",
     "image_f1max": "Image F1-max",
@@ -42,7 +42,7 @@ class Column:
 
     @property
     def seeds(self) -> list[Any]:
-        return [_seed(run) for run in self.runs]
+        return [seed_of(run) for run in self.runs]
 
     @property
     def chosen_on_test(self) -> bool:
@@ -89,25 +89,36 @@ class Comparison:
 def compare(folders: Sequence[str | Path]) -> Comparison:
     """Sort runs into tables of what is comparable, and their seeds into columns.
 
-    Runs share a table where dataset, preprocessing, protocol and the sample counts of the categories that both have
-    are the same. Backbone weights, seed and config may differ: the column heads say so. A run whose epoch was chosen on
-    the test set shares no column with one that reports its last, and is never marked as the best.
+    Runs share a table where dataset, preprocessing, protocol, and the sample counts and test images of the categories
+    that both have are the same. Backbone weights, seed and config may differ: the column heads say so. A run whose
+    epoch was chosen on the test set shares no column with one that reports its last, and is never marked as the best.
 
     Raises:
         AnoframeError: fewer than two runs, no run folder, or one without results.
     """
     if len(folders) < 2:
         raise AnoframeError("a comparison takes two runs or more: tools/report.py RUN RUN ...")
-    tables: list[Table] = []
-    refusals = []
-    for run in map(_read, folders):
-        reasons = [_first_reason(table, run) for table in tables]
+    groups, refusals = sort_into_tables(list(map(read_finished, folders)))
+    tables = []
+    for group in groups:
+        tables.append(Table())
+        for run in group:
+            _add(tables[-1], run)
+    return Comparison(tables, refusals)
+
+
+def sort_into_tables(runs: Sequence[RunRecord]) -> tuple[list[list[RunRecord]], list[str]]:
+    """Runs in groups of what may share a table, and a sentence a refusal: which two, which keys, both values."""
+    groups: list[list[RunRecord]] = []
+    refusals: list[str] = []
+    for run in runs:
+        reasons = [_first_reason(group, run) for group in groups]
         if None in reasons:
-            _add(tables[reasons.index(None)], run)
+            groups[reasons.index(None)].append(run)
         else:
             refusals += [reason for reason in reasons if reason]
-            tables.append(Table([Column([run])]))
-    return Comparison(tables, refusals)
+            groups.append([run])
+    return groups, refusals
 
 
 def write_comparison(folders: Sequence[str | Path], path: str | Path) -> Comparison:
@@ -123,6 +134,9 @@ def differences(one: RunRecord, other: RunRecord) -> list[str]:
     for run, counted in zip((other, one), facts, strict=True):  # counts of categories that both have
         for key in [key for key in counted if key.startswith("counts.") and key.split(".")[1] not in _categories(run)]:
             del counted[key]
+    for known, found in zip(facts, facts[::-1], strict=True):  # runs of earlier versions do not say which images
+        for key in [key for key in known if key.startswith("test_images.") and key not in found]:
+            del known[key]
     keys = dict.fromkeys([*facts[0], *facts[1]])
     return [
         f"{key}: {_shown(facts[0].get(key))} and {_shown(facts[1].get(key))}"
@@ -134,15 +148,16 @@ def differences(one: RunRecord, other: RunRecord) -> list[str]:
 # ------------------------------------------------------------------------------------------------ what is comparable
 
 
-def _read(folder: str | Path) -> RunRecord:
+def read_finished(folder: str | Path) -> RunRecord:
+    """A run that has results and says where they come from; AnoframeError for any other."""
     run = read_run(folder)
     if not run.evaluated or not run.provenance:
         raise AnoframeError(f"{folder} has no metrics.json with results: let the run finish, or leave it out")
     return run
 
 
-def _first_reason(table: Table, run: RunRecord) -> str | None:
-    for known in table.runs:
+def _first_reason(group: Sequence[RunRecord], run: RunRecord) -> str | None:
+    for known in group:
         found = differences(known, run)
         if found:
             return f"{known.folder} and {run.folder} do not share a table, they differ in {'; '.join(found)}"
@@ -158,6 +173,10 @@ def _facts(run: RunRecord) -> Iterable[tuple[str, Any]]:
         for key, value in counts.items():
             # a dot in a category's name would look like another key
             yield f"counts.{category.replace('.', '_')}.{key}", value
+    for known in run.categories:
+        if known.images is not None:
+            names = "\n".join(image.name for image in known.images)
+            yield f"test_images.{known.name}", digest(names.encode())[:12]
 
 
 def _shown(value: Any) -> str:
@@ -167,13 +186,14 @@ def _shown(value: Any) -> str:
 def _add(table: Table, run: RunRecord) -> None:
     """To the column that differs from it in the seed alone, or to one of its own."""
     for column in table.columns:
-        if _identity(column.runs[0]) == _identity(run) and _seed(run) not in column.seeds:
+        if identity(column.runs[0]) == identity(run) and seed_of(run) not in column.seeds:
             column.runs.append(run)
             return
     table.columns.append(Column([run]))
 
 
-def _identity(run: RunRecord) -> tuple[Any, ...]:
+def identity(run: RunRecord) -> tuple[Any, ...]:
+    """What runs share that differ in their seed and categories alone."""
     made = run.provenance
     versions = sorted(made.get("versions", {}).items())
     weights = made.get("backbone", {}).get("sha256")
@@ -184,7 +204,7 @@ def _settings(run: RunRecord) -> dict[str, Any]:
     return {key: value for key, value in flatten(run.config) if not key.startswith(_NOT_COMPARED)}
 
 
-def _seed(run: RunRecord) -> Any:
+def seed_of(run: RunRecord) -> Any:
     return run.provenance.get("seed", run.config.get("seed"))
 
 
@@ -234,7 +254,7 @@ def _section(table: Table) -> str:
 
 
 def _title(metric: str) -> str:
-    return _TITLES[metric] + ("<sup>†</sup>" if metric in ORACLES else "")
+    return TITLES[metric] + ("<sup>†</sup>" if metric in ORACLES else "")
 
 
 def _column_head(table: Table, column: Column) -> str:
@@ -245,7 +265,7 @@ def _column_head(table: Table, column: Column) -> str:
     lines = [f"{'seed' if len(column.runs) == 1 else 'seeds'} {seeds}"]
     if backbone:
         lines.append(f"{backbone.get('name')}, weights {str(backbone.get('sha256'))[:12]}")
-    lines += _what_differs(table, run)
+    lines += what_differs(table, run)
     if column.chosen_on_test:
         lines.append(_CHOSEN)
     folders = "\n".join(str(run.folder) for run in column.runs)
@@ -253,7 +273,7 @@ def _column_head(table: Table, column: Column) -> str:
     return f'<span title="{escape(folders)}">{escape(run.name)}</span>{small}'
 
 
-def _what_differs(table: Table, run: RunRecord) -> list[str]:
+def what_differs(table: Table, run: RunRecord) -> list[str]:
     firsts = [column.runs[0] for column in table.columns]
     settings = [_settings(first) for first in firsts]
     keys = dict.fromkeys(key for one, other in combinations(settings, 2) for key in _unequal(one, other))
@@ -283,7 +303,7 @@ def _metric_table(table: Table, metric: str, heads: Sequence[str]) -> str:
         f'<th scope="col" data-sort="number"><button type="button">{head}</button></th>' for head in heads
     )
     rows = "".join(_metric_row(table, metric, category) for category in table.categories)
-    label = f"{_TITLES[metric]} of each run"
+    label = f"{TITLES[metric]} of each run"
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table class="metrics sortable">'
         f"<thead><tr>{top}</tr></thead><tbody>{rows}</tbody><tfoot>{_mean_row(table, metric)}</tfoot></table></div>"

@@ -22,7 +22,7 @@ _INIT_SECONDS = 60.0  # for the service to answer; then the run goes on offline
 _FINISH_SECONDS = 300.0  # for uploads at the end; what is left can be sent later
 _FLUSH_SECONDS = 1.0  # what a kill can cost; W&B itself writes every 15 seconds
 _HEADER_BYTES = 7  # of a run file without a record
-_MEDIA = ("checkpoint", "pictures", "curves")
+_MEDIA = ("checkpoint", "pictures", "curves", "grid")
 _AXES = {
     "roc": ("false positive rate", "true positive rate"),
     "pr": ("recall", "precision"),
@@ -247,6 +247,19 @@ class WandB:
         self._history(run, "test/mean", metrics)
         if seconds is not None:
             run.summary["seconds"] = seconds
+
+    def _on_grid(
+        self,
+        run: wandb.Run,
+        tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]],
+        failed: Mapping[str, str],
+        **_: Any,
+    ) -> None:
+        import wandb
+
+        known = {name: wandb.Table(columns=list(columns), data=list(rows)) for name, (columns, rows) in tables.items()}
+        self._history(run, "grid", known)
+        run.summary.update({f"failed/{cell}": reason for cell, reason in failed.items()})
 
     def _history(self, run: wandb.Run, prefix: str, values: Mapping[str, Any]) -> None:
         """A row of the history; the summary takes its values as the last ones. What is None is left out."""

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from anoframe.report.compare import write_comparison
+from anoframe.report.compare import read_finished, write_comparison
+from anoframe.report.grid_page import grid_page
+from anoframe.report.grid_table import summarise
 from anoframe.report.write import write_report
 
 
@@ -220,3 +222,14 @@ def test_a_comparison_opens_and_sorts(browser, full_run, tmp_path, change):
     browser.run("document.querySelector('th.name button').click()")
     assert rows(browser)[:2] == ["mesh", "felt"]
     assert browser.complaints == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_grid_opens_sorts_and_fits_the_window(browser, full_run, tmp_path, width):
+    (tmp_path / "grid.html").write_text(grid_page(summarise([read_finished(full_run)], (0,)), tmp_path))
+    browser.open(tmp_path / "grid.html", width)
+    assert browser.complaints == []
+    assert browser.run("document.documentElement.scrollWidth") == width
+    for _ in range(2):
+        browser.run("document.querySelector('th.name button').click()")
+    assert rows(browser) == ["mesh", "felt"]
