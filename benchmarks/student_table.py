@@ -113,6 +113,7 @@ def main() -> None:
     add("--table", action="store_true", help="only print the table of what --output holds")
     options = parser.parse_args()
     if not options.table:
+        options.root = options.root or f"data/{options.name}"
         categories = choose_categories(open_dataset(options.name, options.root), options.cls_names)
         for variant in product(categories, options.backbones, options.seeds, TAUS):
             _one(options, *variant)

@@ -34,6 +34,7 @@ from anoframe.blocks.noised_student import Moments, NoisedStudent, Student
 from anoframe.detector import Features, Observation, Phase, TrainingBatch
 from anoframe.errors import AnoframeError
 from anoframe.models.patchcore import PatchCore, PatchScores
+from anoframe.parallel import each_alone
 from anoframe.registry import check_arguments
 from anoframe.types import Prediction, Sample
 
@@ -252,8 +253,10 @@ class PatchCoreNoising(PatchCore):
 
     def _observe_noise(self, features: Features, samples: Sequence[Sample]) -> None:
         patches, grid = self.embed(features)
-        for one in patches:
-            found = self._left_out(one, len(self._amplitudes))
+        first = len(self._amplitudes)
+        self.search  # noqa: B018 - built once, before threads share it
+        rows = torch.arange(len(patches), device=patches.device)
+        for found in each_alone(lambda row: self._left_out(patches[int(row)], first + int(row)), rows):
             self._amplitudes.append(self._amplitude(found).unflatten(0, grid))
             scores = found.score.unflatten(0, grid)[None]
             self._of_map.add(gaussian_blur(upsample(scores, self._size(features)), self.sigma).view(-1, 1))
