@@ -11,7 +11,6 @@ from pathlib import Path
 
 from anoframe.config import ConfigDict, plain
 from anoframe.devices import choose_devices
-from anoframe.errors import AnoframeError
 from anoframe.models import build_detector
 from anoframe.trainers.shared import check_several
 

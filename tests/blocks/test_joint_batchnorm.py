@@ -102,7 +102,7 @@ def test_a_process_that_is_not_counted_changes_nothing():
 # ------------------------------------------------------------------------------------------------ alone
 
 
-# The mean, 50, is rounded by 50 * 2^-24, which is 3e-5 of the third channel's deviation; bfloat16 has 8 bits of the result.
+# The mean, 50, is rounded by 50 * 2^-24, which is 3e-5 deviations of the third channel; bfloat16 has 8 bits.
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)])
 def test_narrower_numbers_come_out_as_torch_has_them(dtype, rounding):
     norm, x = nn.BatchNorm2d(3), images(torch.float32).to(dtype)
