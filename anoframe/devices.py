@@ -15,8 +15,8 @@ def choose_device(name: str) -> torch.device:
     """
     if len(name.split()) > 1:
         raise AnoframeError(
-            f"--device {name}: here is one device, name one of them. Several take a process each: start the command "
-            "line with them, or a script with torchrun"
+            f"--device {name}: one process works on one device, name one of them. Training on several has a process for "
+            f"each: the command line with --device {name}, or a script that torchrun starts"
         )
     available = torch.cuda.is_available()
     if name == "auto":

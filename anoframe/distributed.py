@@ -93,6 +93,10 @@ class Group:
 
         return self.add_up(torch.tensor(values, dtype=torch.float64)).tolist()
 
+    def decided(self, flag: bool) -> bool:
+        """What rank 0 says."""
+        return self.total([float(flag and self.leads)])[0] > 0
+
     def add_up(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over all processes, in its place; no gradient passes."""
         if not self.alone:
@@ -138,6 +142,13 @@ class Group:
         Batches stay together, because on a GPU what comes out for an image may depend on how many it is computed with.
         """
         return _dealt(count, size, self.size)
+
+
+def alone() -> Group:
+    """A process by itself, on the CPU."""
+    import torch
+
+    return Group(torch.device("cpu"))
 
 
 def _dealt(count: int, size: int, hands: int) -> list[list[int]]:

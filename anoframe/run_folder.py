@@ -23,7 +23,7 @@ from anoframe.kinds import is_kind
 
 START = ("new", "resume", "overwrite")
 _FILES = ("metrics.json", "metrics.csv", "run.json", "log.jsonl", "report.html")
-_FOLDERS = ("checkpoint", "results", "pictures", "wandb", "tensorboard")
+_FOLDERS = ("checkpoint", "training", "results", "pictures", "wandb", "tensorboard")
 _RESULT = {
     "category": str,
     "metrics": dict[str, float | None],
@@ -35,7 +35,7 @@ _RESULT = {
 }
 _STATE = {"id": str, "provenance": dict[str, Any], "stages": dict[str, dict[str, float]]}
 # Starts of config keys that change no result: where data are, what is shown and told, how long it takes.
-NO_RESULT = ("cache.", "wandb.", "tensorboard.", "report.", "data.root", "data.workers")
+NO_RESULT = ("cache.", "wandb.", "tensorboard.", "report.", "data.root", "data.workers", "trainer.save_minutes")
 
 
 def run_folder(cfg: ConfigDict, categories: Sequence[str], output: str | Path, suffix: str = "") -> Path:
@@ -108,6 +108,18 @@ class RunFolder:
     def checkpoint(self, fit: str) -> Path:
         return self.path / "checkpoint" / fit
 
+    def training(self, fit: str) -> Path:
+        """Where a fit keeps what a kill must not lose."""
+        return self.path / "training" / fit
+
+    def write_curves(self, fit: str, curves: Mapping[str, Any]) -> None:
+        """What each epoch of a fit gave; see docs/runs.md."""
+        write_json(self.path / "training" / f"{fit}.json", curves)
+
+    def end_training(self, fit: str) -> None:
+        """Let go of the states of a fit whose checkpoint is written."""
+        shutil.rmtree(self.training(fit), ignore_errors=True)
+
     def release(self) -> None:
         """Let others write to it."""
         self._lock.release()
@@ -153,6 +165,32 @@ class RunFolder:
                     shutil.rmtree(self.path / name)
         except OSError as error:
             raise AnoframeError(f"cannot empty {self.path} ({error.strerror}): choose another --output") from error
+
+
+class FollowedFolder(RunFolder):
+    """The folder of a run for a process that follows another, which writes: it neither reads nor writes anything.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.id, self.resumed, self.state = path, "", False, {"stages": {}}
+
+    def write_state(self, **changes: Any) -> None:
+        """Nothing."""
+
+    def write_result(self, category: str, result: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def write_curves(self, fit: str, curves: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def end_training(self, fit: str) -> None:
+        """Nothing."""
+
+    def release(self) -> None:
+        """Nothing is held."""
 
 
 def _has(tree: Any, kinds: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from typing import Any
 
 import timm
@@ -62,7 +63,7 @@ class FeaturePyramid(nn.Module):
         wanted = [_index(level, info, name) for level in levels]
         if not wanted or len(set(wanted)) != len(wanted):
             raise AnoframeError(f"model.backbone.levels names each level once and at least one, got {tuple(levels)}")
-        indices = sorted(wanted)
+        self._indices, indices = wanted, sorted(wanted)
         self._order = [indices.index(i) for i in wanted]
         self.levels = tuple(info[i]["module"] for i in wanted)
         self.channels = tuple(info[i]["num_chs"] for i in wanted)
@@ -75,6 +76,15 @@ class FeaturePyramid(nn.Module):
         self.requires_grad_(False).eval()
         self.network.to(memory_format=torch.channels_last)  # a tenth faster on a CPU
         self._compiled = torch.compile(self.network.forward) if compile else None
+
+    @cached_property
+    def signed(self) -> tuple[bool, ...]:
+        """Whether each level can have negative values, by how the network is built, not by what it gives for an image.
+
+        A level straight out of a ReLU has none (ResNet); any other counts as signed (EfficientNet, ConvNeXt).
+        """
+        found = _signed(self.name.partition(".")[0], sorted(self._indices))
+        return tuple(found[i] for i in self._order)
 
     def train(self, mode: bool = True) -> FeaturePyramid:
         return super().train(False)
@@ -145,6 +155,19 @@ def _index(level: int | str, info: list[dict[str, Any]], name: str) -> int:
         return level
     known = [f"{i} or {e['module']!r} ({e['num_chs']} channels, stride {e['reduction']})" for i, e in enumerate(info)]
     raise AnoframeError(f"backbone {name!r} has no level {level!r}; it has {', '.join(known)}")
+
+
+def _signed(architecture: str, indices: list[int]) -> list[bool]:
+    """Of each level, whether the last layer it went through is anything but a ReLU. Shapes pass, no numbers."""
+    passed: list[tuple[Tensor, nn.Module]] = []  # what came out of each layer; kept, so that no two are the same object
+    with torch.device("meta"), torch.no_grad():
+        network: Any = timm.create_model(architecture, features_only=True, out_indices=indices, feature_cls="getter")
+        for layer in network.modules():
+            if not (list(layer.children()) or isinstance(layer, nn.Identity)):
+                layer.register_forward_hook(lambda layer, _, out: passed.append((out, layer)))
+        levels = network.eval()(torch.empty(1, *network.model.default_cfg["input_size"]))
+    last = [[layer for out, layer in passed if out is level][-1:] for level in levels]
+    return [not (layer and isinstance(layer[0], nn.ReLU | nn.ReLU6)) for layer in last]
 
 
 def _network(architecture: str, indices: list[int], weights: str) -> Any:

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def upsample(scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """`[B, h, w]` to `[B, H, W]`, bilinear with `align_corners=False`."""
-    return F.interpolate(scores[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+def upsample(scores: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
+    """`[B, h, w]` to `[B, H, W]`, bilinear."""
+    return F.interpolate(scores[:, None], size=size, mode="bilinear", align_corners=align_corners)[:, 0]
 
 
 def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:

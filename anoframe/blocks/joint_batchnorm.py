@@ -51,7 +51,7 @@ def joint_batchnorm(module: nn.Module, group: Group) -> Iterator[Joint]:
     try:
         for layer in layers:
             layer.__class__ = JointBatchNorm
-            layer.joint = joint
+            layer.joint = joint  # type: ignore[assignment]
         yield joint
     finally:
         for layer, kind in zip(layers, kinds, strict=True):

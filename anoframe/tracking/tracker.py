@@ -43,6 +43,8 @@ _SENTENCES = {
     "fit": "fit {name}: {images} normal images",
     "features": "  {text}",
     "forecast": "  {text}",
+    "training_resumed": "  {fit}: training goes on at step {done} of its phase",
+    "epoch": "  {phase} epoch {epoch}/{epochs}: {summary}, lr {lr:.2e}, {images_per_second:.1f} images/s",
     "stage": "  {name:<10} {seconds:8.1f} s",
     "evaluated": "  {category}: {summary}",
     "done": "fit {fit}: done before",
@@ -61,6 +63,8 @@ class JsonLines:
         self._looked = False
 
     def log(self, event: str, **fields: Any) -> None:
+        if event == "step":  # tens of thousands of them; what an epoch gave is told
+            return
         line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}, ensure_ascii=False, default=str)
         start = "" if self._looked or _ends_whole(self._path) else "\n"
         try:

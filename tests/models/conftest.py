@@ -21,6 +21,8 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 class TinyBackbone(nn.Module):
     """Two levels of RGB images, 9 channels at stride 4 and 6 at stride 8: colours, and waves of them. No weights."""
 
+    channels, strides, signed = (9, 6), (4, 8), (True, True)
+
     def forward(self, images: Tensor) -> list[Tensor]:
         colours = F.avg_pool2d(images / 255, 4)
         fine = torch.cat([colours, (7 * colours).sin(), colours.roll(1, 1) * colours], 1)

@@ -1,0 +1,11 @@
+"""Ablation: RD4AD on EfficientNet-Lite0 with a student that ends in a ReLU, as published, before a signed teacher.
+
+    python tools/main.py --config configs/rd4ad/rd4ad_lite0_256_relu.py --cls_names bottle
+
+Cost: that of rd4ad_lite0_256. Expected: worse, since it cannot rebuild a negative feature; not measured yet.
+"""
+
+from anoframe.config import inherit
+
+cfg = inherit("rd4ad_lite0_256.py")
+cfg.model.heads = "relu"
