@@ -7,12 +7,14 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from anoframe.distributed import leads
+
 T = TypeVar("T")
 
 
 def progress(items: Iterable[T], what: str, unit: str = "it", total: int | None = None) -> Iterator[T]:
-    """Iterate with a bar on a terminal, without one elsewhere."""
-    yield from tqdm(items, desc=what, unit=unit, total=total, disable=None, leave=False, mininterval=0.5)
+    """Iterate with a bar on a terminal, without one elsewhere; of several processes the first has it."""
+    yield from tqdm(items, desc=what, unit=unit, total=total, **_looks())
 
 
 class Bar:
@@ -23,7 +25,7 @@ class Bar:
     """
 
     def __init__(self, total: int, what: str, done: int = 0):
-        self._bar = tqdm(total=total, initial=done, desc=what, unit="step", disable=None, leave=False, mininterval=0.5)
+        self._bar = tqdm(total=total, initial=done, desc=what, unit="step", **_looks())
 
     def __enter__(self) -> Bar:
         return self
@@ -35,3 +37,7 @@ class Bar:
         """One step more."""
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update()
+
+
+def _looks() -> dict[str, Any]:
+    return {"disable": None if leads() else True, "leave": False, "mininterval": 0.5}

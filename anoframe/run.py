@@ -13,6 +13,7 @@ from anoframe.config import ConfigDict, check_config, load_config, plain
 from anoframe.config_files import config_of
 from anoframe.data.loader import load_image
 from anoframe.devices import choose_device
+from anoframe.distributed import join
 from anoframe.errors import AnoframeError, suggest
 from anoframe.evaluation.results import Metrics, Results
 from anoframe.files import read_json
@@ -73,7 +74,7 @@ def test(
     folders = find_checkpoints(Path(checkpoint))
     cfg = load_config(config_of(checkpoint)) if cfg is None else cfg
     check_config(cfg)
-    device = choose_device(cfg.device)
+    device = join(cfg.device).device
     loaded = [load_checkpoint(folder, device) for folder in folders.values()]
     learned = [category for one in loaded for category in one.categories]
     _check_same_model(cfg, loaded[0], Path(checkpoint))
@@ -158,7 +159,7 @@ class Run:
     def _checkpoint(self, category: str | None) -> Checkpoint:
         folder = find_checkpoint(self.folder, category)
         if folder not in self._loaded:
-            self._loaded[folder] = load_checkpoint(folder, choose_device(self.config.device))
+            self._loaded[folder] = load_checkpoint(folder, choose_device(self.config.device.split()[0]))
         return self._loaded[folder]
 
 

@@ -172,6 +172,32 @@ class RunFolder:
             raise AnoframeError(f"cannot empty {self.path} ({error.strerror}): choose another --output") from error
 
 
+class FollowedFolder(RunFolder):
+    """The folder of a run for a process that follows another, which writes: it neither reads nor writes anything.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.id, self.resumed, self.state = path, "", False, {"stages": {}}
+
+    def write_state(self, **changes: Any) -> None:
+        """Nothing."""
+
+    def write_result(self, category: str, result: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def write_curves(self, fit: str, curves: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def end_training(self, fit: str) -> None:
+        """Nothing."""
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+
 def _has(tree: Any, kinds: Mapping[str, Any]) -> bool:
     """Whether what was read from a file has these keys, each of its kind."""
     return isinstance(tree, dict) and all(key in tree and is_kind(tree[key], kind) for key, kind in kinds.items())

@@ -87,8 +87,9 @@ def test_another_name_is_an_attribute_error():
 
 # A part may import from its own line and those below it.
 LAYERS = (
+    ("__main__",),
     ("cli", "grid"),
-    ("run", "prediction"),
+    ("run", "prediction", "launch"),
     ("session",),
     ("report", "evaluation", "trainers"),
     ("encoding",),
@@ -96,7 +97,19 @@ LAYERS = (
     ("models",),
     ("backbones", "data", "metrics", "blocks", "detector"),
     ("cache",),
-    ("registry", "config", "types", "devices", "files", "progress", "parallel", "memory", "decision", "run_folder"),
+    (
+        "registry",
+        "config",
+        "types",
+        "devices",
+        "files",
+        "progress",
+        "parallel",
+        "memory",
+        "decision",
+        "run_folder",
+        "distributed",
+    ),
     ("config_files", "kinds", "dotted"),
     ("errors",),
 )

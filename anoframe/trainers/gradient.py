@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from anoframe.detector import Detector, Phase, TrainingBatch
+from anoframe.distributed import Group, alone
 from anoframe.errors import AnoframeError
 from anoframe.progress import Bar
 from anoframe.tracking.clock import peak_memory
@@ -28,6 +29,7 @@ from anoframe.tracking.tracker import Tracker
 from anoframe.trainers.feature_store import FeatureStore
 from anoframe.trainers.optimisation import build_optimizer, build_schedule
 from anoframe.trainers.settings import Settings
+from anoframe.trainers.shared import Part, SharedLoss, settle, shared_loss
 from anoframe.trainers.training_state import TrainingState, random_states, set_random_states
 
 Look = Callable[[Detector], Mapping[str, Mapping[str, float | None]]]
@@ -56,6 +58,7 @@ class Training:
         home: where states are kept; None keeps none, and a kill loses all.
         look: metrics of the detector on the test images, for `trainer.evaluate_every`; None never looks.
         curves: phase -> what each epoch gave; `looks` beside them.
+        group: the processes that train together. All run the same steps, each on its part of every batch.
     """
 
     fit: str
@@ -65,6 +68,7 @@ class Training:
     home: Path | None = None
     look: Look | None = None
     curves: dict[str, Any] = field(default_factory=lambda: {"phases": [], "looks": []})
+    group: Group = field(default_factory=alone)
 
     def save(self, step: int, done: int, detector: Detector, **rest: Any) -> None:
         """Keep a state, where states are kept."""
@@ -93,6 +97,7 @@ class PhaseTrainer:
     ):
         self._detector, self._phase, self._step = detector, phase, step
         self._store, self._settings, self._training = store, settings, training
+        self._group = training.group
         self._device = next(detector.buffers()).device
         self._rows = list(range(len(store)) if phase.rows is None else phase.rows)
         self._per_epoch, self._total = settings.length(len(self._rows))
@@ -113,36 +118,50 @@ class PhaseTrainer:
         Args:
             state: of this phase, to go on from; the detector has its `learned` already.
         """
-        seed = int(np.random.SeedSequence((self._training.seed, self._step)).generate_state(1)[0])
-        torch.manual_seed(seed)
+        torch.manual_seed(self._seed())
         self._curve: list[dict[str, Any]] = self._resume(state) if state and state.done else self._new_curve()
         saved = time.monotonic()
-        with self._training_mode(), Bar(self._total, self._phase.name, self._done) as bar:
+        with self._training_mode(), self._sharing() as shared, Bar(self._total, self._phase.name, self._done) as bar:
             while self._done < self._total:
-                self._take_step(bar)
+                self._take_step(shared, bar)
                 if self._done % self._per_epoch == 0 or self._done == self._total:
                     self._end_epoch()
-                if time.monotonic() - saved >= 60 * self._settings.save_minutes and self._done < self._total:
+                due = time.monotonic() - saved >= 60 * self._settings.save_minutes
+                if self._group.decided(due) and self._done < self._total:
                     self._save()
                     saved = time.monotonic()
+        settle(self._detector, self._group)
         if self._best:
             self._detector.load_learned_state(self._best["learned"])
         self._training.save(self._step + 1, 0, self._detector)
 
-    def _take_step(self, bar: Bar) -> None:
+    def _seed(self) -> int:
+        """Of what is drawn in the phase: other numbers in each process, or several images would have the same noise."""
+        own = () if self._group.leads else (self._group.rank,)
+        return int(np.random.SeedSequence((self._training.seed, self._step, *own)).generate_state(1)[0])
+
+    def _sharing(self) -> AbstractContextManager[SharedLoss]:
+        return shared_loss(self._detector, self._phase, self._loss, self._group, self._settings.sync_batchnorm)
+
+    def _take_step(self, shared: SharedLoss, bar: Bar) -> None:
         """One step of the optimiser, over one batch in `accumulate` parts."""
         started = time.perf_counter()
         self._schedule.step_update(self._done)
         rows = self._batch(self._done)
         losses: dict[str, float] = {}
         waited = 0.0
-        for part in _parts(rows, self._settings.accumulate):
+        counted = 0
+        for some in _parts(rows, self._settings.accumulate):
             asked = time.perf_counter()
-            batch = self._store.batch(part, self._settings.channels_last)
+            own = shared.part(some)
+            batch = self._store.batch(own.rows, self._settings.channels_last)
             waited += time.perf_counter() - asked
-            share = len(part) / len(rows)
-            for name, value in self._backward(batch, share).items():
-                losses[name] = losses.get(name, 0.0) + share * value
+            share, counted = len(some) / len(rows), counted + len(some)
+            with shared.taking(own, last=counted == len(rows)):
+                found = self._backward(shared, batch, own, share)
+            for name, value in found.items():
+                losses[name] = losses.get(name, 0.0) + share * own.weight * value
+        losses = dict(zip(losses, self._group.total(list(losses.values())), strict=True))
         learned = time.perf_counter()
         self._update()
         ended = time.perf_counter()
@@ -157,20 +176,20 @@ class PhaseTrainer:
         size = self._settings.batch_size
         return [self._rows[i] for i in order[place * size : (place + 1) * size]]
 
-    def _backward(self, batch: TrainingBatch, share: float) -> dict[str, float]:
-        """Add the gradient of a part of a batch; returns its losses."""
+    def _backward(self, shared: SharedLoss, batch: TrainingBatch, own: Part, share: float) -> dict[str, float]:
+        """Add the gradient of a part of a batch; returns the losses of what this process has of it."""
         settings = self._settings
         with torch.autocast(self._device.type, settings.dtype, enabled=settings.precision != "float32"):
-            losses = self._losses(batch)
+            losses = self._losses(shared, batch)
         total = torch.stack([value.float() for value in losses.values()]).sum()
         if not bool(total.isfinite()):
             raise AnoframeError(self._not_finite(losses, batch))
-        self._scaler.scale(total * share).backward()
+        self._scaler.scale(shared.scaled(total, own) * share).backward()
         return {name: float(value.detach()) for name, value in losses.items()}
 
-    def _losses(self, batch: TrainingBatch) -> Mapping[str, Tensor]:
+    def _losses(self, shared: SharedLoss, batch: TrainingBatch) -> Mapping[str, Tensor]:
         try:
-            return self._loss(batch)
+            return shared(batch)
         except torch._dynamo.exc.TorchDynamoException as error:  # only where it was asked to compile
             reason = str(error).strip().splitlines()[0]
             raise AnoframeError(f"torch.compile fails here ({reason}): --trainer.compile False") from error
@@ -269,6 +288,7 @@ class PhaseTrainer:
     def _look(self, look: Look, epoch: int) -> None:
         """Evaluate on the test images; nothing that is learned or drawn afterwards is changed by it."""
         states = random_states()
+        settle(self._detector, self._group)
         self._detector.eval()
         found = {category: dict(metrics) for category, metrics in look(self._detector).items()}
         self._detector.train()
@@ -302,7 +322,7 @@ class PhaseTrainer:
             self._detector,
             optimizer=self._optimizer.state_dict(),
             scaler=self._scaler.state_dict(),
-            random=random_states(),
+            random=self._group.collected(random_states()),
             totals=vars(self._totals),
             best=self._best,
         )
@@ -314,7 +334,7 @@ class PhaseTrainer:
         self._optimizer.load_state_dict(rest["optimizer"])
         self._scaler.load_state_dict(rest["scaler"])
         self._totals, self._best = Totals(**rest["totals"]), rest["best"]
-        set_random_states(rest["random"])
+        set_random_states(rest["random"][self._group.rank])
         curve: list[dict[str, Any]] = self._training.curves["phases"][-1]["epochs"]
         return curve
 

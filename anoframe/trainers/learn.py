@@ -36,7 +36,8 @@ def learn(detector: Detector, batches: Iterable[Encoded], images: int, clock: Cl
     Args:
         batches: features of the training images, in the order of the index.
         images: how many they are.
-        training: of this fit. Where it keeps states and there is one, learning goes on from there.
+        training: of this fit. Where it keeps states and there is one, learning goes on from there: of several
+            processes rank 0 keeps states, and has the others know.
     """
     steps = detector.learning()
     if not steps:
@@ -66,7 +67,7 @@ def _earlier(detector: Detector, training: Training) -> TrainingState | None:
 
     A state at the very beginning of a step is put back too, but that step then begins as any other.
     """
-    state = latest_state(training.home) if training.home else None
+    state = training.group.broadcast(latest_state(training.home) if training.home else None)
     if state is None:
         return None
     detector.load_learned_state(state.learned)

@@ -39,7 +39,7 @@ def thresholds(
 
     Args:
         make: builds an unfitted detector.
-        encode: features of samples.
+        encode: features of samples. Where several processes learn together each of them finds the thresholds.
         training: category -> its training images.
         share: of each category's images to hold back, in (0, 1).
         rate: of normal images that may be taken for defects.

@@ -35,7 +35,8 @@ class TrainingState:
         step: of learning: the place of an observation or phase in `Detector.learning()`; all before it are done.
         done: steps of the optimiser in that phase.
         learned: the detector's `learned_state`.
-        rest: the optimiser's and scaler's state, random states, the curves so far; plain values and tensors.
+        rest: the optimiser's and scaler's state, random states of each process that trains along, the curves so far;
+            plain values and tensors.
     """
 
     step: int
