@@ -23,6 +23,9 @@ any value of the config can be set by its dotted name:
 decoded images and features of the frozen encoder are kept for the next run, which then is faster and gives the same:
   --cache off             --cache clear         --cache.folder DIR        --cache.max_gb 20
 
+methods that are trained can learn on several devices, a process each; over several machines: docs/distributed.md
+  --device 0 1            --device cpu cpu      torchrun --nnodes 2 ... tools/main.py --config ...
+
 examples:
   anoframe --config patchcore/patchcore_lite0_224.py --cls_names bottle screw --data.root MVTec
   anoframe --config patchcore/patchcore_lite0_224.py --cls_names all --protocol unified --seed 1

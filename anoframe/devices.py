@@ -15,8 +15,8 @@ def choose_device(name: str) -> torch.device:
     """
     if len(name.split()) > 1:
         raise AnoframeError(
-            f"--device {name}: one process works on one device, name one of them. Training on several has a process for "
-            f"each: the command line with --device {name}, or a script that torchrun starts"
+            f"--device {name}: one process works on one device, name one of them. Training on several has a process "
+            f"for each: the command line with --device {name}, or a script that torchrun starts"
         )
     available = torch.cuda.is_available()
     if name == "auto":

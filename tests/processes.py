@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import socket
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -31,10 +30,12 @@ def together(function: Callable[..., Any], *args: Any, size: int = 2, join: bool
         Ended: some process ended by itself.
         AssertionError: the function raised in some process; has its traceback.
     """
-    port = _free_port()
+    import torch.distributed as dist
+
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # here, as torchrun has it
     ends = [_context.Pipe(duplex=False) for _ in range(size)]
     processes = [
-        _context.Process(target=_work, args=(rank, size, port, ends[rank][1], function, args, join))
+        _context.Process(target=_work, args=(rank, size, store.port, ends[rank][1], function, args, join))
         for rank in range(size)
     ]
     for process, (_, theirs) in zip(processes, ends, strict=True):
@@ -62,12 +63,6 @@ def _send(end: Any, worked: bool, value: Any) -> None:
     end.send_bytes(pickle.dumps((worked, value)))  # tensors by value: torch would share them, from a process that ends
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _work(rank: int, size: int, port: int, end: Any, function: Callable[..., Any], args: Any, join: bool) -> None:
     import torch
 
@@ -75,7 +70,8 @@ def _work(rank: int, size: int, port: int, end: Any, function: Callable[..., Any
 
     torch.set_num_threads(1)
     own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
-    os.environ |= {**{name: str(value) for name, value in own.items()}, "MASTER_ADDR": "127.0.0.1"}
+    os.environ |= {name: str(value) for name, value in own.items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
     try:
         _send(end, True, function(distributed.join("cpu") if join else None, *args))
     except Exception:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ class SharedLoss:
 
     def __init__(self, phase: Phase, loss: Loss, group: Group, joint: Joint | None = None):
         self._phase, self._loss, self._group, self._joint = phase, loss, group, joint
-        self._module = None if group.alone else _replicated(phase, loss)
+        self._module = None if group.alone else DistributedDataParallel(_Losses(phase, loss))
 
     def part(self, rows: Sequence[int]) -> Part:
         """What this process takes of a batch."""
@@ -133,11 +133,7 @@ class _Losses(nn.Module):
     def __init__(self, phase: Phase, loss: Loss):
         super().__init__()
         self.trained = nn.ParameterList(phase.parameters.values())
-        self._compute: Any = loss
+        self._compute = partial(loss)  # no module, whose buffers would be sent about at each step
 
     def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
         return dict(self._compute(batch))
-
-
-def _replicated(phase: Phase, loss: Loss) -> DistributedDataParallel:
-    return DistributedDataParallel(_Losses(phase, loss), broadcast_buffers=False)
