@@ -12,8 +12,7 @@ from anoframe.errors import AnoframeError
 from anoframe.grid.board import Board
 from anoframe.grid.cells import Cell, run_cell
 
-# Read when Ray is imported: tell its makers nothing, and give a busy machine four times the usual time to start.
-_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120"}
+_STARTS = 3  # Ray gives a cluster 30 seconds to start, which a busy machine may need to load its files
 
 
 def run_on_ray(board: Board, address: str | None = None, cores: int = 1) -> None:
@@ -46,8 +45,7 @@ def check_ray() -> None:
 
 
 def _import_ray() -> Any:
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         return importlib.import_module("ray")
     except ImportError as error:
@@ -58,10 +56,14 @@ def _connect(ray: Any, address: str | None) -> None:
     root = str(Path(anoframe.__file__).resolve().parents[1])  # a checkout is on nobody's path
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     quiet = {"log_to_driver": False, "logging_level": "error"}
-    try:
-        ray.init(address=address or "local", runtime_env={"env_vars": {"PYTHONPATH": paths}}, **quiet)
-    except Exception as error:  # of many kinds, a plain Exception for a machine that is too slow among them
-        raise AnoframeError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
+    for left in reversed(range(1 if address else _STARTS)):
+        try:
+            ray.init(address=address or "local", runtime_env={"env_vars": {"PYTHONPATH": paths}}, **quiet)
+            return
+        except Exception as error:  # of many kinds
+            ray.shutdown()
+            if not left:
+                raise AnoframeError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
 
 
 def _run(ray: Any, board: Board, cores: int) -> None:
