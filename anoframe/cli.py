@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 
-from anoframe import __version__
+from anoframe import __version__, distributed
 from anoframe.cache import KINDS, cache_root, clear
 from anoframe.config_files import config_of, list_configs
-from anoframe.errors import AnoframeError, suggest
+from anoframe.dotted import dotted_options
+from anoframe.errors import AnoframeError
 from anoframe.registry import DATASETS, MODELS
 
 _EXAMPLES = """\
@@ -21,6 +23,9 @@ any value of the config can be set by its dotted name:
 decoded images and features of the frozen encoder are kept for the next run, which then is faster and gives the same:
   --cache off             --cache clear         --cache.folder DIR        --cache.max_gb 20
 
+methods that are trained can learn on several devices, a process each; over several machines: docs/distributed.md
+  --device 0 1            --device cpu cpu      torchrun --nnodes 2 ... tools/main.py --config ...
+
 examples:
   anoframe --config patchcore/patchcore_lite0_224.py --cls_names bottle screw --data.root MVTec
   anoframe --config patchcore/patchcore_lite0_224.py --cls_names all --protocol unified --seed 1
@@ -28,24 +33,38 @@ examples:
   anoframe --mode predict --checkpoint runs/patchcore_lite0_224/separate/bottle/0 --input parts/
   anoframe --config runs/patchcore_lite0_224/separate/bottle/0/config.yaml --output again
 """
+_DEVICE = "auto, cpu, cuda, or the number of a GPU (default auto); several, as 0 1, train with a process for each"
+_GOES_ON = "the same command with --resume goes on with what is done"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 1 where a category failed, or 2 for what the user can mend."""
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(_parse(sys.argv[1:] if argv is None else argv))
+        return _run(_parse(words), words)
     except AnoframeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _failed(f"error: {error}", 2)
     except OSError as error:  # what no door has told in its own words: a name too long, a disk that fails
-        print(f"error: {error}: check that path, its permissions, and the space on the disk", file=sys.stderr)
-        return 2
+        return _failed(f"error: {error}: check that path, its permissions, and the space on the disk", 2)
     except KeyboardInterrupt:
-        print("interrupted: the same command with --resume goes on with what is done", file=sys.stderr)
-        return 130
+        return _failed(f"interrupted: {_GOES_ON}", 130)
+    except Exception as error:
+        if distributed.is_lost_peer(error):
+            return _failed(f"error: another process of this run has gone: {_GOES_ON}", 2)
+        if not distributed.joined():
+            raise
+        return _failed(traceback.format_exc().rstrip(), 1)
 
 
-def _run(options: argparse.Namespace) -> int:
+def _failed(text: str, status: int) -> int:
+    """Tell what ends the command, once where several processes do; returns the status, or ends a process of several."""
+    if distributed.speaks():
+        print(text, file=sys.stderr)
+    distributed.quit_at_once(status)
+    return status
+
+
+def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
     from anoframe.config import diff_config, format_config, load_config
 
     if options.mode == "predict":
@@ -74,7 +93,11 @@ def _run(options: argparse.Namespace) -> int:
                 "--checkpoint goes with --mode test or predict: training starts from the backbone's weights alone"
             )
         cfg = load_config(options.config or _missing("--config"), options.overrides)
-    if options.cache == "clear":
+    if len(str(cfg.device).split()) > 1 and not distributed.launched():
+        from anoframe.launch import launch
+
+        return launch(words, cfg, options.mode == "train")
+    if options.cache == "clear" and distributed.leads_here():
         _clear(cfg.cache.folder)
     from anoframe import run as runs  # torch: after what can be wrong with words
 
@@ -82,6 +105,8 @@ def _run(options: argparse.Namespace) -> int:
         run = runs.test(checkpoint, cfg, names, options.output or "runs", start)
     else:
         run = runs.train(cfg, names, options.output or "runs", start)
+    if not distributed.leads():
+        return 0
     print(f"\n{run.results.table()}\n\n{run.timetable()}\n\nreport: {run.folder / 'report.html'}")
     for category, reason in run.failed.items():
         print(f"failed: {category}: {reason}", file=sys.stderr)
@@ -126,7 +151,7 @@ def _only_for_predict(options: argparse.Namespace) -> None:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """Known options, and the rest as overrides of the config by dotted name."""
     options, rest = _parser().parse_known_args(argv)
-    options.overrides = _overrides(rest)
+    options.overrides = dotted_options(rest, _parser())
     for option, name in (("seed", "seed"), ("device", "device"), ("protocol", "protocol.name")):
         value = getattr(options, option)
         if value is not None:
@@ -154,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--maps", choices=("npy", "png", "none"), help="for predict: float32 maps (default), 16-bit pictures, or none")
     add("--no_overlays", action="store_true", help="for predict: draw nothing")
     add("--seed", metavar="N", help="one seed gives one result (default 0)")
-    add("--device", nargs="+", metavar="D", help="auto, cpu, cuda, or the number of a GPU (default auto)")
+    add("--device", nargs="+", metavar="D", help=_DEVICE)
     add("--protocol", metavar="P", help="separate: a detector a category (default); unified: one for all")
     add(
         "--output",
@@ -181,27 +206,6 @@ def _clear(folder: object) -> None:
 
 def _column(names: Sequence[str]) -> str:
     return "\n".join(f"  {name}" for name in names)
-
-
-def _overrides(words: Sequence[str]) -> dict[str, object]:
-    """`--a.b value`, `--a.b v1 v2` and `--a.b=value` as a mapping."""
-    overrides: dict[str, list[str]] = {}
-    name = ""
-    for word in words:
-        if word.startswith("--") and len(word) > 2:
-            name, equals, value = word[2:].partition("=")
-            if "." not in name:
-                known = [action.removeprefix("--") for action in _parser()._option_string_actions]
-                raise AnoframeError(f"unknown option --{name}: {suggest(name, known)}")
-            overrides[name] = [value] if equals else []
-        elif name:
-            overrides[name].append(word)
-        else:
-            raise AnoframeError(f"unexpected argument {word!r}: options start with --, see --help")
-    for name, values in overrides.items():
-        if not values:
-            raise AnoframeError(f"--{name} needs a value")
-    return {name: values[0] if len(values) == 1 else values for name, values in overrides.items()}
 
 
 def _missing(option: str) -> str:

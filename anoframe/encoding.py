@@ -17,7 +17,9 @@ from anoframe.data.loader import check_loading, load_batches
 from anoframe.data.probe import THREADS
 from anoframe.data.reader import Reader
 from anoframe.detector import Detector, Features
+from anoframe.distributed import Group
 from anoframe.errors import AnoframeError
+from anoframe.progress import progress
 from anoframe.tracking.tracker import Tracker
 from anoframe.types import Batch, Sample
 
@@ -78,17 +80,39 @@ class EncodedSamples:
     def __len__(self) -> int:
         return -(-len(self._samples) // self._batch_size)
 
+    def prepare(self, group: Group) -> None:
+        """Cache what is not cached yet, each process of a machine a share of it, and wait until all of it is.
+
+        So several processes, which all are going to read all of it, encode no image twice on one machine. Nothing is
+        done by one that is alone, nor where nothing is cached.
+        """
+        if group.alone or self._cache is None:
+            return
+        _, _, missing = self._plan()
+        group.barrier()  # nobody writes before everybody has looked, or shares would overlap
+        own = [part for part in missing if part][group.local_rank :: group.local_size]
+        for batch in progress(load_batches(own, self._reader, self._workers), "encode", "batch", len(own)):
+            if self._room is False:  # found out with the first: nothing will be kept
+                break
+            self._encode(batch)
+        group.barrier()
+
     def __iter__(self) -> Iterator[Encoded]:
-        batches = list(self._batches(self._samples))
-        keys = list(self._batches(self._keys()))
-        missing = [self._missing(batch, names) for batch, names in zip(batches, keys, strict=True)]
-        self._to_make, self._room = sum(map(len, missing)), None
+        batches, keys, missing = self._plan()
         if not self._to_make:
             self._tell(f"features of all {len(self._samples)} images are cached: no encoder pass")
         loaded = load_batches([part for part in missing if part], self._reader, self._workers)
         for batch, names, part in zip(batches, keys, missing, strict=True):
             made = self._encode(next(loaded)) if part else None
             yield made if made and len(made) == len(batch) else self._completed(made, batch, names)
+
+    def _plan(self) -> tuple[list[Sequence[Sample]], list[Sequence[str | None]], list[Sequence[Sample]]]:
+        """Batches, their keys, and what of each has to be encoded."""
+        batches = list(self._batches(self._samples))
+        keys = list(self._batches(self._keys()))
+        missing = [self._missing(batch, names) for batch, names in zip(batches, keys, strict=True)]
+        self._to_make, self._room = sum(map(len, missing)), None
+        return batches, keys, missing
 
     def _batches(self, items: Sequence[Any]) -> Iterator[Sequence[Any]]:
         return (items[i : i + self._batch_size] for i in range(0, len(items), self._batch_size))

@@ -23,7 +23,7 @@ from anoframe.kinds import is_kind
 
 START = ("new", "resume", "overwrite")
 _FILES = ("metrics.json", "metrics.csv", "run.json", "log.jsonl", "report.html")
-_FOLDERS = ("checkpoint", "results", "pictures", "wandb", "tensorboard")
+_FOLDERS = ("checkpoint", "training", "results", "pictures", "wandb", "tensorboard")
 _RESULT = {
     "category": str,
     "metrics": dict[str, float | None],
@@ -35,7 +35,7 @@ _RESULT = {
 }
 _STATE = {"id": str, "provenance": dict[str, Any], "stages": dict[str, dict[str, float]]}
 # Starts of config keys that change no result: where data are, what is shown and told, how long it takes.
-NO_RESULT = ("cache.", "wandb.", "tensorboard.", "report.", "data.root", "data.workers")
+NO_RESULT = ("cache.", "wandb.", "tensorboard.", "report.", "data.root", "data.workers", "trainer.save_minutes")
 
 
 def run_folder(cfg: ConfigDict, categories: Sequence[str], output: str | Path, suffix: str = "") -> Path:
@@ -45,6 +45,21 @@ def run_folder(cfg: ConfigDict, categories: Sequence[str], output: str | Path, s
         joined = f"{categories[0]}+{len(categories) - 1}"
     names = {"config_name": cfg.config_name, "protocol": cfg.protocol.name, "category": joined}
     return inside(output, **names, seed=f"{cfg.seed}{suffix}")
+
+
+def earlier_state(path: Path, cfg: ConfigDict, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of the run that has begun in this folder.
+
+    Raises:
+        AnoframeError: this config cannot go on with it, or its files are damaged.
+    """
+    state = read_json(path / "run.json")
+    if not _has(state, _STATE):
+        raise AnoframeError(f"{path / 'run.json'} is damaged: start again with --overwrite")
+    before, now = _fixed(load_config(path / "config.yaml")), _fixed(cfg)
+    _agree(path, before, now)
+    _agree(path, dict(flatten(state["provenance"])), dict(flatten(provenance)))
+    return state
 
 
 class RunFolder:
@@ -78,7 +93,7 @@ class RunFolder:
             self.resumed = begun and start == "resume"
             self.state: dict[str, Any]
             if self.resumed:
-                self.state = self._earlier(cfg, provenance)
+                self.state = earlier_state(path, cfg, provenance)
             else:
                 self._clean()
                 self.state = {"id": secrets.token_hex(4), "provenance": dict(provenance), "stages": {}}
@@ -108,6 +123,18 @@ class RunFolder:
     def checkpoint(self, fit: str) -> Path:
         return self.path / "checkpoint" / fit
 
+    def training(self, fit: str) -> Path:
+        """Where a fit keeps what a kill must not lose."""
+        return self.path / "training" / fit
+
+    def write_curves(self, fit: str, curves: Mapping[str, Any]) -> None:
+        """What each epoch of a fit gave; see docs/runs.md."""
+        write_json(self.path / "training" / f"{fit}.json", curves)
+
+    def end_training(self, fit: str) -> None:
+        """Let go of the states of a fit whose checkpoint is written."""
+        shutil.rmtree(self.training(fit), ignore_errors=True)
+
     def release(self) -> None:
         """Let others write to it."""
         self._lock.release()
@@ -133,16 +160,6 @@ class RunFolder:
         except AnoframeError:
             return "(just starting)"
 
-    def _earlier(self, cfg: ConfigDict, provenance: Mapping[str, Any]) -> dict[str, Any]:
-        """The state of the run that is here, if it can be gone on with."""
-        state = read_json(self.path / "run.json")
-        if not _has(state, _STATE):
-            raise AnoframeError(f"{self.path / 'run.json'} is damaged: start again with --overwrite")
-        before, now = _fixed(load_config(self.path / "config.yaml")), _fixed(cfg)
-        _agree(self.path, before, now)
-        _agree(self.path, dict(flatten(state["provenance"])), dict(flatten(provenance)))
-        return state
-
     def _clean(self) -> None:
         """Remove an earlier run, first what says that there is one."""
         try:
@@ -153,6 +170,32 @@ class RunFolder:
                     shutil.rmtree(self.path / name)
         except OSError as error:
             raise AnoframeError(f"cannot empty {self.path} ({error.strerror}): choose another --output") from error
+
+
+class FollowedFolder(RunFolder):
+    """The folder of a run for a process that follows another, which writes: it neither reads nor writes anything.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.id, self.resumed, self.state = path, "", False, {"stages": {}}
+
+    def write_state(self, **changes: Any) -> None:
+        """Nothing."""
+
+    def write_result(self, category: str, result: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def write_curves(self, fit: str, curves: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def end_training(self, fit: str) -> None:
+        """Nothing."""
+
+    def release(self) -> None:
+        """Nothing is held."""
 
 
 def _has(tree: Any, kinds: Mapping[str, Any]) -> bool:

@@ -18,51 +18,53 @@ from anoframe.data.dataset import Dataset, choose_categories, open_dataset
 from anoframe.data.reader import Reader
 from anoframe.data.transforms import Preprocessing
 from anoframe.decision import Threshold
-from anoframe.detector import Detector
-from anoframe.devices import choose_device
+from anoframe.detector import Detector, Observation, Phase
+from anoframe.distributed import join
 from anoframe.encoding import EncodedSamples
 from anoframe.errors import AnoframeError, OutputError
-from anoframe.evaluation.collect import CategoryPredictions, collect
+from anoframe.evaluation.collect import CategoryPredictions, collect_shared
 from anoframe.evaluation.provenance import git_commit, machine, versions
-from anoframe.evaluation.results import Results, category_metrics, percent
+from anoframe.evaluation.results import CHOSEN_ON_TEST, Metrics, Results, category_metrics, percent
 from anoframe.models import build_detector
 from anoframe.registry import check_arguments
 from anoframe.report.curves import category_curves
 from anoframe.report.write import write_category_pictures, write_report
-from anoframe.run_folder import RunFolder, run_folder
+from anoframe.run_folder import FollowedFolder, RunFolder, run_folder
 from anoframe.tracking.clock import Clock, Stage
 from anoframe.tracking.open import check_tracking, open_trackers
-from anoframe.tracking.tracker import Status, Tracker
+from anoframe.tracking.tracker import Status, Tracker, Trackers
 from anoframe.trainers.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from anoframe.trainers.gradient import Training
 from anoframe.trainers.learn import learn, seed_everything
 from anoframe.trainers.protocols import Fit, plan_fits
+from anoframe.trainers.settings import check_training, settings_of
+from anoframe.trainers.shared import check_several
 from anoframe.trainers.threshold import thresholds
 from anoframe.types import Sample
 
 _PREPROCESSING = tuple(field.name for field in fields(Preprocessing))
 
 
-class Session:
-    """What `train` and `test` share. Use it as a context manager: it holds the run folder until its end.
+class Plan:
+    """What a run will do, found out before anything is written: whatever can be known to be wrong is told here.
 
     Args:
-        cfg: with its categories; `config.yaml` will say what they came to.
-        output: parent of run folders.
-        start: as for `RunFolder`.
-        suffix: of the folder's name; empty for a run that learns.
+        cfg: with its categories, which are changed to what they come to.
+        fitted: what is to be tested; None for a run that learns.
 
     Attributes:
-        failed: category -> why it has no result. A category that fails does not lose the others.
+        group: the processes that work on it together.
+        trainer: section of the config, None where it has none.
+        remarks: what is odd about the data, and no reason to stop.
 
     Raises:
-        AnoframeError: whatever can be known to be wrong, before any work starts.
+        AnoframeError: a value, device, category, file or part of the detector is wrong.
     """
 
-    def __init__(self, cfg: ConfigDict, output: str | Path, start: str, suffix: str = ""):
-        _refuse_what_makes_no_sense(cfg)
+    def __init__(self, cfg: ConfigDict, fitted: Detector | None = None):
+        refuse_what_makes_no_sense(cfg)
         check_tracking(cfg)
-        self.cfg = cfg
-        self.device = choose_device(cfg.device)
+        self.group = join(cfg.device)
         self.preprocessing = Preprocessing(**{name: cfg.data[name] for name in _PREPROCESSING})
         self.dataset = _open(cfg)
         self.categories = choose_categories(self.dataset, cfg.categories)
@@ -70,14 +72,53 @@ class Session:
         self.fits = plan_fits(cfg.protocol.name, self.categories)
         report = check(self.dataset, self.categories, follow_links=cfg.data.follow_links)
         report.raise_if_broken()
-        if not suffix:
-            build_detector(plain(cfg.model), cfg.seed)  # a wrong name, argument or weights is told before any writing
-        self.provenance = _provenance(cfg, self.dataset.name)
+        self.remarks = report.remarks
+        self.trainer = plain(cfg.trainer) if "trainer" in cfg else None
+        detector = fitted or build_detector(plain(cfg.model), cfg.seed)  # a wrong name or weights: told now
+        steps = detector.learning()
+        if not fitted:
+            if not self.group.alone:
+                check_several(detector, f"{self.group.size} processes")
+            check_training(steps, self.trainer, self.group.device)
+        self.provenance = _provenance(cfg, self.dataset.name, self.group.size) | _provenance_of_training(
+            steps, self.trainer
+        )
+
+
+class Session:
+    """What `train` and `test` share. Use it as a context manager: it holds the run folder until its end.
+
+    Where several processes work on a run each has a session, and they run in lockstep: they learn together, and each
+    evaluates a part of the test images. The one of rank 0 alone decides what is left to do, measures, writes and tells.
+
+    Args:
+        cfg: with its categories; `config.yaml` will say what they came to.
+        output: parent of run folders.
+        start: as for `RunFolder`.
+        fitted: what is to be tested, in a folder of its own; None for a run that learns.
+
+    Attributes:
+        failed: category -> why it has no result. A category that fails does not lose the others, where one process
+            works alone; of several, any error ends the run, because they cannot go on at different places.
+
+    Raises:
+        AnoframeError: whatever can be known to be wrong, before any work starts.
+    """
+
+    def __init__(self, cfg: ConfigDict, output: str | Path, start: str, fitted: Detector | None = None):
+        plan = Plan(cfg, fitted)
+        self.cfg = cfg
+        self.group, self.device = plan.group, plan.group.device
+        self.preprocessing, self.dataset = plan.preprocessing, plan.dataset
+        self.categories, self.fits, self.provenance = plan.categories, plan.fits, plan.provenance
+        self._trainer = plan.trainer
         self.failed: dict[str, str] = {}
         self._errors: list[Exception] = []
-        self.folder = RunFolder(run_folder(cfg, self.categories, output, suffix), cfg, self.provenance, start)
+        path = run_folder(cfg, self.categories, output, "-test" if fitted else "")
+        leads = self.group.leads
+        self.folder = RunFolder(path, cfg, self.provenance, start) if leads else FollowedFolder(path)
         try:
-            self._open(report.remarks)
+            self._open(plan.remarks)
         except BaseException:
             self.folder.release()
             raise
@@ -85,7 +126,7 @@ class Session:
     def _open(self, remarks: Sequence[str]) -> None:
         """What writes to the folder, or goes on with what is in it."""
         folder = self.folder
-        self.tracker = open_trackers(self.cfg, folder.path)
+        self.tracker = open_trackers(self.cfg, folder.path) if self.group.leads else Trackers()
         self.clock = Clock(self.tracker)
         for name, stage in folder.state["stages"].items():
             check_arguments(Stage, stage, f"{folder.path / 'run.json'} is damaged: its stage {name!r}")
@@ -119,7 +160,7 @@ class Session:
         Args:
             fitted: its detector, where one is to be tested and none to be learned.
         """
-        todo = [category for category in fit.categories if self.folder.result(category) is None]
+        todo = self.group.broadcast([name for name in fit.categories if self.folder.result(name) is None])
         if not todo:
             self.tracker.log("done", fit=fit.name)
             return
@@ -133,11 +174,16 @@ class Session:
         self._write_state("running")
 
     def finish(self) -> Results:
-        """Write what the run found.
+        """Write what the run found, and give it to every process.
 
         Raises:
             Exception: what the first category failed with, where all of them did.
         """
+        results = self.group.broadcast(self._written() if self.group.leads else None)
+        assert results is not None
+        return results
+
+    def _written(self) -> Results:
         found = {category: self.folder.result(category) for category in self.categories}
         results = Results.of(self.provenance, {c: one for c, one in found.items() if one is not None}, self.failed)
         if not results.categories:
@@ -150,12 +196,17 @@ class Session:
 
     @contextmanager
     def _survived(self, categories: Sequence[str]) -> Iterator[None]:
-        """Note what goes wrong with these categories, and go on with the others; where nothing can be written, stop."""
+        """Note what goes wrong with these categories, and go on with the others; where nothing can be written, stop.
+
+        Several processes stop at any error: the others do not know of it, and wait for the one that has it.
+        """
         try:
             yield
         except OutputError:
             raise
         except Exception as error:
+            if not self.group.alone:
+                raise
             reason = str(error) if isinstance(error, AnoframeError) else f"{type(error).__name__}: {error}"
             self._errors.append(error)
             for category in categories:
@@ -172,6 +223,19 @@ class Session:
 
     def _learned(self, fit: Fit) -> Checkpoint | None:
         """The detector that this run had learned before it was interrupted; None where it has to be learned."""
+        found = self._saved(fit) if self.group.leads else None
+        if self.group.alone:
+            return found
+        learned = found.detector.learned_state() if found else None
+        state = self.group.broadcast(learned and {name: value.cpu() for name, value in learned.items()})
+        if found or state is None:
+            return found
+        detector = self._unfitted()
+        detector.load_learned_state(state)
+        return self._checkpoint(detector, fit)
+
+    def _saved(self, fit: Fit) -> Checkpoint | None:
+        """What is in the run folder."""
         home = self.folder.checkpoint(fit.name)
         if not (home / "detector.json").exists():
             return None
@@ -189,16 +253,35 @@ class Session:
         seed_everything(self.cfg.seed)
         with self.clock.stage("build"):
             detector = self._unfitted()
-        learn(detector, self._encoded(detector, samples), len(samples), self.clock)
+        how = self._training(fit)
+        learn(detector, self._prepared(detector, samples), len(samples), self.clock, how)
+        if how.curves["phases"]:
+            self.folder.write_curves(fit.name, how.curves)
         with self.clock.stage("threshold"):
             found = self._thresholds(training)
-        counts = {category: len(chosen) for category, chosen in training.items()}
-        fitted = Checkpoint(detector, self.preprocessing, plain(self.cfg.model), self.cfg.seed, counts, found)
+        fitted = self._checkpoint(detector, fit, found)
+        if not self.group.leads:
+            return fitted
         with self.clock.stage("save"):
             home = self.folder.checkpoint(fit.name)
             description = save_checkpoint(home, fitted)
+            self.folder.end_training(fit.name)
         self.tracker.log("checkpoint", fit=fit.name, folder=home, metadata=description)
         return fitted
+
+    def _checkpoint(self, detector: Detector, fit: Fit, found: dict[str, Threshold | None] | None = None) -> Checkpoint:
+        counts = {category: len(self._samples(category, "train")) for category in fit.categories}
+        return Checkpoint(detector, self.preprocessing, plain(self.cfg.model), self.cfg.seed, counts, found or {})
+
+    def _training(self, fit: Fit) -> Training:
+        def look(detector: Detector) -> dict[str, Metrics]:
+            found = {category: self._collected(detector, category) for category in fit.categories}
+            return self.group.broadcast(
+                {category: category_metrics(one, (), ()) for category, one in found.items() if one}
+            )
+
+        home = self.folder.training(fit.name) if self.group.leads else None
+        return Training(fit.name, self.cfg.seed, self._trainer, self.tracker, home, look, group=self.group)
 
     def _unfitted(self) -> Detector:
         return build_detector(plain(self.cfg.model), self.cfg.seed).to(self.device).eval()
@@ -209,8 +292,11 @@ class Session:
             return dict.fromkeys(training)
         try:
             size, seed = self.preprocessing.crop, self.cfg.seed
-            found = thresholds(self._unfitted, self._encoded, training, share, rate, size, seed)
+            quiet = Training("threshold", seed, self._trainer, Trackers(), group=self.group)
+            found = thresholds(self._unfitted, self._prepared, training, share, rate, size, quiet)
         except AnoframeError as error:  # fewer images may be too few to learn from
+            if not self.group.alone:
+                raise
             self.tracker.log("warning", text=f"no threshold from held-back images: {error}")
             return dict.fromkeys(training)
         for category in [category for category, threshold in found.items() if threshold is None]:
@@ -221,10 +307,10 @@ class Session:
 
     def _evaluate(self, fitted: Checkpoint, category: str) -> None:
         """Predict the test images of a category, measure, draw, and keep the result."""
-        samples = self._samples(category, "test")
         with self.clock.stage("predict"):
-            batches = self._encoded(fitted.detector, samples)
-            found = collect(fitted.detector, batches, len(samples), self.preprocessing.crop)
+            found = self._collected(fitted.detector, category)
+        if found is None:
+            return
         with self.clock.stage("measure"):
             result = self._measured(fitted, category, found)
         threshold = fitted.thresholds.get(category)
@@ -237,6 +323,13 @@ class Session:
         home = self.folder.path / "pictures" / category
         self.tracker.log("pictures", category=category, folder=home, rows=pictures)
         self.tracker.log("curves", category=category, curves=result["curves"])
+
+    def _collected(self, detector: Detector, category: str) -> CategoryPredictions | None:
+        """Of all test images, each predicted by one process; None where another one has them."""
+        samples, size = self._samples(category, "test"), self.preprocessing.crop
+        return collect_shared(
+            self.group, detector, partial(self._encoded, detector), samples, self.cfg.data.batch_size, size
+        )
 
     def _measured(self, fitted: Checkpoint, category: str, found: CategoryPredictions) -> dict[str, Any]:
         """What `results/<category>.json` holds."""
@@ -271,6 +364,12 @@ class Session:
     def _samples(self, category: str, split: str) -> list[Sample]:
         return [sample for sample in self.dataset.samples(category) if sample.split == split]
 
+    def _prepared(self, detector: Detector, samples: Sequence[Sample]) -> EncodedSamples:
+        """The features of samples that every process is going to read."""
+        encoded = self._encoded(detector, samples)
+        encoded.prepare(self.group)
+        return encoded
+
     def _encoded(self, detector: Detector, samples: Sequence[Sample]) -> EncodedSamples:
         data = self.cfg.data
         return EncodedSamples(
@@ -289,7 +388,8 @@ def _caches(cfg: ConfigDict, tracker: Tracker) -> list[Cache | None]:
     return [Cache(root / kind, limit, warn) if cfg.cache[kind] else None for kind in KINDS]
 
 
-def _refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
+def refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
+    """Raise AnoframeError for a value of its kind that nothing can be done with."""
     if not 0 <= cfg.seed < 2**32:
         raise AnoframeError(f"seed is a whole number from 0 to 2**32 - 1, got {cfg.seed}")
     for limit in cfg.evaluation.aupro_limits:
@@ -312,8 +412,18 @@ def _refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
         raise AnoframeError(f"threshold.false_positive_rate lies in (0, 1), got {cfg.threshold.false_positive_rate}")
 
 
-def _provenance(cfg: ConfigDict, dataset: str) -> dict[str, Any]:
+def _provenance_of_training(steps: Sequence[Observation | Phase], section: dict[str, Any] | None) -> dict[str, Any]:
+    """How a detector is trained, where it is; and a choice that is made on test data, said where nobody misses it."""
+    phases = [step.name for step in steps if isinstance(step, Phase)]
+    if section is None or not phases:
+        return {}
+    chosen = any(settings_of(section, name).select == "best_on_test" for name in phases)
+    return {"trainer": section, **({"selected": CHOSEN_ON_TEST} if chosen else {})}
+
+
+def _provenance(cfg: ConfigDict, dataset: str, processes: int) -> dict[str, Any]:
     """What is known of it before anything is learned."""
     data = {"name": dataset, **{key: cfg.data[key] for key in _PREPROCESSING}}
     head = {"config": cfg.config_name, "protocol": cfg.protocol.name, "seed": cfg.seed, "data": data}
-    return {**head, "model": plain(cfg.model), "versions": versions(), "git": git_commit()}
+    several = {"processes": processes} if processes > 1 else {}  # sums over them round otherwise
+    return {**head, **several, "model": plain(cfg.model), "versions": versions(), "git": git_commit()}

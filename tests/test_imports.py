@@ -27,6 +27,7 @@ try:
 except SystemExit:
     pass
 """
+GRID_DOOR = DOOR.replace("anoframe.cli", "anoframe.grid.door")
 
 
 def heavy_modules(work: str) -> list[str]:
@@ -47,8 +48,9 @@ def heavy_modules(work: str) -> list[str]:
         DOOR.format(words=["--cache", "clear"]),
         DOOR.format(words=["--config", CONFIG, "--print_config"]),
         DOOR.format(words=["--config", CONFIG, "--diff_config"]),
+        GRID_DOOR.format(words=["--help"]),
     ],
-    ids=["import", "load_config", "registry", "help", "version", "clear", "print_config", "diff_config"],
+    ids=["import", "load_config", "registry", "help", "version", "clear", "print_config", "diff_config", "grid_help"],
 )
 def test_it_loads_nothing_heavy(work):
     assert heavy_modules(work) == []
@@ -85,8 +87,9 @@ def test_another_name_is_an_attribute_error():
 
 # A part may import from its own line and those below it.
 LAYERS = (
-    ("cli",),
-    ("run", "prediction"),
+    ("__main__",),
+    ("cli", "grid"),
+    ("run", "prediction", "launch"),
     ("session",),
     ("report", "evaluation", "trainers"),
     ("encoding",),
@@ -94,8 +97,20 @@ LAYERS = (
     ("models",),
     ("backbones", "data", "metrics", "blocks", "detector"),
     ("cache",),
-    ("registry", "config", "types", "devices", "files", "progress", "parallel", "memory", "decision", "run_folder"),
-    ("config_files", "kinds"),
+    (
+        "registry",
+        "config",
+        "types",
+        "devices",
+        "files",
+        "progress",
+        "parallel",
+        "memory",
+        "decision",
+        "run_folder",
+        "distributed",
+    ),
+    ("config_files", "kinds", "dotted"),
     ("errors",),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -67,7 +67,7 @@ def stop_at(monkeypatch, train):
 
 @pytest.mark.parametrize("call", [1, 2])
 @pytest.mark.parametrize(
-    "where", ["learn", "thresholds", "save_checkpoint", "collect", "category_metrics", "write_category_pictures"]
+    "where", ["learn", "thresholds", "save_checkpoint", "collect_shared", "category_metrics", "write_category_pictures"]
 )
 def test_a_stopped_run_resumes_to_the_same_files(stop_at, train, finished, where, call):
     stop_at(where, call)
@@ -87,7 +87,7 @@ def test_what_is_done_is_not_done_again(folder, train, monkeypatch):
 
 
 def test_a_finished_run_resumes_to_itself(folder, train, finished, monkeypatch):
-    monkeypatch.setattr("anoframe.session.collect", None)
+    monkeypatch.setattr("anoframe.session.collect_shared", None)
     assert train("resume").metrics == finished.metrics
 
 
@@ -109,7 +109,7 @@ def test_a_damaged_checkpoint_is_learned_again(folder, train, finished):
 
 
 def test_a_stopped_run_says_that_it_was(stop_at, tmp_path):
-    stop_at("collect", 1)
+    stop_at("collect_shared", 1)
     (state,) = tmp_path.rglob("run.json")
     assert json.loads(state.read_text())["status"] == "interrupted"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from anoframe.detector import Detector
+from anoframe.distributed import Group
 from anoframe.encoding import Encoded
 from anoframe.errors import AnoframeError
 from anoframe.metrics.checks import as_maps, as_pair
@@ -79,6 +80,37 @@ def collect(detector: Detector, batches: Iterable[Encoded], images: int, size: i
         samples.extend(batch.samples)
     labels = np.array([sample.is_defect for sample in samples])
     return CategoryPredictions(samples, labels, scores, maps, masks, extra)
+
+
+def collect_shared(
+    group: Group,
+    detector: Detector,
+    encode: Callable[[Sequence[Sample]], Iterable[Encoded]],
+    samples: Sequence[Sample],
+    batch_size: int,
+    size: int,
+) -> CategoryPredictions | None:
+    """Detect in each image once, by one process of a group: everything on rank 0, in the order given; None elsewhere.
+
+    Args:
+        encode: features of samples, in batches of `batch_size`.
+        size: side of the maps in pixels.
+
+    Raises:
+        AnoframeError: as `collect`, in the process that had the image.
+    """
+    if group.alone:
+        return collect(detector, encode(samples), len(samples), size)
+    rows = group.dealt(len(samples), batch_size)
+    own = [samples[row] for row in rows[group.rank]]
+    found = collect(detector, encode(own) if own else (), len(own), size)
+    scores, maps, masks = (group.gathered(part, rows) for part in (found.scores, found.maps, found.masks))
+    extra = {name: group.gathered(part, rows) for name, part in sorted(found.extra_maps.items())}
+    if scores is None or maps is None or masks is None:
+        return None
+    labels = np.array([sample.is_defect for sample in samples])
+    whole = {name: part for name, part in extra.items() if part is not None}
+    return CategoryPredictions(list(samples), labels, scores, maps, masks, whole)
 
 
 def _check_finite(prediction: Prediction, samples: Sequence[Sample]) -> None:

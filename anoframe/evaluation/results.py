@@ -16,6 +16,7 @@ from anoframe.kinds import is_kind
 from anoframe.metrics.families import metrics_at, metrics_of_each_image, metrics_of_images, metrics_of_pixels
 
 Metrics = dict[str, float | None]  # None: not available
+CHOSEN_ON_TEST = "best on test"  # `selected` in the provenance of a run that reports its best look at the test images
 HEADLINE = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro", "iou_max")
 
 
@@ -115,6 +116,8 @@ class Results:
             "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(pairs))
             for pairs in (list(zip(row, widths, strict=True)) for row in rows)
         ]
+        if self.provenance.get("selected") == CHOSEN_ON_TEST:
+            lines.append("the epoch was chosen on the test set: better than a user gets")
         return "\n".join(lines)
 
 

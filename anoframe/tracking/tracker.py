@@ -43,6 +43,8 @@ _SENTENCES = {
     "fit": "fit {name}: {images} normal images",
     "features": "  {text}",
     "forecast": "  {text}",
+    "training_resumed": "  {fit}: training goes on at step {done} of its phase",
+    "epoch": "  {phase} epoch {epoch}/{epochs}: {summary}, lr {lr:.2e}, {images_per_second:.1f} images/s",
     "stage": "  {name:<10} {seconds:8.1f} s",
     "evaluated": "  {category}: {summary}",
     "done": "fit {fit}: done before",

@@ -1,4 +1,4 @@
-"""Teaching a detector, in the way it says it learns."""
+"""Teaching a detector, by the steps that it says it learns by."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from anoframe.detector import Detector, Forecast, Observation
+from anoframe.detector import Detector, Forecast, Observation, Phase, TrainingBatch
 from anoframe.encoding import Encoded
 from anoframe.errors import AnoframeError
 from anoframe.memory import available_memory, gigabytes
 from anoframe.progress import progress
 from anoframe.tracking.clock import Clock
 from anoframe.tracking.tracker import Tracker
+from anoframe.trainers.feature_store import FeatureStore
+from anoframe.trainers.gradient import PhaseTrainer, Training
+from anoframe.trainers.settings import check_training, settings_of
+from anoframe.trainers.training_state import TrainingState, latest_state
 
 
 def seed_everything(seed: int) -> None:
@@ -23,26 +27,62 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed)  # noqa: NPY002 - the global generator is what libraries draw from
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it costs time alone
 
 
-def learn(detector: Detector, batches: Iterable[Encoded], images: int, clock: Clock) -> None:
-    """Fit a detector to normal images.
+def learn(detector: Detector, batches: Iterable[Encoded], images: int, clock: Clock, training: Training) -> None:
+    """Fit a detector to normal images, one step of its `learning` after another.
 
     Args:
         batches: features of the training images, in the order of the index.
         images: how many they are.
+        training: of this fit. Where it keeps states and there is one, learning goes on from there: of several
+            processes rank 0 keeps states, and has the others know.
     """
-    for step in detector.learning():
-        if isinstance(step, Observation):
-            observe(step, batches, images, clock)
+    steps = detector.learning()
+    if not steps:
+        return
+    device = next(detector.buffers()).device
+    check_training(steps, training.section, device)
+    source: FeatureStore | Iterable[Encoded] = batches
+    if any(isinstance(step, Phase) for step in steps):
+        with clock.stage("encode"):
+            source = FeatureStore(batches, images, device)
+    state = _earlier(detector, training)
+    done = state.step if state else 0
+    while done < len(steps):
+        step = steps[done]
+        if isinstance(step, Phase):
+            assert isinstance(source, FeatureStore)
+            settings = settings_of(training.section or {}, step.name)
+            with clock.stage(step.name):
+                PhaseTrainer(detector, step, done, source, settings, training).run(state)
+        else:
+            observe(step, source.in_order(16) if isinstance(source, FeatureStore) else source, images, clock)
+        state, done, steps = None, done + 1, detector.learning()
+
+
+def _earlier(detector: Detector, training: Training) -> TrainingState | None:
+    """Put back what an interrupted fit had learned; None where nothing is kept of one.
+
+    A state at the very beginning of a step is put back too, but that step then begins as any other.
+    """
+    state = training.group.broadcast(latest_state(training.home) if training.home else None)
+    if state is None:
+        return None
+    detector.load_learned_state(state.learned)
+    training.curves = state.rest["curves"]
+    training.tracker.log("training_resumed", fit=training.fit, step=state.step, done=state.done)
+    return state
 
 
 @torch.no_grad()
-def observe(step: Observation, batches: Iterable[Encoded], images: int, clock: Clock) -> None:
+def observe(step: Observation, batches: Iterable[Encoded] | Iterable[TrainingBatch], images: int, clock: Clock) -> None:
     """One pass over the features, then a conclusion."""
     with clock.stage("encode"):
         step.begin(images)
-        for number, batch in enumerate(progress(batches, "encode", unit="batch")):
+        shown: Iterable[Encoded | TrainingBatch] = progress(batches, "encode", unit="batch")
+        for number, batch in enumerate(shown):
             if number == 0:
                 _announce(step.forecast(batch.features, images), clock.tracker)
             step.observe(batch.features, batch.samples)

@@ -17,6 +17,7 @@ from anoframe.encoding import EncodedSamples
 from anoframe.evaluation.collect import collect
 from anoframe.tracking.clock import Clock
 from anoframe.tracking.tracker import Trackers
+from anoframe.trainers.gradient import Training
 from anoframe.trainers.learn import learn, seed_everything
 from anoframe.types import Sample
 
@@ -32,29 +33,29 @@ def thresholds(
     share: float,
     rate: float,
     size: int,
-    seed: int,
+    how: Training,
 ) -> dict[str, Threshold | None]:
     """A threshold for each category of a fit; None where it has fewer than ten training images.
 
     Args:
         make: builds an unfitted detector.
-        encode: features of samples.
+        encode: features of samples. Where several processes learn together each of them finds the thresholds.
         training: category -> its training images.
         share: of each category's images to hold back, in (0, 1).
         rate: of normal images that may be taken for defects.
         size: side of the maps in pixels.
-        seed: chooses the images.
+        how: the second fit is trained; its seed also chooses the images.
     """
     held: dict[str, list[Sample]] = {}
     kept: list[Sample] = []
     for category, samples in training.items():
-        held[category] = _held_back(samples, share, seed)
+        held[category] = _held_back(samples, share, how.seed)
         kept += [sample for sample in samples if sample not in set(held[category])]
     if not any(held.values()):
         return dict.fromkeys(training)
-    seed_everything(seed)
+    seed_everything(how.seed)
     detector = make()
-    learn(detector, encode(detector, kept), len(kept), Clock(Trackers()))
+    learn(detector, encode(detector, kept), len(kept), Clock(Trackers()), how)
     return {
         c: _threshold(detector, encode(detector, some), some, rate, size) if some else None for c, some in held.items()
     }

@@ -32,6 +32,8 @@ with cfg.unlocked():
 
     cfg.trainer.evaluate_every = 0  # epochs between looks at the test images, for curves alone; 0 never looks
     cfg.trainer.select = "last"  # "best_on_test" reports the best such look instead, which chooses on the test set
-    cfg.trainer.save_minutes = 10.0  # between states that a killed run goes on from; one is kept at the end of each phase
+    cfg.trainer.save_minutes = (
+        10.0  # between states that a killed run goes on from; one is kept at the end of each phase
+    )
 
     cfg.trainer.phases = ConfigDict()  # name of a phase -> keys of this section that differ there

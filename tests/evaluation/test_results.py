@@ -127,5 +127,10 @@ def test_the_table_of_one_category_needs_no_mean():
     assert len(Results({"felt": {"aupro": 0.5}}).table().splitlines()) == 2
 
 
+def test_the_table_says_that_the_epoch_was_chosen_on_the_test_set():
+    results = Results({"felt": {"aupro": 0.5}}, {"selected": "best on test"})
+    assert results.table().splitlines()[-1].startswith("the epoch was chosen on the test set")
+
+
 def test_the_columns_of_the_table_are_flush(results):
     assert len({len(line) for line in results.table().splitlines()}) == 1

@@ -15,8 +15,11 @@ from anoframe.errors import AnoframeError
 from anoframe.tracking.clock import Clock
 from anoframe.tracking.tracker import Trackers
 from anoframe.trainers import learn as learn_module
+from anoframe.trainers.gradient import Training
 from anoframe.trainers.learn import learn, seed_everything
 from anoframe.types import Prediction, Sample
+
+QUIET = Training("felt", 0, None, Trackers())
 
 
 class Diary(ObservingDetector):
@@ -54,7 +57,7 @@ def batch(*names):
 
 def test_an_observing_detector_sees_every_batch_once_and_then_concludes():
     diary = Diary()
-    learn(diary, [batch("a", "b"), batch("c")], 3, Clock(Trackers()))
+    learn(diary, [batch("a", "b"), batch("c")], 3, Clock(Trackers()), QUIET)
     assert diary.said == [
         ("begin", 3),
         ("observe", False, False, ["a", "b"]),
@@ -65,7 +68,7 @@ def test_an_observing_detector_sees_every_batch_once_and_then_concludes():
 
 def test_the_stages_are_timed():
     clock = Clock(Trackers())
-    learn(Diary(), [batch("a")], 1, clock)
+    learn(Diary(), [batch("a")], 1, clock, QUIET)
     assert list(clock.stages) == ["encode", "conclude"]
 
 
@@ -89,7 +92,7 @@ class Ear:
 def test_what_learning_will_take_is_told_once_before_anything_is_observed(monkeypatch):
     monkeypatch.setattr(learn_module, "available_memory", lambda: 8 * 10**9)
     ear, hungry = Ear(), Hungry()
-    learn(hungry, [batch("a"), batch("b")], 2, Clock(ear))
+    learn(hungry, [batch("a"), batch("b")], 2, Clock(ear), QUIET)
     assert [said for said in ear.heard if said[0] == "forecast"] == [("forecast", "2 images need 7.00 GB")]
     assert len(hungry.said) == 4
 
@@ -98,7 +101,7 @@ def test_what_cannot_fit_in_memory_is_refused_with_the_remedy_before_anything_is
     monkeypatch.setattr(learn_module, "available_memory", lambda: 6 * 10**9)
     hungry = Hungry()
     with pytest.raises(AnoframeError, match=r"2 images need 7\.00 GB; 6\.00 GB of memory is free\. Take fewer images"):
-        learn(hungry, [batch("a"), batch("b")], 2, Clock(Trackers()))
+        learn(hungry, [batch("a"), batch("b")], 2, Clock(Trackers()), QUIET)
     assert hungry.said == [("begin", 2)]
 
 
@@ -107,7 +110,7 @@ def test_a_detector_that_learns_nothing_looks_at_nothing():
         pytest.fail("a batch was taken")
         yield
 
-    learn(KnowsAll(nn.Identity()), untouched(), 1, Clock(Trackers()))
+    learn(KnowsAll(nn.Identity()), untouched(), 1, Clock(Trackers()), QUIET)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,63 @@
+"""Optimisers and schedules by name, from torch and timm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
+from timm.scheduler import CosineLRScheduler, StepLRScheduler
+from timm.scheduler.scheduler import Scheduler
+from torch import nn
+
+from anoframe.errors import AnoframeError, suggest
+from anoframe.registry import check_arguments
+from anoframe.trainers.settings import Schedule
+
+WARMUP_START = 1000  # a warm-up begins at the learning rate over this
+
+
+def build_optimizer(section: Mapping[str, Any], parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+    """An optimiser of torch or timm by timm's name for it.
+
+    Weight decay leaves out biases and all other vectors (timm's rule, ADer's too).
+
+    Args:
+        section: `name`, `lr`, `weight_decay`, and arguments of its class; one that is None is left to the class.
+        parameters: by name.
+
+    Raises:
+        AnoframeError: no such optimiser, an argument that it does not take, or a value that it refuses.
+    """
+    given = {key: value for key, value in section.items() if value is not None}
+    name, rate, decay = given.pop("name", None), given.pop("lr", None), given.pop("weight_decay", 0.0)
+    known = [str(one) for one in list_optimizers()]
+    if name not in known:
+        raise AnoframeError(f"trainer.optimizer.name: {suggest(str(name), known)}, got {name!r}")
+    if not isinstance(rate, int | float) or not rate > 0 or not isinstance(decay, int | float) or decay < 0:
+        raise AnoframeError(f"trainer.optimizer wants lr above 0 and weight_decay from 0, got {rate!r} and {decay!r}")
+    check_arguments(get_optimizer_class(name, bind_defaults=False), {"params": [], **given}, f"optimizer {name!r}")
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    try:
+        return create_optimizer_v2(list(parameters.items()), name, lr=rate, weight_decay=decay, **given)
+    except (TypeError, ValueError) as error:
+        raise AnoframeError(f"optimizer {name!r} refuses its arguments: {error}") from error
+
+
+def build_schedule(schedule: Schedule, optimizer: torch.optim.Optimizer, per_epoch: int, total: int) -> Scheduler:
+    """A schedule driven by `step_update(n)` before step `n`, counted from 0; it depends on nothing but `n`.
+
+    A warm-up is part of the whole: it takes the place of the first steps, and moves no later decay (ADer's way).
+
+    Args:
+        per_epoch: steps an epoch.
+        total: steps in all.
+    """
+    warmup = schedule.warmup_steps if schedule.warmup_steps is not None else round(schedule.warmup_epochs * per_epoch)
+    start = max(group["lr"] for group in optimizer.param_groups) / WARMUP_START
+    common: dict[str, Any] = {"warmup_t": warmup, "warmup_lr_init": start, "warmup_prefix": False, "t_in_epochs": False}
+    if schedule.name == "cosine":
+        return CosineLRScheduler(optimizer, total, lr_min=schedule.final_lr, **common)
+    every = max(1, round(schedule.decay_epochs * per_epoch)) if schedule.name == "step" else total
+    return StepLRScheduler(optimizer, every, schedule.decay_rate, **common)

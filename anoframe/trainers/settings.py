@@ -1,0 +1,141 @@
+"""The `trainer` section of a config, checked, and as a phase has it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from anoframe.backbones.timm_pyramid import has_bfloat16
+from anoframe.detector import Observation, Phase
+from anoframe.errors import AnoframeError, suggest
+from anoframe.registry import check_arguments
+
+SCHEDULES = ("constant", "step", "cosine")
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SELECTIONS = ("last", "best_on_test")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Of the learning rate; see configs/__base__/gradient.py."""
+
+    name: str = "constant"
+    warmup_epochs: float = 0.0
+    warmup_steps: int | None = None
+    decay_epochs: float = 1.0
+    decay_rate: float = 0.1
+    final_lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.name not in SCHEDULES:
+            raise AnoframeError(f"trainer.schedule.name: {suggest(self.name, SCHEDULES)}, got {self.name!r}")
+        if self.warmup_epochs < 0 or (self.warmup_steps or 0) < 0:
+            raise AnoframeError("trainer.schedule: a warm-up is 0 epochs or steps, or more")
+        if not self.decay_epochs > 0 or not self.decay_rate > 0:
+            raise AnoframeError(
+                f"trainer.schedule wants decay_epochs and decay_rate above 0, got {self.decay_epochs} and "
+                f"{self.decay_rate}"
+            )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a phase is trained with; see configs/__base__/gradient.py for each."""
+
+    optimizer: dict[str, Any]
+    epochs: int
+    steps: int | None = None
+    batch_size: int = 16
+    accumulate: int = 1
+    clip: float = 0.0
+    schedule: Schedule = field(default_factory=Schedule)
+    precision: str = "float32"
+    compile: bool = False
+    channels_last: bool = False
+    sync_batchnorm: bool = True
+    evaluate_every: int = 0
+    select: str = "last"
+    save_minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise AnoframeError(f"trainer.{name} is 1 or more, got {getattr(self, name)}")
+        if self.steps is not None and self.steps < 1:
+            raise AnoframeError(f"trainer.steps is 1 or more, or None for trainer.epochs, got {self.steps}")
+        for name in ("clip", "evaluate_every", "save_minutes"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise AnoframeError(f"trainer.{name} is 0 or more, got {getattr(self, name)}")
+        if self.precision not in PRECISIONS:
+            raise AnoframeError(f"trainer.precision: {suggest(self.precision, PRECISIONS)}, got {self.precision!r}")
+        if self.select not in SELECTIONS:
+            raise AnoframeError(f"trainer.select: {suggest(self.select, SELECTIONS)}, got {self.select!r}")
+        if self.select == "best_on_test" and not self.evaluate_every:
+            raise AnoframeError("trainer.select best_on_test needs looks to choose from: --trainer.evaluate_every N")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return PRECISIONS[self.precision]
+
+    def length(self, images: int) -> tuple[int, int]:
+        """Steps of the optimiser an epoch of so many images, and in all."""
+        per_epoch = math.ceil(images / self.batch_size)
+        return per_epoch, self.steps or self.epochs * per_epoch
+
+
+def settings_of(section: Mapping[str, Any], phase: str) -> Settings:
+    """The settings of a phase: the section, with what `trainer.phases` changes for it.
+
+    Raises:
+        AnoframeError: a key that there is none of, or a value that makes no sense.
+    """
+    changes = section.get("phases", {}).get(phase, {})
+    merged = {key: value for key, value in section.items() if key != "phases"}
+    for key, value in changes.items():
+        deeper = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = {**merged[key], **value} if deeper else value
+    schedule = merged.pop("schedule", {})
+    check_arguments(Schedule, schedule, "trainer.schedule")
+    check_arguments(Settings, merged, "trainer")
+    return Settings(**merged, schedule=Schedule(**schedule))
+
+
+def check_training(
+    steps: Sequence[Observation | Phase], section: Mapping[str, Any] | None, device: torch.device
+) -> list[Settings]:
+    """The settings of each phase, before any work starts.
+
+    Args:
+        section: the `trainer` section of the config; None where it has none.
+
+    Raises:
+        AnoframeError: as `settings_of`; settings for a phase that the method has not, or that the device cannot do.
+    """
+    phases = [step for step in steps if isinstance(step, Phase)]
+    if not phases:
+        return []
+    if section is None:
+        raise AnoframeError(
+            "this method is trained, and its config has no trainer section: inherit __base__/gradient.py"
+        )
+    names = [phase.name for phase in phases]
+    for name in section.get("phases", {}):
+        if name not in names:
+            raise AnoframeError(f"trainer.phases has settings for {name!r}: {suggest(name, names)}")
+    found = [settings_of(section, name) for name in names]
+    for settings in found:
+        _check_precision(settings.precision, device)
+    return found
+
+
+def _check_precision(precision: str, device: torch.device) -> None:
+    if precision == "bfloat16" and not has_bfloat16(device):
+        raise AnoframeError(
+            f"this {device.type} computes no bfloat16 of its own, and would only be slower: --trainer.precision float32"
+        )
+    if precision == "float16" and device.type != "cuda":
+        raise AnoframeError(f"trainer.precision float16 is for GPUs, this is a {device.type}: float32, or bfloat16")
