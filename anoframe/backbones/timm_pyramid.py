@@ -167,16 +167,15 @@ def _index(level: int | str, info: list[dict[str, Any]], name: str) -> int:
 
 
 def _signed(architecture: str, indices: list[int]) -> list[bool]:
-    """Of each level, whether the last layer it went through is anything but a ReLU. Shapes pass, no numbers."""
-    passed: list[tuple[Tensor, nn.Module]] = []  # what came out of each layer; kept, so that no two are the same object
+    """Of each level, whether it is anything but the output of a ReLU, left as it was. Shapes pass, no numbers."""
+    passed: list[tuple[Tensor, int]] = []  # what came out of ReLUs, and how often each had been written to by then
     with torch.device("meta"), torch.no_grad():
         network: Any = timm.create_model(architecture, features_only=True, out_indices=indices, feature_cls="getter")
         for layer in network.modules():
-            if not (list(layer.children()) or isinstance(layer, nn.Identity)):
-                layer.register_forward_hook(lambda layer, _, out: passed.append((out, layer)))
+            if isinstance(layer, nn.ReLU | nn.ReLU6):
+                layer.register_forward_hook(lambda _, __, out: passed.append((out, out._version)))
         levels = network.eval()(torch.empty(1, *network.model.default_cfg["input_size"]))
-    last = [[layer for out, layer in passed if out is level][-1:] for level in levels]
-    return [not (layer and isinstance(layer[0], nn.ReLU | nn.ReLU6)) for layer in last]
+    return [not any(out is level and version == level._version for out, version in passed) for level in levels]
 
 
 def _network(architecture: str, indices: list[int], weights: str) -> Any:

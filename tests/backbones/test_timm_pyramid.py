@@ -314,3 +314,21 @@ def test_a_network_that_does_not_compile_is_an_error_with_the_way_out(weights_fi
 @pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"compile": True}])
 def test_features_that_may_differ_have_another_encoding(small, weights_file, change):
     assert FeaturePyramid(SMALL, small.levels, str(weights_file), **change).encoding() != small.encoding()
+
+
+# --------------------------------------------------------------------------------------------------- signs of levels
+
+
+@pytest.mark.parametrize(("name", "levels", "signed"), [
+    ("test_resnet", (1, 2, 3), (False, False, False)),
+    ("test_efficientnet", (1, 2), (True, True)),
+    ("test_convnext", (0, 1), (True, True)),
+    ("mobilenetv4_conv_small", (3, 2), (True, False)),
+])  # fmt: skip
+def test_levels_that_do_not_end_in_a_relu_are_signed(name, levels, signed):
+    assert FeaturePyramid(name, levels, "random").signed == signed
+
+
+def test_levels_that_are_not_signed_have_no_negative_value(small, images):
+    assert small.signed == (False, False)
+    assert all(bool((level >= 0).all()) for level in small(images))
