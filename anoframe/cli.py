@@ -93,7 +93,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
                 "--checkpoint goes with --mode test or predict: training starts from the backbone's weights alone"
             )
         cfg = load_config(options.config or _missing("--config"), options.overrides)
-    if len(str(cfg.device).split()) > 1 and not distributed.launched():
+    if len(str(cfg.get("device", "auto")).split()) > 1 and not distributed.launched():
         from anoframe.launch import launch
 
         return launch(words, cfg, options.mode == "train")

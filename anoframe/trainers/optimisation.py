@@ -40,9 +40,17 @@ def build_optimizer(section: Mapping[str, Any], parameters: Mapping[str, nn.Para
     check_arguments(get_optimizer_class(name, bind_defaults=False), {"params": [], **given}, f"optimizer {name!r}")
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     try:
-        return create_optimizer_v2(list(parameters.items()), name, lr=rate, weight_decay=decay, **given)
+        return create_optimizer_v2(_groups(parameters, decay), name, lr=rate, weight_decay=decay, **given)
     except (TypeError, ValueError) as error:
         raise AnoframeError(f"optimizer {name!r} refuses its arguments: {error}") from error
+
+
+def _groups(parameters: Mapping[str, nn.Parameter], decay: float) -> list[dict[str, Any]]:
+    """What decays, and what does not: biases and all other vectors."""
+    vectors = [one for one in parameters.values() if one.ndim < 2]
+    weights = [one for one in parameters.values() if one.ndim >= 2]
+    groups = [{"params": weights, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
 
 
 def build_schedule(schedule: Schedule, optimizer: torch.optim.Optimizer, per_epoch: int, total: int) -> Scheduler:

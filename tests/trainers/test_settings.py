@@ -37,14 +37,14 @@ def test_an_epoch_takes_the_last_small_batch_too(section, images, steps, expecte
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 0}, "trainer.epochs is 1 or more"),
+        ({"epochs": 0, "schedule.decay_epochs": 1.0}, "trainer.epochs is 1 or more"),
         ({"batch_size": 0}, "trainer.batch_size"),
         ({"accumulate": 0}, "trainer.accumulate"),
         ({"steps": 0}, "trainer.steps"),
         ({"clip": -1.0}, "trainer.clip"),
         ({"precision": "float64"}, "trainer.precision"),
         ({"precision": "float16"}, "is for GPUs"),
-        ({"select": "best"}, "did you mean 'best_on_test'"),
+        ({"select": "best"}, "trainer.select"),
         ({"select": "best_on_test"}, "evaluate_every"),
         ({"schedule.name": "cosin"}, "did you mean 'cosine'"),
         ({"schedule.decay_rate": 0.0}, "decay_rate"),
