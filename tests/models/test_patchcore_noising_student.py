@@ -262,7 +262,7 @@ def test_a_fresh_detector_goes_on_in_the_middle_of_the_steps(make, pyramid, imag
 def test_without_noise_a_step_is_that_of_reverse_distillation_to_the_bit(make, images):
     detector = learn(make({**STUDENT, "tau": 0.0}), images, ["bank", "noise"]).train()
     torch.manual_seed(0)
-    plain = ReverseDistillation((32, 32, 48), (2, 4, 8), (False, False, True), width=0.25)
+    plain = ReverseDistillation((32, 32, 48), (2, 4, 8), False, width=0.25)
     descent = torch.optim.Adam(plain.parameters(), 0.005)
     features = detector.encode(images)
     teacher = [features[2], *features[:2]]
