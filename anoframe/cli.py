@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from anoframe import __version__, distributed
 from anoframe.cache import KINDS, cache_root, clear
 from anoframe.config_files import config_of, list_configs
-from anoframe.errors import AnoframeError, suggest
+from anoframe.dotted import dotted_options
+from anoframe.errors import AnoframeError
 from anoframe.registry import DATASETS, MODELS
 
 _EXAMPLES = """\
@@ -150,7 +151,7 @@ def _only_for_predict(options: argparse.Namespace) -> None:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """Known options, and the rest as overrides of the config by dotted name."""
     options, rest = _parser().parse_known_args(argv)
-    options.overrides = _overrides(rest)
+    options.overrides = dotted_options(rest, _parser())
     for option, name in (("seed", "seed"), ("device", "device"), ("protocol", "protocol.name")):
         value = getattr(options, option)
         if value is not None:
@@ -205,27 +206,6 @@ def _clear(folder: object) -> None:
 
 def _column(names: Sequence[str]) -> str:
     return "\n".join(f"  {name}" for name in names)
-
-
-def _overrides(words: Sequence[str]) -> dict[str, object]:
-    """`--a.b value`, `--a.b v1 v2` and `--a.b=value` as a mapping."""
-    overrides: dict[str, list[str]] = {}
-    name = ""
-    for word in words:
-        if word.startswith("--") and len(word) > 2:
-            name, equals, value = word[2:].partition("=")
-            if "." not in name:
-                known = [action.removeprefix("--") for action in _parser()._option_string_actions]
-                raise AnoframeError(f"unknown option --{name}: {suggest(name, known)}")
-            overrides[name] = [value] if equals else []
-        elif name:
-            overrides[name].append(word)
-        else:
-            raise AnoframeError(f"unexpected argument {word!r}: options start with --, see --help")
-    for name, values in overrides.items():
-        if not values:
-            raise AnoframeError(f"--{name} needs a value")
-    return {name: values[0] if len(values) == 1 else values for name, values in overrides.items()}
 
 
 def _missing(option: str) -> str:

@@ -50,7 +50,7 @@ def train(
         AnoframeError: whatever can be known to be wrong, before any work starts; or nothing could be written.
     """
     check_config(cfg)
-    with Session(_with_categories(cfg, categories), output, start) as session:
+    with Session(with_categories(cfg, categories), output, start) as session:
         for fit in session.fits:
             session.run(fit)
         return _finished(session)
@@ -80,14 +80,14 @@ def test(
     _check_same_model(cfg, loaded[0], Path(checkpoint))
     if list(categories or ["all"]) == ["all"]:
         categories = [category for category in cfg.categories if category in learned] or learned
-    chosen = _with_categories(cfg, categories)
+    chosen = with_categories(cfg, categories)
     for category in chosen.categories:
         if category not in learned:
             raise AnoframeError(f"{checkpoint} has not learned category {category!r}: {suggest(category, learned)}")
     chosen.seed = loaded[0].seed  # what a number says is how its detector was learned
     if any(len(one.categories) > 1 for one in loaded):
         chosen.protocol.name = "unified"
-    with Session(chosen, output, start, suffix="-test") as session:
+    with Session(chosen, output, start, loaded[0].detector) as session:
         for category in session.categories:
             session.run(Fit(category, (category,)), holder_of(loaded, category))
         return _finished(session)
@@ -167,7 +167,8 @@ def _finished(session: Session) -> Run:
     return Run(session.folder.path, session.cfg, session.finish())
 
 
-def _with_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> ConfigDict:
+def with_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> ConfigDict:
+    """A copy of a config that names the categories to run; AnoframeError where there are none."""
     chosen = cfg.copy_and_resolve_references()
     if categories is not None:
         chosen.categories = tuple(categories)

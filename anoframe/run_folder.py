@@ -47,6 +47,21 @@ def run_folder(cfg: ConfigDict, categories: Sequence[str], output: str | Path, s
     return inside(output, **names, seed=f"{cfg.seed}{suffix}")
 
 
+def earlier_state(path: Path, cfg: ConfigDict, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of the run that has begun in this folder.
+
+    Raises:
+        AnoframeError: this config cannot go on with it, or its files are damaged.
+    """
+    state = read_json(path / "run.json")
+    if not _has(state, _STATE):
+        raise AnoframeError(f"{path / 'run.json'} is damaged: start again with --overwrite")
+    before, now = _fixed(load_config(path / "config.yaml")), _fixed(cfg)
+    _agree(path, before, now)
+    _agree(path, dict(flatten(state["provenance"])), dict(flatten(provenance)))
+    return state
+
+
 class RunFolder:
     """A folder that this process alone writes to, from its making until `release`.
 
@@ -78,7 +93,7 @@ class RunFolder:
             self.resumed = begun and start == "resume"
             self.state: dict[str, Any]
             if self.resumed:
-                self.state = self._earlier(cfg, provenance)
+                self.state = earlier_state(path, cfg, provenance)
             else:
                 self._clean()
                 self.state = {"id": secrets.token_hex(4), "provenance": dict(provenance), "stages": {}}
@@ -144,16 +159,6 @@ class RunFolder:
             return str(read_json(self.path / "run.json")["id"])
         except AnoframeError:
             return "(just starting)"
-
-    def _earlier(self, cfg: ConfigDict, provenance: Mapping[str, Any]) -> dict[str, Any]:
-        """The state of the run that is here, if it can be gone on with."""
-        state = read_json(self.path / "run.json")
-        if not _has(state, _STATE):
-            raise AnoframeError(f"{self.path / 'run.json'} is damaged: start again with --overwrite")
-        before, now = _fixed(load_config(self.path / "config.yaml")), _fixed(cfg)
-        _agree(self.path, before, now)
-        _agree(self.path, dict(flatten(state["provenance"])), dict(flatten(provenance)))
-        return state
 
     def _clean(self) -> None:
         """Remove an earlier run, first what says that there is one."""

@@ -18,13 +18,13 @@ from anoframe.data.dataset import Dataset, choose_categories, open_dataset
 from anoframe.data.reader import Reader
 from anoframe.data.transforms import Preprocessing
 from anoframe.decision import Threshold
-from anoframe.detector import Detector
+from anoframe.detector import Detector, Observation, Phase
 from anoframe.distributed import join
 from anoframe.encoding import EncodedSamples
 from anoframe.errors import AnoframeError, OutputError
 from anoframe.evaluation.collect import CategoryPredictions, collect_shared
 from anoframe.evaluation.provenance import git_commit, machine, versions
-from anoframe.evaluation.results import Metrics, Results, category_metrics, percent
+from anoframe.evaluation.results import CHOSEN_ON_TEST, Metrics, Results, category_metrics, percent
 from anoframe.models import build_detector
 from anoframe.registry import check_arguments
 from anoframe.report.curves import category_curves
@@ -37,12 +37,52 @@ from anoframe.trainers.checkpoint import Checkpoint, load_checkpoint, save_check
 from anoframe.trainers.gradient import Training
 from anoframe.trainers.learn import learn, seed_everything
 from anoframe.trainers.protocols import Fit, plan_fits
-from anoframe.trainers.settings import Settings, check_training
+from anoframe.trainers.settings import check_training, settings_of
 from anoframe.trainers.shared import check_several
 from anoframe.trainers.threshold import thresholds
 from anoframe.types import Sample
 
 _PREPROCESSING = tuple(field.name for field in fields(Preprocessing))
+
+
+class Plan:
+    """What a run will do, found out before anything is written: whatever can be known to be wrong is told here.
+
+    Args:
+        cfg: with its categories, which are changed to what they come to.
+        fitted: what is to be tested; None for a run that learns.
+
+    Attributes:
+        group: the processes that work on it together.
+        trainer: section of the config, None where it has none.
+        remarks: what is odd about the data, and no reason to stop.
+
+    Raises:
+        AnoframeError: a value, device, category, file or part of the detector is wrong.
+    """
+
+    def __init__(self, cfg: ConfigDict, fitted: Detector | None = None):
+        refuse_what_makes_no_sense(cfg)
+        check_tracking(cfg)
+        self.group = join(cfg.device)
+        self.preprocessing = Preprocessing(**{name: cfg.data[name] for name in _PREPROCESSING})
+        self.dataset = _open(cfg)
+        self.categories = choose_categories(self.dataset, cfg.categories)
+        cfg.categories = tuple(self.categories)  # config.yaml names them, whatever "all" means later
+        self.fits = plan_fits(cfg.protocol.name, self.categories)
+        report = check(self.dataset, self.categories, follow_links=cfg.data.follow_links)
+        report.raise_if_broken()
+        self.remarks = report.remarks
+        self.trainer = plain(cfg.trainer) if "trainer" in cfg else None
+        detector = fitted or build_detector(plain(cfg.model), cfg.seed)  # a wrong name or weights: told now
+        steps = detector.learning()
+        if not fitted:
+            if not self.group.alone:
+                check_several(detector, f"{self.group.size} processes")
+            check_training(steps, self.trainer, self.group.device)
+        self.provenance = _provenance(cfg, self.dataset.name, self.group.size) | _provenance_of_training(
+            steps, self.trainer
+        )
 
 
 class Session:
@@ -55,7 +95,7 @@ class Session:
         cfg: with its categories; `config.yaml` will say what they came to.
         output: parent of run folders.
         start: as for `RunFolder`.
-        suffix: of the folder's name; empty for a run that learns.
+        fitted: what is to be tested, in a folder of its own; None for a run that learns.
 
     Attributes:
         failed: category -> why it has no result. A category that fails does not lose the others, where one process
@@ -65,34 +105,20 @@ class Session:
         AnoframeError: whatever can be known to be wrong, before any work starts.
     """
 
-    def __init__(self, cfg: ConfigDict, output: str | Path, start: str, suffix: str = ""):
-        _refuse_what_makes_no_sense(cfg)
-        check_tracking(cfg)
+    def __init__(self, cfg: ConfigDict, output: str | Path, start: str, fitted: Detector | None = None):
+        plan = Plan(cfg, fitted)
         self.cfg = cfg
-        self.group = join(cfg.device)
-        self.device = self.group.device
-        self.preprocessing = Preprocessing(**{name: cfg.data[name] for name in _PREPROCESSING})
-        self.dataset = _open(cfg)
-        self.categories = choose_categories(self.dataset, cfg.categories)
-        cfg.categories = tuple(self.categories)  # config.yaml names them, whatever "all" means later
-        self.fits = plan_fits(cfg.protocol.name, self.categories)
-        report = check(self.dataset, self.categories, follow_links=cfg.data.follow_links)
-        report.raise_if_broken()
-        self.provenance = _provenance(cfg, self.dataset.name, self.group.size)
-        self._trainer = plain(cfg.trainer) if "trainer" in cfg else None
-        if not suffix:  # a wrong name, argument or weights is told before any writing
-            detector = build_detector(plain(cfg.model), cfg.seed)
-            if not self.group.alone:
-                check_several(detector, f"{self.group.size} processes")
-            phases = check_training(detector.learning(), self._trainer, self.device)
-            self.provenance |= _provenance_of_training(self._trainer, phases)
+        self.group, self.device = plan.group, plan.group.device
+        self.preprocessing, self.dataset = plan.preprocessing, plan.dataset
+        self.categories, self.fits, self.provenance = plan.categories, plan.fits, plan.provenance
+        self._trainer = plan.trainer
         self.failed: dict[str, str] = {}
         self._errors: list[Exception] = []
-        path = run_folder(cfg, self.categories, output, suffix)
+        path = run_folder(cfg, self.categories, output, "-test" if fitted else "")
         leads = self.group.leads
         self.folder = RunFolder(path, cfg, self.provenance, start) if leads else FollowedFolder(path)
         try:
-            self._open(report.remarks)
+            self._open(plan.remarks)
         except BaseException:
             self.folder.release()
             raise
@@ -362,7 +388,8 @@ def _caches(cfg: ConfigDict, tracker: Tracker) -> list[Cache | None]:
     return [Cache(root / kind, limit, warn) if cfg.cache[kind] else None for kind in KINDS]
 
 
-def _refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
+def refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
+    """Raise AnoframeError for a value of its kind that nothing can be done with."""
     if not 0 <= cfg.seed < 2**32:
         raise AnoframeError(f"seed is a whole number from 0 to 2**32 - 1, got {cfg.seed}")
     for limit in cfg.evaluation.aupro_limits:
@@ -385,10 +412,13 @@ def _refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
         raise AnoframeError(f"threshold.false_positive_rate lies in (0, 1), got {cfg.threshold.false_positive_rate}")
 
 
-def _provenance_of_training(section: dict[str, Any] | None, phases: Sequence[Settings]) -> dict[str, Any]:
-    """How the detector is trained, where it is; and a choice that is made on test data, said where nobody misses it."""
-    chosen = any(phase.select == "best_on_test" for phase in phases)
-    return {**({"trainer": section} if phases else {}), **({"selected": "best on test"} if chosen else {})}
+def _provenance_of_training(steps: Sequence[Observation | Phase], section: dict[str, Any] | None) -> dict[str, Any]:
+    """How a detector is trained, where it is; and a choice that is made on test data, said where nobody misses it."""
+    phases = [step.name for step in steps if isinstance(step, Phase)]
+    if section is None or not phases:
+        return {}
+    chosen = any(settings_of(section, name).select == "best_on_test" for name in phases)
+    return {"trainer": section, **({"selected": CHOSEN_ON_TEST} if chosen else {})}
 
 
 def _provenance(cfg: ConfigDict, dataset: str, processes: int) -> dict[str, Any]:

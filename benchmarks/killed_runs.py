@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from anoframe.config import load_config
@@ -43,14 +44,19 @@ def work(output: str, cache: str, start: str) -> None:
 
 
 class Runs:
-    """Starts runs; torch is imported once, in a server that each run is forked from."""
+    """Starts runs; torch is imported once, in a server that each run is forked from.
 
-    def __init__(self) -> None:
+    Args:
+        work: the run: `(output, cache, start)`.
+    """
+
+    def __init__(self, work: Callable[[str, str, str], None]) -> None:
+        self._work = work
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["anoframe.run", "timm", "torchvision"])
 
     def start(self, output: Path, cache: Path, start: str) -> multiprocessing.process.BaseProcess:
-        process = self._context.Process(target=work, args=(str(output), str(cache), start))
+        process = self._context.Process(target=self._work, args=(str(output), str(cache), start))
         process.start()
         return process
 
@@ -78,7 +84,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    chance, runs, where, equal, killed = random.Random(options.seed), Runs(), Counter[str](), 0, 0
+    chance, runs, where, equal, killed = random.Random(options.seed), Runs(work), Counter[str](), 0, 0
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         runs.finish(scratch / "warm", scratch / "cache", "new")

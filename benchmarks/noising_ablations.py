@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _over_seeds import gain, mean
 from scipy.stats import rankdata
 from torch import Tensor
 
@@ -279,22 +280,11 @@ def _block(key: tuple[str, ...], runs: list[dict[str, dict[str, float]]]) -> str
     lines += ["|---" * 7 + "|"]
     base = next(iter(VARIANTS))
     for name in runs[0]:
-        cells = [_cell([100 * run[name][metric] for run in runs]) for metric in ("image_auroc", "pixel_auroc", "aupro")]
-        cells += [_gain([100 * (run[name][metric] - run[base][metric]) for run in runs]) for metric in COMPARED]
+        cells = [mean([100 * run[name][metric] for run in runs]) for metric in ("image_auroc", "pixel_auroc", "aupro")]
+        cells += [gain([100 * (run[name][metric] - run[base][metric]) for run in runs]) for metric in COMPARED]
         correlation = np.mean([run[name]["spearman"] for run in runs])
         lines.append(f"| {name} | {' | '.join(cells)} | {correlation:.4f} |")
     return "\n".join(lines)
-
-
-def _cell(values: list[float]) -> str:
-    """Mean and standard deviation over seeds; one seed has none."""
-    return f"{np.mean(values):.2f}" + (f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else "")
-
-
-def _gain(differences: list[float]) -> str:
-    """Mean of differences seed by seed, and its standard error."""
-    error = f" ± {np.std(differences, ddof=1) / len(differences) ** 0.5:.2f}" if len(differences) > 1 else ""
-    return f"{np.mean(differences):+.2f}{error}"
 
 
 @torch.no_grad()

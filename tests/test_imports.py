@@ -27,6 +27,7 @@ try:
 except SystemExit:
     pass
 """
+GRID_DOOR = DOOR.replace("anoframe.cli", "anoframe.grid.door")
 
 
 def heavy_modules(work: str) -> list[str]:
@@ -47,8 +48,9 @@ def heavy_modules(work: str) -> list[str]:
         DOOR.format(words=["--cache", "clear"]),
         DOOR.format(words=["--config", CONFIG, "--print_config"]),
         DOOR.format(words=["--config", CONFIG, "--diff_config"]),
+        GRID_DOOR.format(words=["--help"]),
     ],
-    ids=["import", "load_config", "registry", "help", "version", "clear", "print_config", "diff_config"],
+    ids=["import", "load_config", "registry", "help", "version", "clear", "print_config", "diff_config", "grid_help"],
 )
 def test_it_loads_nothing_heavy(work):
     assert heavy_modules(work) == []
@@ -86,7 +88,7 @@ def test_another_name_is_an_attribute_error():
 # A part may import from its own line and those below it.
 LAYERS = (
     ("__main__",),
-    ("cli",),
+    ("cli", "grid"),
     ("run", "prediction", "launch"),
     ("session",),
     ("report", "evaluation", "trainers"),
@@ -108,7 +110,7 @@ LAYERS = (
         "run_folder",
         "distributed",
     ),
-    ("config_files", "kinds"),
+    ("config_files", "kinds", "dotted"),
     ("errors",),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

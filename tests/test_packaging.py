@@ -28,8 +28,9 @@ PIN_LINES = [
     for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     if line and not line.startswith("#")
 ]
+NOT_PINNED = ("ray",)  # an extra of clusters, which bring their own version of it
 DECLARED = [Requirement(d) for d in PROJECT["dependencies"]] + [
-    Requirement(d) for extra in PROJECT["optional-dependencies"].values() for d in extra
+    Requirement(d) for name, extra in PROJECT["optional-dependencies"].items() for d in extra if name not in NOT_PINNED
 ]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 PLATFORMS = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"), ("win32", "AMD64"))

@@ -19,7 +19,7 @@ from anoframe.run_folder import run_folder
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 IMAGE = ("image_auroc", "image_ap", "image_f1max")
-PIXEL = ("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro", "iou_max")
+PIXEL = ("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro", "iou_max", "pro_per_image")
 
 
 @pytest.fixture(scope="module")

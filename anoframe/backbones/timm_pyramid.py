@@ -117,6 +117,15 @@ class FeaturePyramid(nn.Module):
             reason = str(error).strip().splitlines()[0]
             raise AnoframeError(f"torch.compile fails here ({reason}): --model.backbone.compile False") from error
 
+    def with_levels(self, levels: Sequence[int | str]) -> FeaturePyramid:
+        """The same network, with other levels."""
+        return FeaturePyramid(self.name, levels, self.weights, self.precision, self.compile_network)
+
+    def level_names(self, levels: Sequence[int | str]) -> tuple[str, ...]:
+        """Module names of levels of the network, whether this pyramid gives them or not."""
+        info = _feature_info(self.name.partition(".")[0])
+        return tuple(str(info[_index(level, info, self.name)]["module"]) for level in levels)
+
     def describe(self) -> dict[str, Any]:
         """What a result must say of its backbone."""
         network = {"name": self.name, "levels": list(self.levels), "weights": self.weights, "sha256": self.sha256}

@@ -8,7 +8,7 @@ from functools import partial
 from numpy.typing import ArrayLike
 
 from anoframe.metrics.checks import Labels, Scores, as_maps, as_pair, check_limit
-from anoframe.metrics.localisation import STANDARD_LIMIT, sweep_pixels
+from anoframe.metrics.localisation import STANDARD_LIMIT, mean_of_images, sweep_pixels
 from anoframe.metrics.sweep import Sweep, sweep_threshold
 from anoframe.metrics.thresholded import decide
 
@@ -36,17 +36,20 @@ def pixel_metrics(
     aupro_limits: Iterable[float] = (STANDARD_LIMIT,),
     thresholds: Iterable[float] = (),
 ) -> Metrics:
-    """`pixel_auroc`, `pixel_ap`, `pixel_f1max`, `aupro`, `iou_max` of one category; masks and maps are [n, H, W].
+    """Metrics of the maps of one category; masks and maps are [n, H, W].
+
+    `pixel_auroc`, `pixel_ap`, `pixel_f1max`, `aupro`, `iou_max` and `pro_per_image`.
 
     A limit other than 0.3 carries its number (`aupro_0.05`). Each threshold adds `pixel_f1_at_0.5`,
     `pixel_accuracy_at_0.5` and `pixel_iou_at_0.5`. All rank-based values come from one sort; errors and memory are
     those of `localisation`.
 
     >>> pixel_metrics([[[1, 0, 0, 0]]], [[[0.9, 0.1, 0.2, 0.1]]])
-    {'pixel_auroc': 1.0, 'pixel_ap': 1.0, 'pixel_f1max': 1.0, 'aupro': 1.0, 'iou_max': 1.0}
+    {'pixel_auroc': 1.0, 'pixel_ap': 1.0, 'pixel_f1max': 1.0, 'aupro': 1.0, 'iou_max': 1.0, 'pro_per_image': 1.0}
     """
     flags, values = as_maps(masks, maps)
-    return metrics_of_pixels(sweep_pixels(flags, values), aupro_limits) | metrics_at(flags, values, thresholds)
+    ranked = metrics_of_pixels(sweep_pixels(flags, values), aupro_limits)
+    return ranked | metrics_of_each_image(flags, values) | metrics_at(flags, values, thresholds)
 
 
 def metrics_of_pixels(sweep: Sweep | None, aupro_limits: Iterable[float] = (STANDARD_LIMIT,)) -> Metrics:
@@ -61,6 +64,11 @@ def metrics_of_pixels(sweep: Sweep | None, aupro_limits: Iterable[float] = (STAN
         measures["aupro" if limit == STANDARD_LIMIT else f"aupro_{limit}"] = partial(Sweep.aupro, limit=limit)
     measures["iou_max"] = Sweep.iou_max
     return _measure(sweep, measures)
+
+
+def metrics_of_each_image(masks: Labels, maps: Scores) -> Metrics:
+    """Those of them that are taken of one image at a time, and averaged; masks and maps are [n, H, W]."""
+    return {"pro_per_image": mean_of_images(masks, maps)}
 
 
 def metrics_at(masks: Labels, maps: Scores, thresholds: Iterable[float]) -> Metrics:

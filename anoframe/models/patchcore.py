@@ -98,7 +98,7 @@ class PatchCore(ObservingDetector):
         if neighbours < 1 or reweight_neighbours < 1:
             got = f"{neighbours} and {reweight_neighbours}"
             raise AnoframeError(f"model.neighbours and model.reweight_neighbours are at least 1, got {got}")
-        self.embed = PatchEmbedding(**(embedding or {}))
+        self._embedding = PatchEmbedding(**(embedding or {}))
         self.coreset = Coreset(**(coreset or {}))
         self.neighbours, self.squared = neighbours, squared
         self.image_score, self.reweight_neighbours = image_score, reweight_neighbours
@@ -108,6 +108,10 @@ class PatchCore(ObservingDetector):
         self._search: Search | None = None
         self._patches = torch.empty(0)  # [images, N, D] while observing
         self._seen = 0
+
+    def embed(self, features: Features) -> tuple[Tensor, tuple[int, int]]:
+        """Patches `[B, N, D]` of a batch, row by row, and their grid `(h, w)`."""
+        return self._embedding(features)
 
     # ------------------------------------------------------------------------------------------------ learning
 
@@ -178,9 +182,9 @@ class PatchCore(ObservingDetector):
             self._search = Search(self.bank, self._engine)
         return self._search
 
-    def patch_scores(self, patches: Tensor) -> PatchScores:
-        """Scores of one image's patches `[N, D]`."""
-        distances, indices = self.search.nearest(patches, self.neighbours)
+    def patch_scores(self, patches: Tensor, search: Search | None = None) -> PatchScores:
+        """Scores of one image's patches `[N, D]`, by the bank or by another set of entries."""
+        distances, indices = (search or self.search).nearest(patches, self.neighbours)
         return PatchScores(self._distance(distances), indices[:, 0], {})
 
     def _distance(self, distances: Tensor) -> Tensor:

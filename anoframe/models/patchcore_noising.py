@@ -13,21 +13,30 @@ A proposal of this project (the document it grew from names the idea, not the eq
 The noise vectors are the same for all patches, so a score is repeatable and depends on no other image. With both
 weights zero, or `tau` zero and no influence, this is PatchCore to the bit. What it gains over PatchCore is measured in
 `docs/patchcore_noising.md`.
+
+Beside the bank there may be a student (`model.student`, off by default), which learns by gradient descent to rebuild
+the backbone's maps from noised ones; see :mod:`anoframe.blocks.noised_student`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from anoframe.blocks.nearest import SPARE, nearest
+from anoframe.blocks.anomaly_map import gaussian_blur, upsample
+from anoframe.blocks.nearest import SPARE, Search, nearest
+from anoframe.blocks.noised_student import Moments, NoisedStudent, Student
+from anoframe.detector import Features, Observation, Phase, TrainingBatch
 from anoframe.errors import AnoframeError
 from anoframe.models.patchcore import PatchCore, PatchScores
+from anoframe.parallel import each_alone
 from anoframe.registry import check_arguments
+from anoframe.types import Prediction, Sample
 
 AMPLITUDES = ("adaptive", "constant", "reversed")
 CALIBRATION_IMAGES = 20
@@ -85,16 +94,27 @@ class Calibration:
 class PatchCoreNoising(PatchCore):
     """PatchCore whose patch score is `[d + lambda_noise R] * [1 + lambda_influence I]`.
 
+    With a student the map is `beta * Norm(student's) + (1 - beta) * Norm(bank's)`, both smoothed, and the image score
+    its maximum. `Norm` takes away the mean and divides by the deviation over the training images; there the bank's map
+    of an image is made without the entries that came from it. At the ends one part stands alone, in its own units:
+    `beta = 1` gives the student's map and its maximum, as RD4AD does; `beta = 0` what there is without a student, the
+    bank's map and the image score of its patches. The extra maps `student` and `bank` are the two after `Norm`.
+
+    Until the last step of learning is done the student's `Norm` is not known, and the student stands alone.
+
     Args:
         lambda_noise, lambda_influence: weights of the two additions.
         influence_neighbours: `K`.
-        noise: arguments of :class:`Noise`.
+        noise: arguments of :class:`Noise`; its amplitude is also that of the student's noise.
+        student: arguments of :class:`Student`. With one, the backbone gives the bank's levels first, and then those
+            that only the student has.
         others: as for :class:`PatchCore`; distances here are always Euclidean.
     """
 
     deviation: Tensor
     quantiles: Tensor
     bank_images: Tensor
+    map_moments: Tensor
 
     def __init__(
         self,
@@ -110,6 +130,7 @@ class PatchCoreNoising(PatchCore):
         lambda_influence: float = 1.0,
         influence_neighbours: int = 9,
         noise: Mapping[str, Any] | None = None,
+        student: Mapping[str, Any] | None = None,
         seed: int = 0,
     ):
         super().__init__(
@@ -124,6 +145,7 @@ class PatchCoreNoising(PatchCore):
             seed=seed,
         )
         check_arguments(Noise, noise or {}, "model.noise")
+        check_arguments(Student, student or {}, "model.student")
         self.noise = Noise(**(noise or {}))
         if influence_neighbours < 1:
             raise AnoframeError(f"model.influence_neighbours is at least 1, got {influence_neighbours}")
@@ -135,6 +157,7 @@ class PatchCoreNoising(PatchCore):
         self.register_buffer("deviation", torch.empty(0))
         self.register_buffer("quantiles", torch.zeros(2))
         self.register_buffer("bank_images", torch.empty(0, dtype=torch.int64))
+        self.student = self._with_student(Student(**(student or {})))
 
     @property
     def active(self) -> bool:
@@ -144,19 +167,20 @@ class PatchCoreNoising(PatchCore):
     def _fill_bank(self, patches: Tensor, picks: Tensor) -> None:
         super()._fill_bank(patches, picks)
         self.bank_images = (picks // patches.shape[1]).to(self.bank.device)
-        if self.active:
+        if self.active or self.student is not None:
             what = calibrate(patches, self.bank, self.bank_images, self.neighbours)
             self.deviation = what.deviation.to(self.bank.device)
             self.quantiles = torch.stack([what.q50, what.q95]).to(self.bank.device)
 
-    def patch_scores(self, patches: Tensor) -> PatchScores:
+    def patch_scores(self, patches: Tensor, search: Search | None = None) -> PatchScores:
+        search = search or self.search
         if not self.active:
-            return super().patch_scores(patches)
+            return super().patch_scores(patches, search)
         most = max(self.noise.candidates, self.neighbours + SPARE, self.influence_neighbours + SPARE)
-        entries = self.search.near(patches, most)
+        entries = search.near(patches, most)
         xi = noise_vectors(self.noise.samples, patches.shape[1], self.noise.seed).to(patches)
         pairs = zip(patches.split(_CHUNK), entries.split(_CHUNK), strict=True)
-        parts = [self._noised(z[:, None] - self.bank[rows], rows, xi) for z, rows in pairs]
+        parts = [self._noised(z[:, None] - search.bank[rows], rows, xi) for z, rows in pairs]
         score, first, influence, amplitude, change = (torch.cat(part) for part in zip(*parts, strict=True))
         return PatchScores(score, first, {"influence": influence, "amplitude": amplitude, "response": change})
 
@@ -178,6 +202,122 @@ class PatchCoreNoising(PatchCore):
         change = response(away, scale, xi, self.neighbours)
         score = (distance + self.lambda_noise * change) * (1 + self.lambda_influence * influence)
         return score, entries.gather(1, order[:, :1])[:, 0], influence, amplitude, change
+
+    # ------------------------------------------------------------------------------------------------ the student
+
+    def _with_student(self, settings: Student) -> NoisedStudent | None:
+        """A student of the backbone, which is exchanged for one that gives the student's levels too."""
+        if not settings.enable:
+            return None
+        backbone: Any = self.backbone
+        names = backbone.level_names(settings.levels)
+        self._bank_levels = len(backbone.levels)
+        if beside := [name for name in dict.fromkeys(names) if name not in backbone.levels]:
+            self.backbone = backbone = backbone.with_levels((*backbone.levels, *beside))
+        self._student_levels = [backbone.levels.index(name) for name in names]
+        self.register_buffer("map_moments", torch.empty(0, 2))  # mean and deviation: the bank's map, the student's
+        channels, strides, signed = (
+            [of_levels[i] for i in self._student_levels]
+            for of_levels in (backbone.channels, backbone.strides, backbone.signed)
+        )
+        if not names or len(set(names)) != len(names) or strides != sorted(strides):
+            got = ", ".join(f"{name} at stride {stride}" for name, stride in zip(names, strides, strict=True)) or "none"
+            raise AnoframeError(f"model.student.levels names each level once, at least one, shallow first; got {got}")
+        return NoisedStudent(channels, strides, signed, settings)
+
+    def embed(self, features: Features) -> tuple[Tensor, tuple[int, int]]:
+        return super().embed(features if self.student is None else features[: self._bank_levels])
+
+    def _teacher(self, features: Features) -> list[Tensor]:
+        return [features[i] for i in self._student_levels]
+
+    def learning(self) -> Sequence[Observation | Phase]:
+        """The bank; with a student also the noise for each training image, the descent, and the student's `Norm`."""
+        (bank,) = super().learning()
+        if self.student is None:
+            return [bank]
+        student = self.student
+        conclude_noise, loss = partial(self._conclude_noise, student), partial(self._loss, student)
+        observe_norm, conclude_norm = partial(self._observe_norm, student), partial(self._conclude_norm, student)
+        return [
+            replace(bank, name="bank"),
+            Observation("noise", self._begin_noise, self._observe_noise, conclude_noise),
+            Phase("student", {f"student.{name}": value for name, value in student.named_parameters()}, loss),
+            Observation("norm", self._begin_norm, observe_norm, conclude_norm),
+        ]
+
+    def _begin_noise(self, images: int) -> None:
+        self._amplitudes: list[Tensor] = []
+        self._of_channels = [Moments() for _ in self._student_levels]
+        self._of_map = Moments()
+
+    def _observe_noise(self, features: Features, samples: Sequence[Sample]) -> None:
+        patches, grid = self.embed(features)
+        first = len(self._amplitudes)
+        self.search  # noqa: B018 - built once, before threads share it
+        rows = torch.arange(len(patches), device=patches.device)
+        for found in each_alone(lambda row: self._left_out(patches[int(row)], first + int(row)), rows):
+            self._amplitudes.append(self._amplitude(found).unflatten(0, grid))
+            scores = found.score.unflatten(0, grid)[None]
+            self._of_map.add(gaussian_blur(upsample(scores, self._size(features)), self.sigma).view(-1, 1))
+        for moments, level in zip(self._of_channels, self._teacher(features), strict=True):
+            for image in level:  # one by one, so that the sum is the same whatever the batches
+                moments.add(image.flatten(1).T)
+
+    def _left_out(self, patches: Tensor, image: int) -> PatchScores:
+        """Scores of a training image's patches by the entries that came from other images."""
+        own = self.bank_images == image
+        return self.patch_scores(patches, Search(self.bank[~own], self._engine) if bool(own.any()) else None)
+
+    def _amplitude(self, found: PatchScores) -> Tensor:
+        if self.active:
+            return found.extra["amplitude"]
+        return noise_amplitude(found.score, self.quantiles[0], self.quantiles[1], self.noise)
+
+    def _conclude_noise(self, student: NoisedStudent) -> None:
+        student.amplitude = torch.stack(self._amplitudes)
+        student.deviation = torch.cat([moments.deviation for moments in self._of_channels])
+        self.map_moments = torch.stack([self._of_map.mean, self._of_map.deviation], 1)
+
+    def _loss(self, student: NoisedStudent, batch: TrainingBatch) -> dict[str, Tensor]:
+        return {"cosine": student.loss(self._teacher(batch.features), batch.rows)}
+
+    def _begin_norm(self, images: int) -> None:
+        self._of_map = Moments()
+
+    def _observe_norm(self, student: NoisedStudent, features: Features, samples: Sequence[Sample]) -> None:
+        for one in self._student_maps(student, features, self._size(features)):
+            self._of_map.add(one.view(-1, 1))
+
+    def _conclude_norm(self, student: NoisedStudent) -> None:
+        of_student = torch.stack([self._of_map.mean, self._of_map.deviation], 1)
+        self.map_moments = torch.cat([self.map_moments[:1], of_student])
+        student.amplitude = torch.empty(0, device=of_student.device)
+
+    def _size(self, features: Features) -> tuple[int, int]:
+        """Of the images that features belong to; a little more where the stride does not divide it."""
+        height, width = features[0].shape[-2:]
+        stride = int(self.backbone.strides[0])  # type: ignore[index]
+        return height * stride, width * stride
+
+    def _student_maps(self, student: NoisedStudent, features: Features, size: tuple[int, int]) -> Tensor:
+        return gaussian_blur(student.network.anomaly_map(self._teacher(features), size), self.sigma)
+
+    def detect(self, features: Features, size: tuple[int, int]) -> Prediction:
+        bank = super().detect(features, size)
+        if self.student is None:
+            return bank
+        maps, extra = self._student_maps(self.student, features, size), bank.extra_maps
+        if len(self.map_moments) == 2:
+            parts = zip((bank.anomaly_map, maps), self.map_moments, strict=True)
+            of_bank, of_student = ((one - mean) / deviation.clamp(min=1e-12) for one, (mean, deviation) in parts)
+            extra = {**extra, "bank": of_bank, "student": of_student}
+            beta = self.student.beta
+            if beta == 0:
+                return replace(bank, extra_maps=extra)
+            if beta < 1:
+                maps = beta * of_student + (1 - beta) * of_bank
+        return Prediction(maps.flatten(1).amax(1), maps, extra)
 
 
 # -------------------------------------------------------------------------------------------------- the equations

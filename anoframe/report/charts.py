@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from math import floor, isfinite, log10
+from itertools import pairwise
+from math import ceil, floor, isfinite, log10
 from typing import Any
 
+from anoframe.evaluation.results import percent
 from anoframe.report.folder import Category, Scored
 
 # ------------------------------------------------------------------------------------------------ scores
@@ -143,7 +145,7 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
         return [low]
     power = 10 ** floor(log10(span / count))
     step = next(power * factor for factor in (1, 2, 5, 10, 20) if span / (power * factor) <= count)
-    first = floor(low / step) + (low % step > 1e-9 * step)
+    first = ceil(low / step - 1e-9)
     ticks = []
     while first * step <= high:
         ticks.append(first * step)
@@ -242,3 +244,145 @@ def _path(curve: Mapping[str, Any], limit: float) -> str:
         (x, y), (right, top) = inside[-1], beyond[0]
         inside.append((limit, y + (top - y) * (limit - x) / (right - x)))
     return "M" + "L".join(f"{_x(x / limit):.1f} {_y(y):.1f}" for x, y in inside)
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+_TALL = 170  # pixels from the lowest to the highest value
+_STYLES = 6  # of lines, in the page; more of them begin again
+_MOST_TIPS = 200  # places of a drawing that say their values when pointed at
+_MOST_DOTS = 30  # points of a line that are marked
+_LOG_SPAN = 100  # highest over lowest value from which on values are drawn as their logarithms
+
+
+@dataclass(frozen=True)
+class Series:
+    """A value over epochs; `points` are (epoch, value), the epochs rising."""
+
+    label: str
+    points: Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class _Values:
+    """The upright axis of values over epochs."""
+
+    low: float
+    high: float
+    logarithmic: bool
+
+    @classmethod
+    def over(cls, values: Sequence[float], ceiling: float | None) -> _Values:
+        low, high = min(values), max(values)
+        if ceiling is None and low > 0 and high > _LOG_SPAN * low:
+            margin = 0.05 * (log10(high) - log10(low))
+            return cls(log10(low) - margin, log10(high) + margin, True)
+        margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+        top = high + margin if ceiling is None else min(high + margin, ceiling)
+        return cls(low - margin if low < 0 or low > margin else 0.0, top, False)
+
+    def at(self, value: float) -> float:
+        place = log10(value) if self.logarithmic else value
+        return _TOP + _TALL * (1 - (place - self.low) / (self.high - self.low))
+
+    def ticks(self) -> list[float]:
+        if not self.logarithmic:
+            return nice_ticks(self.low, self.high, 5)
+        powers = range(ceil(self.low), floor(self.high) + 1)
+        return [10.0**power for power in powers[:: ceil(len(powers) / 5)]]
+
+
+def epoch_chart(
+    title: str, series: Sequence[Series], shares: bool = False, notes: Mapping[int, str] | None = None
+) -> str:
+    """Values over epochs, with the last of each below; of two decades and more, their logarithms.
+
+    Args:
+        series: those without a point are left out.
+        shares: values lie in [0, 1] and are shown as percent.
+        notes: epoch -> what else is said of it when it is pointed at.
+    """
+    drawn = [(place % _STYLES, one) for place, one in enumerate(series) if one.points]
+    if not drawn:
+        return ""
+    said = percent if shares else number
+    epochs = sorted({epoch for _, one in drawn for epoch, _ in one.points})
+    values = _Values.over([value for _, one in drawn for _, value in one.points], 1.0 if shares else None)
+    across = _Across(epochs[0], epochs[-1])
+    grid = "".join(_level(values.at(tick), f"{100 * tick:.4g}" if shares else number(tick)) for tick in values.ticks())
+    grid += "".join(_upright(across.at(tick), tick) for tick in across.ticks())
+    lines = "".join(_series(style, one, across, values) for style, one in drawn)
+    last = ", ".join(f"{one.label} {said(one.points[-1][1])}" for _, one in drawn)
+    tips = _tips(epochs, across, {one.label: {e: said(v) for e, v in one.points} for _, one in drawn}, notes or {})
+    scale = "percent" if shares else "logarithmic scale" if values.logarithmic else ""
+    head = f"{escape(title)}{f' <small>{scale}</small>' if scale else ''}"
+    keys = "".join(
+        _key(
+            "",
+            "0 0 24 8",
+            f'<path class="line s{style}" d="M1 4H23"/>',
+            f"{escape(one.label)} <b>{said(one.points[-1][1])}</b>",
+        )
+        for style, one in drawn
+    )
+    bottom = f'<text x="{_x(0.5):.0f}" y="{_TOP + _TALL + 34}" text-anchor="middle">epoch</text>'
+    label = escape(f"{title} over epochs {epochs[0]} to {epochs[-1]}, at the end: {last}")
+    return (
+        f'<figure class="curve"><figcaption>{head}</figcaption>'
+        f'<svg viewBox="0 0 {_LEFT + 12 + _SIDE + 10} {_TOP + _TALL + 40}" role="img" aria-label="{label}">'
+        f'{grid}{bottom}{lines}{tips}</svg><ul class="keys">{keys}</ul></figure>'
+    )
+
+
+@dataclass(frozen=True)
+class _Across:
+    """The axis of epochs."""
+
+    first: int
+    last: int
+
+    def at(self, epoch: int) -> float:
+        return _x((epoch - self.first) / (self.last - self.first) if self.last > self.first else 0.5)
+
+    def ticks(self) -> list[int]:
+        found = nice_ticks(self.first, self.last, 5)
+        return [round(tick) for tick in found if abs(tick - round(tick)) < 1e-6]
+
+
+def _series(style: int, one: Series, across: _Across, values: _Values) -> str:
+    places = [f"{across.at(epoch):.1f} {values.at(value):.1f}" for epoch, value in one.points]
+    dots = ""
+    if len(places) <= _MOST_DOTS:
+        dots = f'<path class="marks s{style}" d="{"".join(f"M{place}h0" for place in places)}"/>'
+    return f'<path class="line s{style}" d="M{"L".join(places)}"/>{dots}'
+
+
+def _tips(
+    epochs: Sequence[int], across: _Across, said: Mapping[str, Mapping[int, str]], notes: Mapping[int, str]
+) -> str:
+    """Unseen columns that say the values of their epoch."""
+    kept = epochs[:: ceil(len(epochs) / _MOST_TIPS)]
+    edges = [(across.at(a) + across.at(b)) / 2 for a, b in pairwise(kept)]
+    columns = zip(kept, [_x(0), *edges], [*edges, _x(1)], strict=True)
+    return "".join(_tip(epoch, left, right, said, notes.get(epoch)) for epoch, left, right in columns)
+
+
+def _tip(epoch: int, left: float, right: float, said: Mapping[str, Mapping[int, str]], note: str | None) -> str:
+    facts = [f"{label} {values[epoch]}" for label, values in said.items() if epoch in values]
+    text = escape(f"epoch {epoch}: {', '.join(facts + ([note] if note else []))}")
+    place = f'x="{left:.1f}" width="{right - left:.1f}" y="{_TOP}" height="{_TALL}"'
+    return f'<rect class="tip" {place}><title>{text}</title></rect>'
+
+
+def _level(y: float, text: str) -> str:
+    return (
+        f'<path class="grid" d="M{_x(0):.0f} {y:.1f}H{_x(1):.0f}"/>'
+        f'<text x="{_x(0) - 6:.0f}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
+    )
+
+
+def _upright(x: float, epoch: int) -> str:
+    return (
+        f'<path class="grid" d="M{x:.1f} {_TOP}V{_TOP + _TALL}"/>'
+        f'<text x="{x:.1f}" y="{_TOP + _TALL + 16}" text-anchor="middle">{epoch}</text>'
+    )

@@ -13,12 +13,12 @@ from typing import Any
 from anoframe.config import flatten
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.results import HEADLINE, Metrics, percent
-from anoframe.files import write_atomic
+from anoframe.files import digest, write_atomic
 from anoframe.report.folder import Category, RunRecord, read_run
 from anoframe.report.page import ORACLES, document
 from anoframe.run_folder import NO_RESULT
 
-_TITLES = {
+TITLES = {
     "image_auroc": "Image AUROC",
     "image_ap": "Image AP",
     "image_f1max": "Image F1-max",
@@ -31,6 +31,7 @@ _TITLES = {
 # What changes no result, or what a column says beside its config
 _NOT_COMPARED = ("config_name", "seed", "categories", "device", *NO_RESULT)
 _MOST_CHANGES = 8
+_CHOSEN = "‡ the epoch was chosen on the test set"
 
 
 @dataclass
@@ -41,7 +42,11 @@ class Column:
 
     @property
     def seeds(self) -> list[Any]:
-        return [_seed(run) for run in self.runs]
+        return [seed_of(run) for run in self.runs]
+
+    @property
+    def chosen_on_test(self) -> bool:
+        return self.runs[0].chosen_on_test
 
     def values(self, category: str, metric: str) -> list[float]:
         """Of the runs that have it."""
@@ -84,24 +89,36 @@ class Comparison:
 def compare(folders: Sequence[str | Path]) -> Comparison:
     """Sort runs into tables of what is comparable, and their seeds into columns.
 
-    Runs share a table where dataset, preprocessing, protocol and the sample counts of the categories that both have
-    are the same. Backbone weights, seed and config may differ: the column heads say so.
+    Runs share a table where dataset, preprocessing, protocol, and the sample counts and test images of the categories
+    that both have are the same. Backbone weights, seed and config may differ: the column heads say so. A run whose
+    epoch was chosen on the test set shares no column with one that reports its last, and is never marked as the best.
 
     Raises:
         AnoframeError: fewer than two runs, no run folder, or one without results.
     """
     if len(folders) < 2:
         raise AnoframeError("a comparison takes two runs or more: tools/report.py RUN RUN ...")
-    tables: list[Table] = []
-    refusals = []
-    for run in map(_read, folders):
-        reasons = [_first_reason(table, run) for table in tables]
+    groups, refusals = sort_into_tables(list(map(read_finished, folders)))
+    tables = []
+    for group in groups:
+        tables.append(Table())
+        for run in group:
+            _add(tables[-1], run)
+    return Comparison(tables, refusals)
+
+
+def sort_into_tables(runs: Sequence[RunRecord]) -> tuple[list[list[RunRecord]], list[str]]:
+    """Runs in groups of what may share a table, and a sentence a refusal: which two, which keys, both values."""
+    groups: list[list[RunRecord]] = []
+    refusals: list[str] = []
+    for run in runs:
+        reasons = [_first_reason(group, run) for group in groups]
         if None in reasons:
-            _add(tables[reasons.index(None)], run)
+            groups[reasons.index(None)].append(run)
         else:
             refusals += [reason for reason in reasons if reason]
-            tables.append(Table([Column([run])]))
-    return Comparison(tables, refusals)
+            groups.append([run])
+    return groups, refusals
 
 
 def write_comparison(folders: Sequence[str | Path], path: str | Path) -> Comparison:
@@ -117,6 +134,9 @@ def differences(one: RunRecord, other: RunRecord) -> list[str]:
     for run, counted in zip((other, one), facts, strict=True):  # counts of categories that both have
         for key in [key for key in counted if key.startswith("counts.") and key.split(".")[1] not in _categories(run)]:
             del counted[key]
+    for known, found in zip(facts, facts[::-1], strict=True):  # runs of earlier versions do not say which images
+        for key in [key for key in known if key.startswith("test_images.") and key not in found]:
+            del known[key]
     keys = dict.fromkeys([*facts[0], *facts[1]])
     return [
         f"{key}: {_shown(facts[0].get(key))} and {_shown(facts[1].get(key))}"
@@ -128,15 +148,16 @@ def differences(one: RunRecord, other: RunRecord) -> list[str]:
 # ------------------------------------------------------------------------------------------------ what is comparable
 
 
-def _read(folder: str | Path) -> RunRecord:
+def read_finished(folder: str | Path) -> RunRecord:
+    """A run that has results and says where they come from; AnoframeError for any other."""
     run = read_run(folder)
     if not run.evaluated or not run.provenance:
         raise AnoframeError(f"{folder} has no metrics.json with results: let the run finish, or leave it out")
     return run
 
 
-def _first_reason(table: Table, run: RunRecord) -> str | None:
-    for known in table.runs:
+def _first_reason(group: Sequence[RunRecord], run: RunRecord) -> str | None:
+    for known in group:
         found = differences(known, run)
         if found:
             return f"{known.folder} and {run.folder} do not share a table, they differ in {'; '.join(found)}"
@@ -152,6 +173,10 @@ def _facts(run: RunRecord) -> Iterable[tuple[str, Any]]:
         for key, value in counts.items():
             # a dot in a category's name would look like another key
             yield f"counts.{category.replace('.', '_')}.{key}", value
+    for known in run.categories:
+        if known.images is not None:
+            names = "\n".join(image.name for image in known.images)
+            yield f"test_images.{known.name}", digest(names.encode())[:12]
 
 
 def _shown(value: Any) -> str:
@@ -161,23 +186,25 @@ def _shown(value: Any) -> str:
 def _add(table: Table, run: RunRecord) -> None:
     """To the column that differs from it in the seed alone, or to one of its own."""
     for column in table.columns:
-        if _identity(column.runs[0]) == _identity(run) and _seed(run) not in column.seeds:
+        if identity(column.runs[0]) == identity(run) and seed_of(run) not in column.seeds:
             column.runs.append(run)
             return
     table.columns.append(Column([run]))
 
 
-def _identity(run: RunRecord) -> tuple[Any, ...]:
+def identity(run: RunRecord) -> tuple[Any, ...]:
+    """What runs share that differ in their seed and categories alone."""
     made = run.provenance
     versions = sorted(made.get("versions", {}).items())
-    return run.name, _settings(run), made.get("backbone", {}).get("sha256"), made.get("git"), versions
+    weights = made.get("backbone", {}).get("sha256")
+    return run.name, _settings(run), weights, made.get("git"), versions, made.get("selected")
 
 
 def _settings(run: RunRecord) -> dict[str, Any]:
     return {key: value for key, value in flatten(run.config) if not key.startswith(_NOT_COMPARED)}
 
 
-def _seed(run: RunRecord) -> Any:
+def seed_of(run: RunRecord) -> Any:
     return run.provenance.get("seed", run.config.get("seed"))
 
 
@@ -218,6 +245,8 @@ def _section(table: Table) -> str:
         "Percent; higher is better, the highest of a row is bold. Several seeds: mean and standard deviation. "
         "† takes its threshold from the test labels (an oracle). A mean is over the categories that every run has."
     )
+    if any(column.chosen_on_test for column in table.columns):
+        note += " ‡ reports the epoch that was best on the test set, which no user can choose: it is never bold."
     return (
         f'<section class="comparison"><h2>{escape(" · ".join(str(fact) for fact in facts))}</h2>'
         f'<p class="note">{note}</p>{tables}</section>'
@@ -225,7 +254,7 @@ def _section(table: Table) -> str:
 
 
 def _title(metric: str) -> str:
-    return _TITLES[metric] + ("<sup>†</sup>" if metric in ORACLES else "")
+    return TITLES[metric] + ("<sup>†</sup>" if metric in ORACLES else "")
 
 
 def _column_head(table: Table, column: Column) -> str:
@@ -236,13 +265,15 @@ def _column_head(table: Table, column: Column) -> str:
     lines = [f"{'seed' if len(column.runs) == 1 else 'seeds'} {seeds}"]
     if backbone:
         lines.append(f"{backbone.get('name')}, weights {str(backbone.get('sha256'))[:12]}")
-    lines += _what_differs(table, run)
+    lines += what_differs(table, run)
+    if column.chosen_on_test:
+        lines.append(_CHOSEN)
     folders = "\n".join(str(run.folder) for run in column.runs)
-    small = "".join(f"<small>{escape(line)}</small>" for line in lines)
+    small = "".join(f"<small{' class=bad' if line == _CHOSEN else ''}>{escape(line)}</small>" for line in lines)
     return f'<span title="{escape(folders)}">{escape(run.name)}</span>{small}'
 
 
-def _what_differs(table: Table, run: RunRecord) -> list[str]:
+def what_differs(table: Table, run: RunRecord) -> list[str]:
     firsts = [column.runs[0] for column in table.columns]
     settings = [_settings(first) for first in firsts]
     keys = dict.fromkeys(key for one, other in combinations(settings, 2) for key in _unequal(one, other))
@@ -272,7 +303,7 @@ def _metric_table(table: Table, metric: str, heads: Sequence[str]) -> str:
         f'<th scope="col" data-sort="number"><button type="button">{head}</button></th>' for head in heads
     )
     rows = "".join(_metric_row(table, metric, category) for category in table.categories)
-    label = f"{_TITLES[metric]} of each run"
+    label = f"{TITLES[metric]} of each run"
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table class="metrics sortable">'
         f"<thead><tr>{top}</tr></thead><tbody>{rows}</tbody><tfoot>{_mean_row(table, metric)}</tfoot></table></div>"
@@ -281,9 +312,9 @@ def _metric_table(table: Table, metric: str, heads: Sequence[str]) -> str:
 
 def _metric_row(table: Table, metric: str, category: str) -> str:
     values = [column.values(category, metric) for column in table.columns]
-    best = _best(values)
+    best = _best(table, values)
     cells = "".join(
-        _cell(found, len(column.runs), best, _why_missing(column, category))
+        _cell(found, len(column.runs), None if column.chosen_on_test else best, _why_missing(column, category))
         for column, found in zip(table.columns, values, strict=True)
     )
     return f'<tr><th scope="row">{escape(category)}</th>{cells}</tr>'
@@ -296,13 +327,18 @@ def _mean_row(table: Table, metric: str) -> str:
     values = [
         [mean(_metrics(run, c)[metric] or 0.0 for c in shared) for run in column.runs] for column in table.columns
     ]
-    best = _best(values)
-    cells = "".join(_cell(found, len(found), best, "") for found in values)
+    best = _best(table, values)
+    cells = "".join(
+        _cell(found, len(found), None if column.chosen_on_test else best, "")
+        for column, found in zip(table.columns, values, strict=True)
+    )
     return f'<tr><th scope="row">mean of {len(shared)} shared</th>{cells}</tr>'
 
 
-def _best(values: Sequence[Sequence[float]]) -> float | None:
-    means = [mean(found) for found in values if found]
+def _best(table: Table, values: Sequence[Sequence[float]]) -> float | None:
+    """The highest mean of columns that chose nothing on the test set, where there are several."""
+    own = [found for column, found in zip(table.columns, values, strict=True) if not column.chosen_on_test]
+    means = [mean(found) for found in own if found]
     return max(means) if len(means) > 1 else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
@@ -13,7 +13,7 @@ import yaml
 
 from anoframe.decision import is_defect
 from anoframe.errors import AnoframeError
-from anoframe.evaluation.results import Metrics
+from anoframe.evaluation.results import CHOSEN_ON_TEST, Metrics
 from anoframe.files import read_json
 from anoframe.types import GOOD
 
@@ -84,6 +84,37 @@ class Category:
 
 
 @dataclass(frozen=True)
+class Epoch:
+    """What one epoch of a phase gave."""
+
+    number: int  # from 1
+    losses: Mapping[str, float]  # means over its images
+    lr: float
+    images_per_second: float
+    seconds: float
+    data_seconds: float  # of these, waiting for data
+
+
+@dataclass(frozen=True)
+class Look:
+    """Metrics on the test images after an epoch of a phase, a category each."""
+
+    phase: str
+    epoch: int
+    metrics: Mapping[str, Metrics]
+
+
+@dataclass
+class FitCurves:
+    """How one detector was trained, or in `remark` why that is not known."""
+
+    fit: str
+    phases: list[tuple[str, list[Epoch]]] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+    remark: str = ""
+
+
+@dataclass(frozen=True)
 class StageTotal:
     """What one stage of the run took."""
 
@@ -105,10 +136,16 @@ class RunRecord:
     provenance: dict[str, Any]
     categories: list[Category]
     stages: list[StageTotal]
+    training: list[FitCurves] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         return str(self.config.get("config_name") or self.folder.name)
+
+    @property
+    def chosen_on_test(self) -> bool:
+        """Whether test metrics decided which epoch is reported."""
+        return self.provenance.get("selected") == CHOSEN_ON_TEST
 
     @property
     def evaluated(self) -> list[Category]:
@@ -129,7 +166,7 @@ def read_run(folder: str | Path) -> RunRecord:
     with _damage_in(folder / "metrics.json"):
         measured = {name: _metrics(values) for name, values in metrics.get("categories", {}).items()}
         mean = _metrics(metrics.get("mean", {}))
-        provenance = _with_objects(metrics.get("provenance", {}), "data", "backbone", "versions", "counts")
+        provenance = _with_objects(metrics.get("provenance", {}), "data", "backbone", "versions", "counts", "trainer")
         counts = {name: dict(values) for name, values in provenance.get("counts", {}).items()}
     with _damage_in(folder / "run.json"):
         failed = {name: str(reason) for name, reason in (run.get("failed") or {}).items()}
@@ -142,7 +179,8 @@ def read_run(folder: str | Path) -> RunRecord:
         _read_results(folder, category)
         category.pictures = list(_pictures(folder, name))
         categories.append(category)
-    return RunRecord(folder, config, text, run, mean, provenance, categories, stages)
+    training = list(_training(folder, "trainer" in provenance))
+    return RunRecord(folder, config, text, run, mean, provenance, categories, stages, training)
 
 
 def _stage(name: str, values: Mapping[str, Any]) -> StageTotal:
@@ -169,6 +207,63 @@ def _read_results(folder: Path, category: Category) -> None:
             _finite(category.threshold["image"])
         rows = tree.get("images")
         category.images = None if rows is None else [_scored(row) for row in rows]
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+
+def _training(folder: Path, trained: bool) -> Iterator[FitCurves]:
+    """Curves of each fit. They explain a result and are no part of it: damaged or missing ones are a remark."""
+    written = {path.stem for path in (folder / "training").glob("*.json") if path.is_file()}
+    learned = {path.parent.name for path in (folder / "checkpoint").glob("*/detector.json")} if trained else set()
+    for fit in sorted(written | learned):
+        try:
+            yield _fit_curves(folder, fit)
+        except AnoframeError as error:
+            yield FitCurves(fit, remark=str(error).replace(f"{folder}/", ""))  # a page tells nobody where it was made
+
+
+def _fit_curves(folder: Path, fit: str) -> FitCurves:
+    path = _inside(folder / "training", f"{fit}.json", "a fit")
+    tree = _optional(path)
+    if not tree:
+        return FitCurves(fit, remark=f"this run folder does not hold them (training/{fit}.json)")
+    with _damage_in(path):
+        phases = [(str(phase["name"]), _epochs(phase["epochs"])) for phase in tree["phases"]]
+        return FitCurves(fit, phases, [_look(row) for row in tree.get("looks") or []])
+
+
+def _epochs(rows: Iterable[Mapping[str, Any]]) -> list[Epoch]:
+    epochs = [_epoch(row) for row in rows]
+    numbers = [epoch.number for epoch in epochs]
+    if numbers != sorted(set(numbers)):
+        raise ValueError("epochs of a phase do not follow each other")
+    return epochs
+
+
+def _epoch(row: Mapping[str, Any]) -> Epoch:
+    rates = {name: _finite(row[name]) for name in ("lr", "images_per_second", "seconds", "data_seconds")}
+    if min(rates.values()) < 0:
+        raise ValueError(f"an epoch has {min(rates, key=lambda name: rates[name])} below 0")
+    losses = {str(name): _finite(value) for name, value in row["losses"].items()}
+    return Epoch(_number_of_epoch(row), losses, **rates)
+
+
+def _look(row: Mapping[str, Any]) -> Look:
+    metrics = {str(category): _metrics(values) for category, values in row["metrics"].items()}
+    if not all(0 <= value <= 1 for values in metrics.values() for value in values.values() if value is not None):
+        raise ValueError("a metric of a look leaves [0, 1]")
+    return Look(str(row["phase"]), _number_of_epoch(row), metrics)
+
+
+def _number_of_epoch(row: Mapping[str, Any]) -> int:
+    number = row["epoch"]
+    if type(number) is not int or number < 1:
+        raise ValueError(f"epoch {number!r} is no number of an epoch")
+    return number
+
+
+# ------------------------------------------------------------------------------------------------ checks
 
 
 def _with_objects(tree: Mapping[str, Any], *keys: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from anoframe.config import diff_config, flatten, list_configs, load_config
+from anoframe.report.charts import number
 from anoframe.report.folder import Category, RunRecord
 
 _OF_THE_RUN = ("config_name", "categories")  # said elsewhere, and differ in every run
@@ -20,6 +21,7 @@ def how_it_was_made(run: RunRecord) -> str:
         _block("Data", _data(run)),
         _block("Backbone", _list(made.get("backbone", {}))),
         _block("Run", _list({"seed": made.get("seed", run.config.get("seed")), **_execution(run)})),
+        _block("Training", _trainer(made)),
         _block("Versions", _list({**made.get("versions", {}), "git": made.get("git")})),
     ]
     return (
@@ -32,6 +34,15 @@ def how_it_was_made(run: RunRecord) -> str:
 def _data(run: RunRecord) -> str:
     made = run.provenance
     return _list({**made.get("data", {}), "protocol": made.get("protocol")})
+
+
+def _trainer(made: Mapping[str, Any]) -> str:
+    selected = made.get("selected")
+    chosen = {"the epoch was chosen as": selected} if selected else {}
+    settings = {
+        name: number(value) if isinstance(value, float) else value for name, value in flatten(made.get("trainer", {}))
+    }
+    return _list({**chosen, **settings})
 
 
 def _execution(run: RunRecord) -> dict[str, Any]:

@@ -17,11 +17,17 @@ from anoframe.evaluation.results import HEADLINE, percent
 from anoframe.report.charts import Line, curve_chart, number, score_chart
 from anoframe.report.folder import WRONG, Category, Picture, RunRecord
 from anoframe.report.made import how_it_was_made
+from anoframe.report.training import training_section
 
 _ASSETS = Path(__file__).with_name("assets")
 _GAP = 4  # white pixels between the panels of a strip
 _TALLEST = 320  # pixels of a picture in the page
 ORACLES = ("image_f1max", "pixel_f1max", "iou_max")
+_CHOSEN = (
+    '<p class="alert"><strong>The epoch was chosen on the test set</strong> (trainer.select is best_on_test): these '
+    "figures are what the luckiest epoch gave, better than a user gets, and not comparable with runs that report their "
+    "last epoch.</p>"
+)
 _NAMES = {
     "image_auroc": "AUROC",
     "image_ap": "AP",
@@ -37,7 +43,8 @@ _NAMES = {
 def report_page(run: RunRecord) -> str:
     """The whole page. Every name in it is escaped, and a browser lets it reach for nothing."""
     sections = "".join(_category(place, category) for place, category in enumerate(run.categories))
-    body = f"{_head(run)}<main>{_verdict(run)}{sections}{how_it_was_made(run)}</main>{_ZOOM}"
+    content = f"{_verdict(run)}{sections}{training_section(run)}{how_it_was_made(run)}"
+    body = f"{_head(run)}<main>{content}</main>{_ZOOM}"
     return document(f"{run.name}: {', '.join(category.name for category in run.categories)}", body)
 
 
@@ -84,6 +91,7 @@ def _verdict(run: RunRecord) -> str:
         )
     elif status not in (None, "finished"):
         notes += f'<p class="alert"><strong>This run is not finished</strong> (status: {escape(str(status))}).</p>'
+    notes += _CHOSEN if run.chosen_on_test else ""
     body = _tiles(run) + _table(run) if run.evaluated else '<p class="note">No category has been evaluated.</p>'
     return f'<section id="verdict"><h2>Verdict</h2>{notes}{body}</section>'
 

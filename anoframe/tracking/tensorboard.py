@@ -49,6 +49,10 @@ class TensorBoard:
         for name, value in values.items():
             self._open.add_scalar(f"train/{fit}/{phase}/{name}", value, step)
 
+    def _on_look(self, fit: str, phase: str, epoch: int, metrics: Mapping[str, Mapping[str, float | None]]) -> None:
+        for category, found in metrics.items():
+            self._scalars(f"look/{fit}/{phase}/{category}", found, epoch)
+
     def _on_evaluated(self, category: str, metrics: Mapping[str, float | None], **_: Any) -> None:
         self._scalars(f"test/{category}", metrics)
 
@@ -63,8 +67,8 @@ class TensorBoard:
     def _on_finished(self, metrics: Mapping[str, float | None], **_: Any) -> None:
         self._scalars("test/mean", metrics)
 
-    def _scalars(self, prefix: str, metrics: Mapping[str, float | None]) -> None:
+    def _scalars(self, prefix: str, metrics: Mapping[str, float | None], step: int = 0) -> None:
         """A metric that is not available is left out."""
         for name, value in metrics.items():
             if value is not None:
-                self._open.add_scalar(f"{prefix}/{name}", value, 0)
+                self._open.add_scalar(f"{prefix}/{name}", value, step)

@@ -63,8 +63,6 @@ class JsonLines:
         self._looked = False
 
     def log(self, event: str, **fields: Any) -> None:
-        if event == "step":  # tens of thousands of them; what an epoch gave is told
-            return
         line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}, ensure_ascii=False, default=str)
         start = "" if self._looked or _ends_whole(self._path) else "\n"
         try:

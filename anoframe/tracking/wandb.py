@@ -22,7 +22,7 @@ _INIT_SECONDS = 60.0  # for the service to answer; then the run goes on offline
 _FINISH_SECONDS = 300.0  # for uploads at the end; what is left can be sent later
 _FLUSH_SECONDS = 1.0  # what a kill can cost; W&B itself writes every 15 seconds
 _HEADER_BYTES = 7  # of a run file without a record
-_MEDIA = ("checkpoint", "pictures", "curves")
+_MEDIA = ("checkpoint", "pictures", "curves", "grid")
 _AXES = {
     "roc": ("false positive rate", "true positive rate"),
     "pr": ("recall", "precision"),
@@ -178,11 +178,23 @@ class WandB:
         if step % self._cfg.log_freq:
             return
         prefix = f"train/{fit}/{phase}"
-        if prefix not in self._defined:
-            run.define_metric(f"{prefix}/*", step_metric=f"{prefix}/step")
-            self._defined.add(prefix)
+        self._draw_over(run, prefix, "step")
         values = {"step": step, **{f"loss/{name}": value for name, value in losses.items()}, **measured}
         self._history(run, prefix, values)
+
+    def _on_look(
+        self, run: wandb.Run, fit: str, phase: str, epoch: int, metrics: Mapping[str, Mapping[str, float | None]]
+    ) -> None:
+        """Metrics on the test images while a phase goes on, drawn over its epochs."""
+        prefix = f"look/{fit}/{phase}"
+        self._draw_over(run, prefix, "epoch")
+        found = {f"{category}/{name}": value for category, one in metrics.items() for name, value in one.items()}
+        self._history(run, prefix, {"epoch": epoch, **found})
+
+    def _draw_over(self, run: wandb.Run, prefix: str, axis: str) -> None:
+        if prefix not in self._defined:
+            run.define_metric(f"{prefix}/*", step_metric=f"{prefix}/{axis}")
+            self._defined.add(prefix)
 
     def _on_checkpoint(
         self, run: wandb.Run, fit: str, folder: Path, metadata: Mapping[str, Any] | None = None, **_: Any
@@ -235,6 +247,19 @@ class WandB:
         self._history(run, "test/mean", metrics)
         if seconds is not None:
             run.summary["seconds"] = seconds
+
+    def _on_grid(
+        self,
+        run: wandb.Run,
+        tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]],
+        failed: Mapping[str, str],
+        **_: Any,
+    ) -> None:
+        import wandb
+
+        known = {name: wandb.Table(columns=list(columns), data=list(rows)) for name, (columns, rows) in tables.items()}
+        self._history(run, "grid", known)
+        run.summary.update({f"failed/{cell}": reason for cell, reason in failed.items()})
 
     def _history(self, run: wandb.Run, prefix: str, values: Mapping[str, Any]) -> None:
         """A row of the history; the summary takes its values as the last ones. What is None is left out."""

@@ -1,10 +1,12 @@
-"""As patchcore_noising_256_100e, with 300 epochs for the optional student network.
+"""As patchcore_noising_256_100e, with 300 epochs for the optional student.
 
-    python tools/main.py --config configs/patchcore_noising/patchcore_noising_256_300e.py --cls_names bottle
+    python tools/main.py --config configs/patchcore_noising/patchcore_noising_256_300e.py --cls_names bottle \
+        --model.student.enable True --threshold.held_back 0
 
-Until the student is there, nothing in it differs from the 100-epoch config: a memory bank has no epochs.
+Without the student nothing differs from the 100-epoch config: a memory bank has no epochs.
 """
 
 from anoframe.config import inherit
 
 cfg = inherit("patchcore_noising_256_100e.py")
+cfg.trainer.epochs = 300

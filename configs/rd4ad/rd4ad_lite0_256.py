@@ -5,7 +5,7 @@
 Its levels have 24, 40 and 112 channels and are signed, so the student's end in linear heads. They are thin, so blocks
 are as wide inside as outside; `--model.width 0.5` halves that, and nearly the time.
 Cost: 2.5 million parameters; on one core of a CPU about 5 images a second (8 with width 0.5), and bottle takes 20,900:
-an hour or so. Features take 0.7 MB an image. Expected: not measured yet, and no such teacher was published.
+an hour or so. Features take 0.7 MB an image. Expected: docs/rd4ad.md; no such teacher was published.
 """
 
 from anoframe.config import inherit

@@ -37,7 +37,7 @@ def results():
 
 
 def test_the_headline_metrics_are_there_in_their_order():
-    assert tuple(category_metrics(predictions(), (0.3,), ())) == HEADLINE
+    assert tuple(category_metrics(predictions(), (0.3,), ())) == (*HEADLINE, "pro_per_image")
 
 
 @pytest.mark.parametrize("limits", [(), (0.05,), (0.05, 0.3)])
@@ -47,8 +47,8 @@ def test_aupro_is_always_the_one_of_the_standard_limit(limits):
 
 
 def test_thresholds_add_metrics():
-    found = category_metrics(predictions(), (0.3,), (1.0,))
-    assert {"pixel_f1_at_1.0", "pixel_accuracy_at_1.0", "pixel_iou_at_1.0"} == set(found) - set(HEADLINE)
+    added = set(category_metrics(predictions(), (0.3,), (1.0,))) - set(category_metrics(predictions(), (0.3,), ()))
+    assert {"pixel_f1_at_1.0", "pixel_accuracy_at_1.0", "pixel_iou_at_1.0"} == added
 
 
 def test_defects_without_masks_have_no_pixel_metric():
@@ -125,6 +125,11 @@ def test_the_table_shows_percent_and_not_available(results):
 
 def test_the_table_of_one_category_needs_no_mean():
     assert len(Results({"felt": {"aupro": 0.5}}).table().splitlines()) == 2
+
+
+def test_the_table_says_that_the_epoch_was_chosen_on_the_test_set():
+    results = Results({"felt": {"aupro": 0.5}}, {"selected": "best on test"})
+    assert results.table().splitlines()[-1].startswith("the epoch was chosen on the test set")
 
 
 def test_the_columns_of_the_table_are_flush(results):

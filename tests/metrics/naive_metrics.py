@@ -71,3 +71,29 @@ def aupro(masks, maps, limit):
             y_end = y0 + (y1 - y0) * (end - x0) / (x1 - x0)
             area += (end - x0) * (y0 + y_end) / 2
     return area / limit
+
+
+def pro_per_image(masks, maps):
+    """Of whole numbers, so that a score at a threshold is at it; None for images of which none has both classes."""
+    values = []
+    for mask, scores in zip(masks, maps, strict=True):
+        if mask.any() and not mask.all():
+            points = sorted(pro_points_of_image(mask, scores))
+            values.append(area_by_largest_rate([(x, y) for x, y in points if x < 0.3]))
+    return sum(values) / len(values) if values else None
+
+
+def pro_points_of_image(mask, scores):
+    low, span = scores.min(), scores.max() - scores.min()
+    for k in range(200):
+        decided = (scores - low) * 200 > k * span
+        yield decided[~mask].mean(), float(np.mean([np.mean([decided[pixel] for pixel in r]) for r in regions(mask)]))
+
+
+def area_by_largest_rate(points):
+    if not points:
+        return 0.0
+    largest = points[-1][0]
+    if largest == 0:
+        return points[-1][1]
+    return sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in pairwise(points)) / largest

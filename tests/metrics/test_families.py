@@ -25,6 +25,7 @@ def test_pixel_metrics_equal_the_single_ones():
         "pixel_f1max": metrics.f1_max(MASKS, MAPS),
         "aupro": metrics.aupro(MASKS, MAPS),
         "iou_max": metrics.iou_max(MASKS, MAPS),
+        "pro_per_image": metrics.pro_per_image(MASKS, MAPS),
     }
 
 

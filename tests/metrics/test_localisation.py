@@ -5,7 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from anoframe.metrics import aupro, auroc, iou_max, pro_curve
+from anoframe.metrics import aupro, auroc, iou_max, pro_curve, pro_per_image
 
 examples = settings(max_examples=30, deadline=None)
 
@@ -41,6 +41,15 @@ def test_aupro_equals_the_plain_definition(case, limit):
 def test_iou_max_equals_the_plain_definition(case):
     masks, maps = case
     assert iou_max(masks, maps) == pytest.approx(naive.iou_max(masks, maps), abs=1e-12)
+
+
+@examples
+@given(case=tied_maps(), scale=st.sampled_from([1, 7, 40]))
+def test_pro_per_image_equals_the_plain_definition(case, scale):
+    masks, maps = case
+    maps = maps * scale + np.arange(maps.size).reshape(maps.shape) % scale  # fewer ties with a larger scale
+    expected = naive.pro_per_image(masks, maps)
+    assert pro_per_image(masks, maps) == (None if expected is None else pytest.approx(expected, abs=1e-12))
 
 
 @examples
@@ -105,6 +114,52 @@ def test_aupro_of_one_region_up_to_one_is_the_auroc():
     assert aupro(one, maps[:1], limit=1.0) == pytest.approx(auroc(one, maps[:1]), abs=1e-12)
 
 
+def test_pro_per_image_by_hand():
+    # two regions of a pixel; ten normal pixels. Above 0.5: half of the regions, no alarm; above 0.25: an alarm more;
+    # above 0.1: the other region; below that: the second alarm
+    mask = [[[1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]]]
+    scores = [[[1.0, 0.5, 0.25, 0.1, 0, 0, 0, 0, 0, 0, 0, 0]]]
+    assert pro_per_image(mask, scores) == pytest.approx((0.1 * 0.5 + 0.1 * 1) / 0.2)
+
+
+def test_one_region_of_two_missed_is_half_of_pro_per_image():
+    mask = [[[1, 1, 0, 1, 0, 0]]]
+    assert pro_per_image(mask, [[[1, 1, 0, 0, 0, 0]]]) == 0.5
+
+
+def test_a_perfect_map_has_pro_per_image_one():
+    masks, _ = random_case(0)
+    assert pro_per_image(masks, masks.astype(np.float32)) == 1.0
+
+
+def test_a_constant_map_has_pro_per_image_zero():
+    masks, maps = random_case(0)
+    assert pro_per_image(masks, np.full_like(maps, 0.7)) == 0.0
+
+
+def test_pro_per_image_is_the_mean_over_anomalous_images():
+    masks, maps = random_case(1)
+    alone = [pro_per_image(masks[i : i + 1], maps[i : i + 1]) for i in range(6)]
+    assert pro_per_image(masks, maps) == pytest.approx(np.mean(alone))
+
+
+def test_good_images_do_not_count_in_pro_per_image():
+    masks, maps = random_case(1)
+    assert pro_per_image(masks[:6], maps[:6]) == pro_per_image(masks, maps)
+
+
+def test_scale_and_offset_of_an_image_leave_pro_per_image_unchanged():
+    masks, maps = random_case(3)
+    factors = 2.0 ** np.arange(len(maps))[:, None, None]
+    assert pro_per_image(masks, factors * maps.astype(np.float64)) == pro_per_image(masks, maps)
+
+
+def test_pro_per_image_with_an_infinite_score_is_not_available():
+    masks, maps = random_case(3)
+    maps[2, 0, 0] = np.inf
+    assert pro_per_image(masks, maps) is None
+
+
 @pytest.mark.parametrize("metric", [aupro, iou_max])
 def test_any_increasing_map_leaves_it_unchanged(metric):
     masks, maps = random_case(3)
@@ -112,14 +167,14 @@ def test_any_increasing_map_leaves_it_unchanged(metric):
     assert metric(masks, stretched) == pytest.approx(metric(masks, maps), abs=1e-12)
 
 
-@pytest.mark.parametrize("metric", [aupro, iou_max])
+@pytest.mark.parametrize("metric", [aupro, iou_max, pro_per_image])
 def test_order_of_images_does_not_matter(metric):
     masks, maps = random_case(4)
     order = np.random.default_rng(4).permutation(len(masks))
     assert metric(masks[order], maps[order]) == pytest.approx(metric(masks, maps), abs=1e-12)
 
 
-@pytest.mark.parametrize("measure", [aupro, iou_max, pro_curve])
+@pytest.mark.parametrize("measure", [aupro, iou_max, pro_curve, pro_per_image])
 @pytest.mark.parametrize("masks", [np.zeros((2, 3, 3)), np.ones((2, 3, 3)), np.zeros((0, 3, 3))])
 def test_one_class_alone_is_not_available(measure, masks):
     assert measure(masks, np.zeros(masks.shape)) is None
@@ -131,14 +186,14 @@ def test_a_limit_outside_its_range_is_refused(limit):
         aupro(*random_case(6), limit=limit)
 
 
-@pytest.mark.parametrize("measure", [aupro, iou_max, pro_curve])
+@pytest.mark.parametrize("measure", [aupro, iou_max, pro_curve, pro_per_image])
 def test_a_channel_axis_is_refused(measure):
     masks, maps = random_case(7)
     with pytest.raises(ValueError, match=r"must be \[n, H, W\]; got \(12, 1, 16, 16\)"):
         measure(masks[:, None], maps[:, None])
 
 
-@pytest.mark.parametrize("measure", [aupro, iou_max, pro_curve])
+@pytest.mark.parametrize("measure", [aupro, iou_max, pro_curve, pro_per_image])
 def test_nan_is_refused_with_its_place(measure):
     masks, maps = random_case(8)
     maps[3, 4, 5] = np.nan

@@ -70,6 +70,30 @@ def _results(category: str, metrics: Any, rows: Any, provenance: Any) -> dict[st
     }
 
 
+def _epoch(number: int, **losses: float) -> dict[str, Any]:
+    speed = {"images_per_second": 10.0 * number, "seconds": 2.0, "data_seconds": 0.5}
+    return {"epoch": number, "losses": losses, "lr": 0.01 / number, **speed}
+
+
+def add_training(folder: Path) -> None:
+    """`training/felt.json`: two phases of three epochs and of one, and a look after each epoch of the first."""
+    first = [_epoch(number, cosine=1.0 / number, rank=0.5) for number in (1, 2, 3)]
+    phases = [{"name": "student", "epochs": first}, {"name": "head", "epochs": [_epoch(1, mse=0.25)]}]
+    metrics = [{"image_auroc": 0.8 + number / 20, "pixel_auroc": 0.75, "aupro": None} for number in (1, 2, 3)]
+    looks = [{"phase": "student", "epoch": i + 1, "metrics": {"felt": one}} for i, one in enumerate(metrics)]
+    write(folder / "training" / "felt.json", {"phases": phases, "looks": looks})
+    tree = read(folder / "metrics.json")
+    tree["provenance"]["trainer"] = {"epochs": 3, "optimizer": {"name": "adam", "lr": 0.01}}
+    write(folder / "metrics.json", tree)
+
+
+@pytest.fixture
+def trained_run(full_run) -> Path:
+    """A copy of the finished run, as if `felt` had been trained by gradients, and the curves of `mesh` were lost."""
+    add_training(full_run)
+    return full_run
+
+
 @pytest.fixture
 def older_run(run_copy) -> Path:
     """A copy of the finished run as an earlier version wrote it: without results."""

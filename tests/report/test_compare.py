@@ -111,6 +111,27 @@ def test_what_is_not_comparable_is_refused_by_name(run_like, part, key, value, t
     assert f"they differ in {told}" in text_of(comparison_page(comparison)).replace("&#x27;", "'")
 
 
+CHOSEN = set_in([], "selected", "best on test")
+
+
+def test_an_epoch_chosen_on_the_test_set_shares_no_column_and_is_marked(run_like):
+    comparison = compare([run_like("a"), run_like("b", 1, CHOSEN)])
+    assert columns(comparison) == [[[0], [1]]]
+    assert "seed 1 tf_efficientnet_lite0" in (text := text_of(comparison_page(comparison)))
+    assert re.search(r"seed 1 [^‡]*‡ the epoch was chosen on the test set", text)
+
+
+def test_seeds_that_were_chosen_on_the_test_set_are_a_column(run_like):
+    assert columns(compare([run_like("a", 0, CHOSEN), run_like("b", 1, CHOSEN)])) == [[[0, 1]]]
+
+
+def test_an_epoch_chosen_on_the_test_set_is_never_the_best(run_like):
+    runs = [run_like("a", image_auroc=0.25), run_like("b", config=("ratio: 0.1", "ratio: 0.5"), image_auroc=0.5)]
+    page = comparison_page(compare([*runs, run_like("c", 1, CHOSEN, image_auroc=0.75)]))
+    assert '<td class=best data-value="0.5">' in page
+    assert '<td data-value="0.75">' in page
+
+
 def without_mesh(tree):
     for part in (tree["categories"], tree["provenance"]["counts"]):
         del part["mesh"]

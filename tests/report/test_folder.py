@@ -118,3 +118,70 @@ def test_a_file_that_holds_a_list_is_named(full_run, file):
     (full_run / file).write_text("[]")
     with pytest.raises(AnoframeError, match=f"{file} is damaged: it holds list"):
         read_run(full_run)
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+
+def test_all_of_a_training_is_read(trained_run):
+    felt = read_run(trained_run).training[0]
+    (name, epochs), (other, _) = felt.phases
+    assert (felt.fit, name, other, felt.remark) == ("felt", "student", "head", "")
+    assert [(epoch.number, epoch.losses["cosine"], epoch.lr) for epoch in epochs[:2]] == [
+        (1, 1.0, 0.01),
+        (2, 0.5, 0.005),
+    ]
+    assert [(look.epoch, look.metrics["felt"]["aupro"]) for look in felt.looks] == [(1, None), (2, None), (3, None)]
+
+
+def test_what_was_not_trained_has_no_training(full_run):
+    assert read_run(full_run).training == []
+
+
+def test_curves_that_are_missing_are_a_remark(trained_run):
+    mesh = read_run(trained_run).training[1]
+    assert (mesh.fit, mesh.phases) == ("mesh", [])
+    assert "does not hold them (training/mesh.json)" in mesh.remark
+
+
+def first_epoch(tree):
+    return tree["phases"][0]["epochs"][0]
+
+
+@pytest.mark.parametrize(
+    "mend",
+    [
+        lambda tree: tree.pop("phases"),
+        lambda tree: tree.update(phases=["student"]),
+        lambda tree: first_epoch(tree).pop("lr"),
+        lambda tree: first_epoch(tree).update(losses=[1.0]),
+        lambda tree: first_epoch(tree)["losses"].update(cosine=float("nan")),
+        lambda tree: first_epoch(tree).update(seconds=-1.0),
+        lambda tree: first_epoch(tree).update(epoch=2),
+        lambda tree: first_epoch(tree).update(epoch=0),
+        lambda tree: first_epoch(tree).update(epoch="<b>"),
+        lambda tree: tree["looks"][0].update(epoch=1.5),
+        lambda tree: tree["looks"][0].update(metrics={"felt": {"aupro": 1.5}}),
+        lambda tree: tree["looks"][0].update(metrics=[1.0]),
+    ],
+)
+def test_damaged_curves_are_a_remark_that_names_the_file(trained_run, change, mend):
+    change(trained_run / "training/felt.json", mend)
+    felt = read_run(trained_run).training[0]
+    assert felt.phases == []
+    assert felt.remark.startswith("training/felt.json is damaged")
+
+
+@pytest.mark.parametrize("text", ["{[", "[]"])
+def test_curves_that_cannot_be_parsed_are_a_remark(trained_run, text):
+    (trained_run / "training/felt.json").write_text(text)
+    assert read_run(trained_run).training[0].remark.startswith("training/felt.json is damaged")
+
+
+def test_curves_that_a_link_leads_to_are_not_read(trained_run, tmp_path):
+    path = trained_run / "training/felt.json"
+    path.rename(tmp_path / "felt.json")
+    path.symlink_to(tmp_path / "felt.json")
+    felt = read_run(trained_run).training[0]
+    assert felt.phases == []
+    assert "leads out of this folder" in felt.remark

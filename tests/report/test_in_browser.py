@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from anoframe.report.compare import write_comparison
+from anoframe.report.compare import read_finished, write_comparison
+from anoframe.report.grid_page import grid_page
+from anoframe.report.grid_table import summarise
 from anoframe.report.write import write_report
 
 
@@ -66,6 +68,14 @@ def test_it_asks_for_nothing_but_itself(page):
 def test_every_picture_is_drawn(page):
     page.run("document.querySelectorAll('section').forEach(one => one.style.contentVisibility = 'visible')")
     page.wait("[...document.images].length === 12 && [...document.images].every(one => one.naturalWidth > 0)")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_training_is_not_wider_than_the_window(browser, trained_run, width):
+    browser.open(write_report(trained_run), width)
+    sizes = browser.run("[...document.querySelectorAll('.training svg')].map(one => one.getBoundingClientRect().right)")
+    assert browser.run("document.documentElement.scrollWidth") == width
+    assert 0 < max(sizes) < width
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -212,3 +222,14 @@ def test_a_comparison_opens_and_sorts(browser, full_run, tmp_path, change):
     browser.run("document.querySelector('th.name button').click()")
     assert rows(browser)[:2] == ["mesh", "felt"]
     assert browser.complaints == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_grid_opens_sorts_and_fits_the_window(browser, full_run, tmp_path, width):
+    (tmp_path / "grid.html").write_text(grid_page(summarise([read_finished(full_run)], (0,)), tmp_path))
+    browser.open(tmp_path / "grid.html", width)
+    assert browser.complaints == []
+    assert browser.run("document.documentElement.scrollWidth") == width
+    for _ in range(2):
+        browser.run("document.querySelector('th.name button').click()")
+    assert rows(browser) == ["mesh", "felt"]

@@ -122,11 +122,70 @@ def test_two_pages_of_one_run_are_the_same(full_run):
     assert page_of(full_run) == page_of(full_run)
 
 
+# ------------------------------------------------------------------------------------------------ training
+
+
+@pytest.fixture
+def trained(trained_run):
+    return Reader(page_of(trained_run))
+
+
+def test_a_chart_of_losses_a_phase(trained):
+    labels = [label for label in trained.labels if "loss over epochs" in label]
+    assert labels == [
+        "student: loss over epochs 1 to 3, at the end: cosine 0.3333, rank 0.5",
+        "head: loss over epochs 1 to 1, at the end: mse 0.25",
+    ]
+
+
+def test_a_phase_says_what_it_took(trained):
+    assert (
+        "student: 3 epochs · 20 images per second (median) · 25 % of the time waiting for data · "
+        "learning rate 0.01 to 0.003333"
+    ) in trained.text
+
+
+def test_an_epoch_says_its_learning_rate(trained):
+    assert "epoch 2: cosine 0.5, rank 0.5, learning rate 0.005" in trained.texts
+
+
+def test_looks_are_drawn_and_chose_nothing(trained):
+    (label,) = [label for label in trained.labels if "on the test set over" in label]
+    assert label == "student: on the test set over epochs 1 to 3, at the end: image AUROC 95.00, pixel AUROC 75.00"
+    assert "These looks were on the test set, and chose nothing" in trained.text
+
+
+def test_without_looks_nothing_is_said_of_them(trained_run, change):
+    change(trained_run / "training/felt.json", lambda tree: tree.update(looks=[]))
+    assert "looks" not in Reader(page_of(trained_run)).text
+
+
+def test_an_epoch_chosen_on_the_test_set_is_said_near_the_headline(trained_run, change):
+    change(trained_run / "metrics.json", lambda tree: tree["provenance"].update(selected="best on test"))
+    text = Reader(page_of(trained_run)).text
+    verdict, rest = text.split("Image AUROC", 1)
+    assert "The epoch was chosen on the test set" in verdict
+    assert "the epoch that is reported was chosen by them" in rest
+    assert "chose nothing" not in text
+
+
+def test_an_epoch_that_was_not_chosen_has_no_warning(trained):
+    assert "chosen on the test set" not in trained.text
+
+
+def test_a_training_whose_curves_are_lost_says_so(trained):
+    assert "mesh No curves of training: this run folder does not hold them" in trained.text
+
+
+def test_the_page_says_how_it_was_trained(trained):
+    assert "epochs 3 optimizer.name adam optimizer.lr 0.01" in trained.text
+
+
 # ------------------------------------------------------------------------------------------------ hostile names
 
 
 @pytest.fixture
-def hostile(full_run, change):
+def hostile(trained_run, full_run, change):
     """A run in which every name is an attack."""
     (full_run / "pictures/felt").rename(full_run / "pictures" / NASTY)
     (full_run / "results/felt.json").rename(full_run / "results" / f"{NASTY}.json")
@@ -138,7 +197,7 @@ def hostile(full_run, change):
         tree["mean"][NASTY] = 0.5
         for part in ("versions", "backbone", "data"):
             tree["provenance"][part] = {NASTY: NASTY, "name": NASTY, "crop": NASTY}
-        tree["provenance"].update(git=NASTY, protocol=NASTY, seed=NASTY)
+        tree["provenance"].update(git=NASTY, protocol=NASTY, seed=NASTY, selected=NASTY, trainer={NASTY: NASTY})
 
     def run(tree):
         tree.update(id=NASTY, status=NASTY, device=NASTY, failed={f"{NASTY}2": NASTY}, machine={NASTY: NASTY})
@@ -153,6 +212,16 @@ def hostile(full_run, change):
             image.update(name=NASTY, defect=NASTY)
         tree["threshold"].update(images=NASTY, false_positive_rate=NASTY)
 
+    def training(tree):
+        for phase in tree["phases"]:
+            phase["name"] = NASTY
+            for epoch in phase["epochs"]:
+                epoch["losses"] = {NASTY: 1.0}
+        for look in tree["looks"]:
+            look.update(phase=NASTY, metrics={NASTY: look["metrics"]["felt"], "felt": {}})
+
+    (full_run / "training/felt.json").rename(full_run / "training" / f"{NASTY}.json")
+    change(full_run / "training" / f"{NASTY}.json", training)
     change(full_run / "metrics.json", rename)
     change(full_run / "run.json", run)
     change(full_run / "pictures" / NASTY / "pictures.json", pictures)

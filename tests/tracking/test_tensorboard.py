@@ -22,6 +22,9 @@ def shown(tmp_path_factory):
     tracker.log("stage", name="encode", seconds=1.0, peak_bytes=1)
     for step in range(3):
         tracker.log("step", epoch=step // 2, step=step, losses={"cosine": step / 4}, **STEP)
+    for epoch in (2, 4):
+        metrics = {"felt": {"image_auroc": epoch / 8, "aupro": None}}
+        tracker.log("look", fit="felt", phase="distil", epoch=epoch, metrics=metrics)
     tracker.log("evaluated", category="felt", summary="fine", metrics={"image_auroc": 0.875, "aupro": None})
     row = {"file": "000.png", "kind": "worst", "defect": "cut", "name": "cut/007.png", "score": 1.25}
     tracker.log("pictures", category="felt", folder=folder, rows=[row])
@@ -39,6 +42,11 @@ def test_losses_rates_and_times_are_drawn_over_the_steps(shown):
     assert {"train/felt/distil/lr", "train/felt/distil/epoch", "train/felt/distil/data_seconds"} <= {
         *shown.Tags()["scalars"]
     }
+
+
+def test_looks_are_drawn_over_the_epochs(shown):
+    looks = shown.Scalars("look/felt/distil/felt/image_auroc")
+    assert [(one.step, one.value) for one in looks] == [(2, 0.25), (4, 0.5)]
 
 
 @pytest.mark.parametrize("name", ["felt", "mean"])

@@ -60,6 +60,9 @@ def tell(tracker, folder: Path, cfg, resumed: bool = False) -> None:
         times = {"batch_seconds": 0.3, "data_seconds": 0.1, "optimisation_seconds": 0.2}
         losses = {"cosine": 1 / (1 + step), "total": 2.0}
         tracker.log("step", fit="felt", phase="distil", epoch=step // 4, step=step, losses=losses, lr=0.01, **times)
+    for epoch in (2, 4):
+        metrics = {"felt": {**METRICS, "image_auroc": epoch / 8}}
+        tracker.log("look", fit="felt", phase="distil", epoch=epoch, metrics=metrics)
     metadata = {"categories": ["felt"], "seed": 0, "learned_sha256": "ab12"}
     tracker.log("checkpoint", fit="felt", folder=folder / "checkpoint" / "felt", metadata=metadata)
     tracker.log("evaluated", category="felt", summary="fine", metrics=METRICS)
@@ -160,8 +163,17 @@ def test_a_step_is_logged_every_log_freq_steps(run, name, values):
     assert run.values(f"train/felt/distil/{name}") == values
 
 
-def test_training_is_drawn_over_its_steps(run):
-    assert run.steps == {"train/felt/distil/*": "train/felt/distil/step"}
+def test_training_is_drawn_over_its_steps_and_looks_over_its_epochs(run):
+    assert run.steps == {
+        "train/felt/distil/*": "train/felt/distil/step",
+        "look/felt/distil/*": "look/felt/distil/epoch",
+    }
+
+
+def test_a_look_is_logged_with_its_epoch(run):
+    looks = [row for row in run.history if "look/felt/distil/epoch" in row]
+    found = [(row["look/felt/distil/epoch"], row["look/felt/distil/felt/image_auroc"]) for row in looks]
+    assert found == [(2, 0.25), (4, 0.5)]
 
 
 def test_pictures_are_a_table_with_what_is_known_of_each(run):

@@ -19,7 +19,6 @@ from anoframe.trainers.gradient import Training
 from anoframe.trainers.learn import learn, seed_everything
 from anoframe.types import Prediction, Sample
 
-
 QUIET = Training("felt", 0, None, Trackers())
 
 

@@ -6,7 +6,7 @@
 
   const valueOf = (row, column, kind) => {
     const cell = row.cells[column];
-    if (kind === "text") return row.cells[0].textContent.trim().toLowerCase();
+    if (kind === "text") return cell.textContent.trim().toLowerCase();
     return cell && cell.dataset.value !== undefined ? Number(cell.dataset.value) : null;
   };
 

@@ -1,0 +1,208 @@
+"""The table of a grid: what shares a row, what shares a table, means, deviations and intervals."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+import pytest
+
+from anoframe.metrics.ranking import auroc
+from anoframe.report.compare import read_finished
+from anoframe.report.grid_page import grid_page
+from anoframe.report.grid_table import (
+    IMAGES,
+    SEEDS,
+    Failure,
+    Figure,
+    as_json,
+    csv_text,
+    markdown,
+    missing,
+    summarise,
+)
+
+
+@pytest.fixture
+def run_like(full_run, change, tmp_path):
+    """Records of runs: `run_like(name, seed, only=None, config=None, mend=None, **metrics of felt)`."""
+
+    def make(name, seed=0, only=None, config=None, mend=None, **metrics):
+        folder = Path(shutil.copytree(full_run, tmp_path / name / (only or "all") / str(seed)))
+
+        def apply(tree):
+            tree["provenance"]["seed"] = seed
+            tree["categories"]["felt"].update(metrics)
+            for category in [c for c in tree["categories"] if only and c != only]:
+                del tree["categories"][category], tree["provenance"]["counts"][category]
+                (folder / f"results/{category}.json").unlink()
+            if mend:
+                mend(tree)
+
+        change(folder / "metrics.json", apply)
+        text = re.sub(r"(?m)^seed: .*", f"seed: {seed}", (folder / "config.yaml").read_text())
+        text = text.replace("config_name: tiny", f"config_name: {name}")
+        (folder / "config.yaml").write_text(re.sub(*config, text) if config else text)
+        return read_finished(folder)
+
+    return make
+
+
+def row(summary, category, config="a"):
+    (table,) = summary.tables
+    (found,) = [one for one in table.rows if (one.category, one.config) == (category, config)]
+    return found
+
+
+def test_seeds_are_one_row_with_mean_and_sample_deviation(run_like):
+    values = {0: 0.9, 1: 0.8, 5: 0.95}
+    summary = summarise([run_like("a", seed, aupro=value) for seed, value in values.items()], (0, 1, 5))
+    figure = row(summary, "felt").figures["aupro"]
+    assert figure.values == values
+    assert figure.mean == pytest.approx(mean(values.values()))
+    assert figure.std == pytest.approx(stdev(values.values()))
+
+
+def test_one_seed_has_no_deviation_and_no_interval_over_seeds(run_like):
+    figure = row(summarise([run_like("a", aupro=0.9)], (0,)), "felt").figures["aupro"]
+    assert (figure.std, figure.interval, figure.drawn) == (None, None, None)
+
+
+def test_the_interval_of_a_pixel_metric_lies_within_its_seeds(run_like):
+    runs = [run_like("a", seed, aupro=value) for seed, value in enumerate([0.9, 0.8, 0.95])]
+    figure = row(summarise(runs, (0, 1, 2)), "felt").figures["aupro"]
+    assert figure.drawn == SEEDS
+    assert 0.8 <= figure.interval[0] < figure.mean < figure.interval[1] <= 0.95
+
+
+def test_the_interval_of_an_image_metric_is_over_the_test_images(run_like):
+    run = run_like("a")
+    figure = row(summarise([run], (0,)), "felt").figures["image_auroc"]
+    (felt,) = [one for one in run.categories if one.name == "felt"]
+    good, defects = (np.array([i.score for i in felt.images if i.is_defect is kind]) for kind in (False, True))
+    rng, values = np.random.default_rng(0), []
+    for _ in range(2000):
+        drawn = [*rng.choice(good, len(good)), *rng.choice(defects, len(defects))]
+        values.append(auroc([0] * len(good) + [1] * len(defects), drawn))
+    assert figure.drawn == IMAGES
+    assert figure.interval == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])), abs=0.05)
+
+
+def test_a_row_does_not_depend_on_what_else_is_in_the_grid(run_like):
+    run = run_like("a", only="felt")
+    alone = row(summarise([run], (0,)), "felt")
+    among = row(summarise([run_like("b"), run, run_like("a", 1, only="mesh")], (0,)), "felt")
+    assert among == alone
+
+
+def test_cells_of_a_category_each_make_one_row_of_means(run_like):
+    runs = [run_like("a", seed, only=name) for name in ("felt", "mesh") for seed in (0, 1)]
+    summary = summarise(runs, (0, 1))
+    for seed in (0, 1):
+        each = [row(summary, name).figures["aupro"].values[seed] for name in ("felt", "mesh")]
+        assert row(summary, None).figures["aupro"].values[seed] == pytest.approx(mean(each))
+    assert row(summary, None).figures["aupro"].categories == ("felt", "mesh")
+
+
+def test_a_mean_is_over_the_categories_that_every_config_has(run_like):
+    summary = summarise([run_like("a"), run_like("b", only="felt")], (0,))
+    for config in ("a", "b"):
+        figures = row(summary, None, config).figures
+        assert figures["aupro"].categories == ("felt",)
+        assert figures["aupro"].mean == row(summary, "felt", config).figures["aupro"].mean
+    assert missing(row(summary, None).figures["aupro"], summary.tables[0], (0,)) == "1 of 2 categories"
+
+
+def test_a_mean_is_over_the_seeds_that_have_every_category(run_like):
+    summary = summarise([run_like("a"), run_like("a", 1, only="felt")], (0, 1))
+    assert list(row(summary, None).figures["aupro"].values) == [0]
+    assert missing(row(summary, None).figures["aupro"], summary.tables[0], (0, 1)) == "1 of 2 seeds"
+
+
+def test_a_metric_that_is_not_available_is_no_figure(run_like):
+    summary = summarise([run_like("a", aupro=None), run_like("a", 1, aupro=0.5)], (0, 1))
+    assert row(summary, "felt").figures["aupro"].values == {1: 0.5}
+    assert "aupro" not in row(summarise([run_like("b", aupro=None)], (0,)), "felt", "b").figures
+
+
+def test_what_may_not_share_a_table_does_not(run_like):
+    other = run_like("b", mend=lambda tree: tree["provenance"]["data"].update(crop=32))
+    summary = summarise([run_like("a"), other], (0,))
+    assert [list(table.configs) for table in summary.tables] == [["a"], ["b"]]
+    assert "data.crop: 64 and 32" in summary.refusals[0]
+
+
+def test_other_test_images_of_the_same_number_do_not_share_a_table(full_run, run_like, change):
+    one = run_like("a")
+    change(full_run / "results/felt.json", lambda tree: tree["images"][0].update(name="good/another.png"))
+    summary = summarise([one, run_like("a", 1)], (0, 1))
+    assert len(summary.tables) == 2
+    assert "test_images.felt" in summary.refusals[0]
+
+
+@pytest.mark.parametrize(
+    "mend",
+    [
+        lambda tree: tree["provenance"]["backbone"].update(sha256="f" * 64),
+        lambda tree: tree["provenance"]["versions"].update(torch="1.0"),
+        lambda tree: tree["provenance"].update(git="another"),
+    ],
+)
+def test_runs_that_differ_in_more_than_their_seed_are_no_seeds_of_one_row(run_like, mend):
+    (table,) = summarise([run_like("a"), run_like("a", 1, mend=mend)], (0, 1)).tables
+    assert [(one.config, list(one.runs)) for one in table.rows if one.category == "felt"] == [("a", [0]), ("a #2", [1])]
+
+
+def test_the_highest_is_marked_and_equals_are_not(run_like):
+    (table,) = summarise([run_like("a", aupro=0.5), run_like("b", aupro=0.6)], (0,)).tables
+    felt = [one for one in table.rows if one.category == "felt"]
+    assert [table.best(one, "aupro") for one in felt] == [False, True]
+    assert [table.best(one, "pixel_auroc") for one in felt] == [False, False]
+
+
+# ------------------------------------------------------------------------------------------------ as files
+
+
+def test_markdown_has_a_row_a_config_and_category_and_says_what_failed(run_like):
+    summary = summarise(
+        [run_like("a", aupro=0.5), run_like("b|c", aupro=0.6)], (0,), [Failure("a mesh seed 1", "torn")]
+    )
+    text = markdown(summary)
+    assert re.search(r"^\| felt \| a \| .* \| 50\.00 \|$", text, re.MULTILINE)
+    assert re.search(r"^\| felt \| b\\\|c \| .* \| \*\*60\.00\*\* \|$", text, re.MULTILINE)
+    assert "Failed: a mesh seed 1: torn" in text
+
+
+def test_csv_has_full_precision_and_every_metric(run_like):
+    run = run_like("a", aupro=1 / 3)
+    summary = summarise([run, run_like("a", 1, aupro=2 / 3)], (0, 1))
+    rows = list(csv.DictReader(io.StringIO(csv_text(summary.tables[0]))))
+    assert [line["category"] for line in rows] == ["felt", "mesh", "mean"]
+    assert float(rows[0]["aupro"]) == 0.5
+    assert float(rows[0]["aupro_std"]) == stdev([1 / 3, 2 / 3])
+    assert rows[0]["aupro_seeds"] == "2"
+    assert set(run.evaluated[0].metrics) <= set(rows[0])
+
+
+def test_json_names_run_folders_from_where_it_lies(run_like, tmp_path):
+    tree = json.loads(json.dumps(as_json(summarise([run_like("a", 3)], (3,)), tmp_path), allow_nan=False))
+    assert tree["tables"][0]["rows"][0]["runs"] == {"3": "a/all/3"}
+
+
+def test_the_page_links_to_the_reports_and_escapes_names(run_like, tmp_path):
+    hostile = run_like("a", 1, config=("config_name: a", "config_name: '<img src=x>'"))
+    page = grid_page(summarise([run_like("a"), hostile], (0, 1), [Failure("<b>", "<i>")]), tmp_path)
+    assert 'href="a/all/0/report.html"' in page
+    for raw in ("<img", "<b>a", "<i>"):
+        assert raw not in page
+
+
+def test_a_figure_reads_as_text():
+    assert Figure({0: 0.9}).text() == "90.00"
+    assert Figure({0: 0.9, 1: 0.92}, (0.85, 0.95)).text() == "91.00 ± 1.41 [85.00, 95.00]"

@@ -1,0 +1,11 @@
+"""Grids of runs and their table, from a checkout: `python tools/benchmark.py --help`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from anoframe.grid.door import main
+
+if __name__ == "__main__":  # processes of the grid import this file too
+    sys.exit(main())
