@@ -69,36 +69,37 @@ class JointBatchNorm(_BatchNorm):
         """Normalise `[B, C, ...]`; `B` may differ between processes.
 
         Raises:
-            ValueError: the whole batch has one value a channel, whose variance is none.
+            ValueError: the whole batch has one value a channel, whose variance is none. On a GPU, which is not waited
+                for, it comes out as 0 instead.
         """
         if not self.training:
             return super().forward(x)
         joint: Joint = self.joint
         count, mean, variance = moments(x, joint)
-        if count < 2:
+        if x.device.type == "cpu" and count < 2:
             raise ValueError(f"batch normalisation wants more than one value a channel, got {list(x.shape)}")
         self._follow(count, mean, variance)
         wide = _wide(x)
         scale = (variance + self.eps).rsqrt().to(wide)
-        normal: Any = _Normalise.apply(x, self.weight, self.bias, mean.to(wide), scale, count, joint)
+        normal: Any = _Normalise.apply(x, self.weight, self.bias, mean.to(wide), scale, count.to(wide), joint)
         return normal
 
     def _check_input_dim(self, input: Tensor) -> None:
         """What torch asks of each number of dimensions; here any will do."""
 
     @torch.no_grad()
-    def _follow(self, count: int, mean: Tensor, variance: Tensor) -> None:
+    def _follow(self, count: Tensor, mean: Tensor, variance: Tensor) -> None:
         """Running statistics, as torch keeps them: the same in all processes."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
         share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
-        self.running_var.lerp_((variance * (count / (count - 1))).to(self.running_var.dtype), share)
+        self.running_var.lerp_((variance * (count / (count - 1).clamp_min(1))).to(self.running_var.dtype), share)
 
 
 @torch.no_grad()
-def moments(x: Tensor, joint: Joint) -> tuple[int, Tensor, Tensor]:
+def moments(x: Tensor, joint: Joint) -> tuple[Tensor, Tensor, Tensor]:
     """Number of values a channel over all processes, their mean and variance `[C]` (biased), in float64.
 
     Each process sends its own count, mean and sum of squares about that mean, which are then combined: sums of squares
@@ -118,7 +119,7 @@ def moments(x: Tensor, joint: Joint) -> tuple[int, Tensor, Tensor]:
     count = counts.sum()
     mean = (counts * means).sum(0) / count
     variance = (squares + counts * (means - mean).square()).sum(0) / count
-    return int(count), mean, variance
+    return count, mean, variance
 
 
 class _Normalise(torch.autograd.Function):
@@ -135,11 +136,11 @@ class _Normalise(torch.autograd.Function):
         bias: Tensor | None,
         mean: Tensor,
         scale: Tensor,
-        count: int,
+        count: Tensor,
         joint: Joint,
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, mean, scale)
-        ctx.count, ctx.joint = count, joint
+        ctx.save_for_backward(x, weight, mean, scale, count)
+        ctx.joint = joint
         normal = _normal(x, mean, scale)
         if weight is not None and bias is not None:
             normal = normal * _column(weight, x) + _column(bias, x)
@@ -147,14 +148,14 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        x, weight, mean, scale = ctx.saved_tensors
+        x, weight, mean, scale, count = ctx.saved_tensors
         joint: Joint = ctx.joint
         axes = _axes(x)
         normal = _normal(x, mean, scale)
         gradient = gradients[0].to(normal.dtype)
         to_bias, to_weight = gradient.sum(axes), (gradient * normal).sum(axes)
         factor = scale if weight is None else scale * weight
-        totals = joint.group.add_up(torch.stack([to_bias, to_weight])) / ctx.count
+        totals = joint.group.add_up(torch.stack([to_bias, to_weight])) / count
         found = gradient
         if joint.counted:
             found = found - _column(totals[0], x) - normal * _column(totals[1], x)
