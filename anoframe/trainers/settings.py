@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -101,7 +101,8 @@ def settings_of(section: Mapping[str, Any], phase: str) -> Settings:
     schedule = merged.pop("schedule", {})
     check_arguments(Schedule, schedule, "trainer.schedule")
     check_arguments(Settings, merged, "trainer")
-    return Settings(**merged, schedule=Schedule(**schedule))
+    settings = Settings(**merged)  # first: a wrong number of epochs makes a wrong schedule
+    return replace(settings, schedule=Schedule(**schedule))
 
 
 def check_training(

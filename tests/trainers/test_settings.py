@@ -27,6 +27,12 @@ def test_a_phase_changes_what_it_names_and_keeps_the_rest(section):
     assert (other.epochs, other.optimizer["lr"]) == (3, 0.001)
 
 
+@pytest.mark.parametrize("given", ["2.5", "7"])
+def test_a_decay_can_be_said_and_then_stays(given):
+    cfg = load_config("__base__/gradient.py", {"trainer.schedule.decay_epochs": given, "trainer.epochs": 300})
+    assert cfg.trainer.schedule.decay_epochs == float(given)
+
+
 @pytest.mark.parametrize(
     ("images", "steps", "expected"), [(10, None, (3, 9)), (8, None, (2, 6)), (10, 5, (3, 5)), (1, None, (1, 3))]
 )
@@ -37,7 +43,7 @@ def test_an_epoch_takes_the_last_small_batch_too(section, images, steps, expecte
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 0, "schedule.decay_epochs": 1.0}, "trainer.epochs is 1 or more"),
+        ({"epochs": 0}, "trainer.epochs is 1 or more"),
         ({"batch_size": 0}, "trainer.batch_size"),
         ({"accumulate": 0}, "trainer.accumulate"),
         ({"steps": 0}, "trainer.steps"),
