@@ -65,7 +65,7 @@ def _failed(text: str, status: int) -> int:
 
 
 def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
-    from anoframe.config import diff_config, format_config, load_config
+    from anoframe.config import check_config, diff_config, format_config, load_config
 
     if options.mode == "predict":
         return _predict(options)
@@ -93,7 +93,8 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
                 "--checkpoint goes with --mode test or predict: training starts from the backbone's weights alone"
             )
         cfg = load_config(options.config or _missing("--config"), options.overrides)
-    if len(str(cfg.get("device", "auto")).split()) > 1 and not distributed.launched():
+    check_config(cfg)
+    if len(cfg.device.split()) > 1 and not distributed.launched():
         from anoframe.launch import launch
 
         return launch(words, cfg, options.mode == "train")

@@ -29,7 +29,7 @@ from anoframe.models import build_detector
 from anoframe.registry import check_arguments
 from anoframe.report.curves import category_curves
 from anoframe.report.write import write_category_pictures, write_report
-from anoframe.run_folder import FollowedFolder, RunFolder, run_folder
+from anoframe.run_folder import NO_RESULT, FollowedFolder, RunFolder, run_folder
 from anoframe.tracking.clock import Clock, Stage
 from anoframe.tracking.open import check_tracking, open_trackers
 from anoframe.tracking.tracker import Status, Tracker, Trackers
@@ -418,7 +418,8 @@ def _provenance_of_training(steps: Sequence[Observation | Phase], section: dict[
     if section is None or not phases:
         return {}
     chosen = any(settings_of(section, name).select == "best_on_test" for name in phases)
-    return {"trainer": section, **({"selected": CHOSEN_ON_TEST} if chosen else {})}
+    made = {key: value for key, value in section.items() if f"trainer.{key}" not in NO_RESULT}
+    return {"trainer": made, **({"selected": CHOSEN_ON_TEST} if chosen else {})}
 
 
 def _provenance(cfg: ConfigDict, dataset: str, processes: int) -> dict[str, Any]:

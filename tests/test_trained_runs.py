@@ -91,10 +91,24 @@ def test_testing_a_checkpoint_gives_the_metrics_of_the_run(trained, tmp_path):
     assert tested.results.provenance["trainer"] == trained.results.provenance["trainer"]
 
 
-def test_wrong_settings_are_told_before_anything_is_written(config, tmp_path):
-    with pytest.raises(AnoframeError, match="did you mean 'cosine'"):
-        _train(config, tmp_path, **{"trainer.schedule.name": "cosin"})
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("trainer.schedule.name", "cosin", "did you mean 'cosine'"),
+        ("trainer.optimizer.name", "addam", "did you mean 'adam'"),
+    ],
+)
+def test_wrong_settings_are_told_before_anything_is_written(config, tmp_path, name, value, message):
+    with pytest.raises(AnoframeError, match=message):
+        _train(config, tmp_path, **{name: value})
     assert not list(tmp_path.iterdir())
+
+
+def test_how_often_a_state_is_kept_changes_no_file_and_may_change_when_a_run_goes_on(trained, config, tmp_path):
+    run = _train(config, tmp_path, **{"trainer.save_minutes": 5.0})
+    (run.folder / "metrics.json").unlink()
+    again = _train(config, tmp_path, "resume", **{"trainer.save_minutes": 7.0})
+    assert (again.folder / "metrics.json").read_bytes() == (trained.folder / "metrics.json").read_bytes()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])

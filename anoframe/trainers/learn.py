@@ -17,8 +17,10 @@ from anoframe.tracking.clock import Clock
 from anoframe.tracking.tracker import Tracker
 from anoframe.trainers.feature_store import FeatureStore
 from anoframe.trainers.gradient import PhaseTrainer, Training
-from anoframe.trainers.settings import check_training, settings_of
+from anoframe.trainers.settings import settings_of
 from anoframe.trainers.training_state import TrainingState, latest_state
+
+_AT_ONCE = 16  # images that an observation is shown together where all features are at hand
 
 
 def seed_everything(seed: int) -> None:
@@ -43,7 +45,6 @@ def learn(detector: Detector, batches: Iterable[Encoded], images: int, clock: Cl
     if not steps:
         return
     device = next(detector.buffers()).device
-    check_training(steps, training.section, device)
     source: FeatureStore | Iterable[Encoded] = batches
     if any(isinstance(step, Phase) for step in steps):
         with clock.stage("encode"):
@@ -54,11 +55,11 @@ def learn(detector: Detector, batches: Iterable[Encoded], images: int, clock: Cl
         step = steps[done]
         if isinstance(step, Phase):
             assert isinstance(source, FeatureStore)
-            settings = settings_of(training.section or {}, step.name)
+            settings = settings_of(training.section, step.name)
             with clock.stage(step.name):
                 PhaseTrainer(detector, step, done, source, settings, training).run(state)
         else:
-            observe(step, source.in_order(16) if isinstance(source, FeatureStore) else source, images, clock)
+            observe(step, source.in_order(_AT_ONCE) if isinstance(source, FeatureStore) else source, images, clock)
         state, done, steps = None, done + 1, detector.learning()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
@@ -13,7 +13,9 @@ from torch import nn
 
 from anoframe.errors import AnoframeError, suggest
 from anoframe.registry import check_arguments
-from anoframe.trainers.settings import Schedule
+
+if TYPE_CHECKING:
+    from anoframe.trainers.settings import Schedule
 
 WARMUP_START = 1000  # a warm-up begins at the learning rate over this
 

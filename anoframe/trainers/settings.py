@@ -13,6 +13,7 @@ from anoframe.backbones.timm_pyramid import has_bfloat16
 from anoframe.detector import Observation, Phase
 from anoframe.errors import AnoframeError, suggest
 from anoframe.registry import check_arguments
+from anoframe.trainers.optimisation import build_optimizer
 
 SCHEDULES = ("constant", "step", "cosine")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -87,12 +88,16 @@ class Settings:
         return per_epoch, self.steps or self.epochs * per_epoch
 
 
-def settings_of(section: Mapping[str, Any], phase: str) -> Settings:
+def settings_of(section: Mapping[str, Any] | None, phase: str) -> Settings:
     """The settings of a phase: the section, with what `trainer.phases` changes for it.
 
     Raises:
-        AnoframeError: a key that there is none of, or a value that makes no sense.
+        AnoframeError: no section, a key that there is none of, or a value that makes no sense.
     """
+    if section is None:
+        raise AnoframeError(
+            "this method is trained, and its config has no trainer section: inherit __base__/gradient.py"
+        )
     changes = section.get("phases", {}).get(phase, {})
     merged = {key: value for key, value in section.items() if key != "phases"}
     for key, value in changes.items():
@@ -107,8 +112,8 @@ def settings_of(section: Mapping[str, Any], phase: str) -> Settings:
 
 def check_training(
     steps: Sequence[Observation | Phase], section: Mapping[str, Any] | None, device: torch.device
-) -> list[Settings]:
-    """The settings of each phase, before any work starts.
+) -> None:
+    """Check the settings of each phase, before any work starts.
 
     Args:
         section: the `trainer` section of the config; None where it has none.
@@ -118,19 +123,15 @@ def check_training(
     """
     phases = [step for step in steps if isinstance(step, Phase)]
     if not phases:
-        return []
-    if section is None:
-        raise AnoframeError(
-            "this method is trained, and its config has no trainer section: inherit __base__/gradient.py"
-        )
+        return
+    for phase in phases:
+        settings = settings_of(section, phase.name)
+        _check_precision(settings.precision, device)
+        build_optimizer(settings.optimizer, phase.parameters)  # holds nothing yet, and refuses what it cannot be
     names = [phase.name for phase in phases]
-    for name in section.get("phases", {}):
+    for name in (section or {}).get("phases", {}):
         if name not in names:
             raise AnoframeError(f"trainer.phases has settings for {name!r}: {suggest(name, names)}")
-    found = [settings_of(section, name) for name in names]
-    for settings in found:
-        _check_precision(settings.precision, device)
-    return found
 
 
 def _check_precision(precision: str, device: torch.device) -> None:

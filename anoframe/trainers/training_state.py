@@ -53,7 +53,8 @@ class TrainingState:
         folder = home / f"{self.step:03d}.{self.done:09d}"
         beside = home / f".{folder.name}.part"
         try:
-            shutil.rmtree(beside, ignore_errors=True)
+            for torn in home.glob(".*.part"):  # of a kill while one was written
+                shutil.rmtree(torn)
             self._write(beside)
             shutil.rmtree(folder, ignore_errors=True)  # a damaged one, or `replace` would fail
             beside.replace(folder)

@@ -124,7 +124,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_images(autoencoder, train, he
 def _look(detector):
     torch.rand(3)  # draws, as an evaluation should not, but may
     assert not detector.training
-    return {"felt": {"image_auroc": float(detector.scale.mean() + detector.mean.mean()), "aupro": None}}
+    return {"felt": {"image_auroc": float(detector.scale.detach().mean() + detector.mean.mean()), "aupro": None}}
 
 
 def test_looking_changes_nothing_that_is_learned(autoencoder, train):
@@ -199,6 +199,13 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(autoencoder, train, t
 def test_a_state_takes_no_more_room_than_two(autoencoder, train, tmp_path):
     _killed_after(autoencoder(), train, tmp_path, 7)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_a_kill_left_half_written_goes_with_the_next_state(autoencoder, train, tmp_path):
+    torn = tmp_path / ".001.000000099.part"
+    torn.mkdir()
+    _killed_after(autoencoder(), train, tmp_path, 3)
+    assert not torn.exists()
 
 
 def test_steps_that_are_done_are_not_taken_again(autoencoder, train, tmp_path):

