@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from html import escape
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image, features
 
 from anoframe.errors import AnoframeError
-from anoframe.evaluation.results import HEADLINE, percent
+from anoframe.evaluation.results import HEADLINE, Metrics, percent
 from anoframe.report.charts import Line, curve_chart, number, score_chart
 from anoframe.report.folder import WRONG, Category, Picture, RunRecord
 from anoframe.report.made import how_it_was_made
@@ -37,6 +37,7 @@ _NAMES = {
     "pixel_f1max": "F1-max",
     "aupro": "AUPRO",
     "iou_max": "IoU-max",
+    "pro_per_image": "PRO/image",
 }
 
 
@@ -116,25 +117,21 @@ def _tiles(run: RunRecord) -> str:
 
 
 def _table(run: RunRecord) -> str:
-    more = [n for c in run.evaluated for n in c.metrics if n not in HEADLINE]
-    groups = {
-        "Image": [name for name in HEADLINE if name.startswith("image_")],
-        "Pixel": [name for name in HEADLINE if not name.startswith("image_")],
-        "More": list(dict.fromkeys(more)),
-    }
+    """Headline metrics, then decisions, and last what a wide screen has room for."""
+    images = [name for name in HEADLINE if name.startswith("image_")]
+    pixels = [name for name in HEADLINE if name not in images]
+    more = list(dict.fromkeys(n for c in run.evaluated for n in c.metrics if n not in HEADLINE))
     decided = any(category.decided() for category in run.evaluated)
+    groups = {"Image": len(images), "Pixel": len(pixels), "Wrong decisions": 2 * decided, "More": len(more)}
     heads = '<th scope="col" rowspan="2" class="name" data-sort="text"><button type="button">Category</button></th>'
-    heads += "".join(
-        f'<th scope="colgroup" colspan="{len(names)}">{group}</th>' for group, names in groups.items() if names
-    )
-    heads += '<th scope="colgroup" colspan="2">Wrong decisions</th>' if decided else ""
-    keys = [name for names in groups.values() for name in names]
-    columns = "".join(_column(_NAMES.get(key, escape(key)), escape(key), key in ORACLES) for key in keys)
+    heads += "".join(f'<th scope="colgroup" colspan="{n}">{name}</th>' for name, n in groups.items() if n)
+    columns = "".join(_metric_column(key) for key in (*images, *pixels))
     if decided:
         columns += _column("Missed", "defects below the stored threshold", False)
         columns += _column("False alarms", "good images at or above the stored threshold", False)
-    rows = "".join(_row(place, category, keys, decided) for place, category in enumerate(run.categories))
-    foot = f"<tfoot>{_mean_row(run, keys, decided)}</tfoot>" if len(run.evaluated) > 1 else ""
+    columns += "".join(map(_metric_column, more))
+    rows = "".join(_row(place, category, decided, more) for place, category in enumerate(run.categories))
+    foot = f"<tfoot>{_mean_row(run, decided, more)}</tfoot>" if len(run.evaluated) > 1 else ""
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="Metrics of each category">'
         '<table class="metrics sortable">'
@@ -142,6 +139,10 @@ def _table(run: RunRecord) -> str:
         f'<p class="note">Percent; higher is better. † takes its threshold from the test labels (an oracle): what a '
         f"perfect threshold would reach, not what a user gets. n/a: not available. {_left_out(run)}</p>"
     )
+
+
+def _metric_column(key: str) -> str:
+    return _column(_NAMES.get(key, escape(key)), escape(key), key in ORACLES)
 
 
 def _column(label: str, title: str, oracle: bool) -> str:
@@ -152,17 +153,20 @@ def _column(label: str, title: str, oracle: bool) -> str:
     )
 
 
-def _row(place: int, category: Category, keys: Sequence[str], decided: bool) -> str:
+def _row(place: int, category: Category, decided: bool, more: Sequence[str]) -> str:
     name = f'<th scope="row"><a href="#category-{place}">{escape(category.name)}</a></th>'
     if not category.metrics:
-        width = len(keys) + 2 * decided
+        width = len(HEADLINE) + 2 * decided + len(more)
         reason = category.failed if category.failed is not None else "not evaluated"
         return f'<tr class="failed">{name}<td colspan="{width}">{escape(reason)}</td></tr>'
-    cells = "".join(_cell(category.metrics.get(key), key in ORACLES) for key in keys)
-    if decided:
-        found = category.decided()
-        cells += "".join(_count(found.get(key)) for key in WRONG)
-    return f"<tr>{name}{cells}</tr>"
+    return f"<tr>{name}{_cells(category.metrics, category.decided() if decided else None, more)}</tr>"
+
+
+def _cells(metrics: Metrics, decisions: Mapping[str, int] | None, more: Sequence[str]) -> str:
+    """Of a row behind its name; without decisions where no category of the run has any."""
+    counts = "" if decisions is None else "".join(_count(decisions.get(key)) for key in WRONG)
+    headline, others = ("".join(_cell(metrics.get(k), k in ORACLES) for k in keys) for keys in (HEADLINE, more))
+    return headline + counts + others
 
 
 def _cell(value: float | None, oracle: bool) -> str:
@@ -179,13 +183,11 @@ def _count(value: int | None) -> str:
     return f'<td class="count{" bad" if value else ""}" data-value="{value}">{value}</td>'
 
 
-def _mean_row(run: RunRecord, keys: Sequence[str], decided: bool) -> str:
-    cells = "".join(_cell(run.mean.get(key), key in ORACLES) for key in keys)
-    if decided:
-        found = [category.decided() for category in run.evaluated]
-        cells += "".join(_count(sum(one.get(key, 0) for one in found)) for key in WRONG)
+def _mean_row(run: RunRecord, decided: bool, more: Sequence[str]) -> str:
+    found = [category.decided() for category in run.evaluated]
+    sums = {key: sum(one.get(key, 0) for one in found) for key in WRONG} if decided else None
     label = "mean, and all wrong decisions" if decided else "mean"
-    return f'<tr><th scope="row" title="{label}">mean</th>{cells}</tr>'
+    return f'<tr><th scope="row" title="{label}">mean</th>{_cells(run.mean, sums, more)}</tr>'
 
 
 def _left_out(run: RunRecord) -> str:
@@ -242,8 +244,8 @@ def _scores(category: Category) -> str:
 def _decisions(category: Category) -> str:
     if category.threshold is None or category.limit is None:
         return (
-            "There is no threshold, so nothing was decided: too few normal training images were held back to set one. "
-            "None is taken from the test set."
+            "There is no threshold, so nothing was decided: no normal training images were held back to set one "
+            "(threshold.held_back), or too few. None is taken from the test set."
         )
     found = category.decided()
     missed = _wrong(found["missed"], found["missed"] + found["found"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -87,6 +88,17 @@ def test_a_link_leads_somewhere(page):
 @pytest.mark.parametrize("name", ["felt", "mesh", "mean", "AUROC", "AUPRO", "IoU-max", "Missed", "False alarms"])
 def test_the_verdict_has(page, name):
     assert name in Reader(page).texts
+
+
+def test_decisions_stand_before_metrics_that_are_no_headline(page, full_run):
+    head = re.search(r'<table class="metrics sortable"><thead>.*?</thead>', page)[0]
+    places = [head.index(text) for text in (">IoU-max", ">Missed<", ">False alarms<", ">PRO/image<")]
+    assert places == sorted(places)
+    found = json.loads((full_run / "metrics.json").read_text())["categories"]["felt"]["pro_per_image"]
+    row = re.search(r'<tr><th scope="row"><a href="#category-0">.*?</tr>', page)[0]
+    values = re.findall(r'data-value="([^"]*)"', row)
+    assert values[-1] == repr(found)
+    assert all(value.isdecimal() for value in values[-3:-1])
 
 
 def test_the_wrong_decisions_are_counted(page):
