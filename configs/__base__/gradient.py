@@ -27,7 +27,7 @@ with cfg.unlocked():
 
     cfg.trainer.precision = "float32"  # or "bfloat16", where the device has it; "float16" on a GPU
     cfg.trainer.compile = False  # True: a minute or more at first, faster steps afterwards
-    cfg.trainer.channels_last = True  # layout of images in memory: faster convolutions, other rounding
+    cfg.trainer.channels_last = False  # layout of feature maps in memory; True is faster for some networks, see docs
     cfg.trainer.sync_batchnorm = True  # over several devices: statistics of the whole batch, not of each one's part
 
     cfg.trainer.evaluate_every = 0  # epochs between looks at the test images, for curves alone; 0 never looks
