@@ -12,26 +12,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_data import TINY_DATA
 
 SHARED = Path(os.environ.get("ANOFRAME_SHARED_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 SIDE = 64
-TINY_CONFIG = '''"""PatchCore on a network with random weights, for tests."""
+TINY_CONFIG = (
+    '''"""PatchCore on a network with random weights, for tests."""
 
 from anoframe.config import inherit
 
 cfg = inherit("patchcore/patchcore_lite0_224.py")
-cfg.data.name = "folder"
-cfg.data.root = {root!r}
-cfg.data.resize = 64
-cfg.data.crop = 64
-cfg.data.workers = 0
-cfg.device = "cpu"
-cfg.model.backbone.weights = "random"
+'''
+    + TINY_DATA
+    + """cfg.model.backbone.weights = "random"
 cfg.model.coreset.ratio = 0.1
 cfg.report.pictures = 6
-cfg.cache.images = False  # what runs have in common is for tests to find, not for a cache to bring about
-cfg.cache.features = False
-'''
+"""
+)
 
 
 class Done(NamedTuple):

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import torch
+from tiny_data import TINY_DATA
 from torch import nn
 
 from anoframe.blocks.anomaly_map import upsample
 from anoframe.detector import Detector, Phase
 from anoframe.types import Prediction
 
-CONFIG = '''"""A small trained detector on a network with random weights, for tests."""
+CONFIG = (
+    '''"""A small trained detector on a network with random weights, for tests."""
 
 from anoframe.config import ConfigDict, inherit
 
 cfg = inherit("__base__/gradient.py")
-cfg.data.name = "folder"
-cfg.data.root = {root!r}
-cfg.data.resize = 64
-cfg.data.crop = 64
-cfg.data.workers = 0
-cfg.data.batch_size = 2
-cfg.device = "cpu"
+'''
+    + TINY_DATA
+    + """cfg.data.batch_size = 2
 cfg.report.pictures = 2
-cfg.cache.images = False
-cfg.cache.features = False
 cfg.trainer.epochs = 3
 cfg.trainer.batch_size = 5  # of six images: the last batch has one, which is none for a second process
 cfg.trainer.accumulate = 2
@@ -38,7 +34,8 @@ with cfg.unlocked():
     cfg.model.backbone.name = "tf_efficientnet_lite0"
     cfg.model.backbone.weights = "random"
     cfg.model.backbone.levels = (2,)
-'''
+"""
+)
 
 
 class Rebuilder(Detector):

@@ -9,6 +9,7 @@ import signal
 import time
 
 import pytest
+from tiny_data import TINY_DATA
 
 import anoframe
 from anoframe.config import load_config
@@ -16,27 +17,23 @@ from anoframe.errors import AnoframeError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CONFIG = '''"""A small RD4AD on a network with random weights, for tests."""
+CONFIG = (
+    '''"""A small RD4AD on a network with random weights, for tests."""
 
 from anoframe.config import inherit
 
 cfg = inherit("rd4ad/rd4ad_lite0_256.py")
-cfg.data.name = "folder"
-cfg.data.root = {root!r}
-cfg.data.resize = 64
-cfg.data.crop = 64
-cfg.data.workers = 0
-cfg.device = "cpu"
-cfg.model.backbone.weights = "random"
+'''
+    + TINY_DATA
+    + """cfg.model.backbone.weights = "random"
 cfg.model.width = 0.1
 cfg.model.depths = (1, 1, 1)
 cfg.trainer.epochs = 3
 cfg.trainer.batch_size = 2
 cfg.trainer.save_minutes = 0.0
 cfg.report.pictures = 2
-cfg.cache.images = False
-cfg.cache.features = False
-'''
+"""
+)
 FILES = ("metrics.json", "metrics.csv", "config.yaml", "checkpoint/felt/learned.safetensors")
 
 
