@@ -46,16 +46,21 @@ class Observation:
     Args:
         name: of the stage that its conclusion is timed as.
         begin: start afresh; so many images will be observed.
-        observe: take in the features of a batch. Called with every training image once, in the order of the index.
+        observe: take in the features of a batch. True: that was enough, show no more.
         conclude: make of all that was observed what comes next.
         forecast: what learning from so many images with such features will take; None where it is not worth a word.
+        rows: which training images, in which order, by their place in the index; None is every one once, in its order.
+            A detector that chooses has a `Phase` among its steps, so that all features are at hand.
+        together: images in a batch; None leaves it to the trainer.
     """
 
     name: str
     begin: Callable[[int], None]
-    observe: Callable[[Features, Sequence[Sample]], None]
+    observe: Callable[[Features, Sequence[Sample]], bool | None]
     conclude: Callable[[], None]
     forecast: Callable[[Features, int], Forecast | None] = _no_forecast
+    rows: Sequence[int] | None = None
+    together: int | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,10 @@ class Detector(nn.Module, ABC):
         """
         return ()
 
+    def phase_names(self) -> Sequence[str]:
+        """Names that its phases may have, for `trainer.phases` of the config: those of a later task among them."""
+        return list(dict.fromkeys(step.name for step in self.learning() if isinstance(step, Phase)))
+
     @abstractmethod
     def detect(self, features: Features, size: tuple[int, int]) -> Prediction:
         """Scores and maps of `size` from the features of a batch. An image's result depends on no other image."""
@@ -154,6 +163,26 @@ class Detector(nn.Module, ABC):
                 raise AnoframeError(f"the checkpoint's {name} has the shape {shapes}; fit again")
             else:
                 expected[name].copy_(value)
+
+
+class ExpandingDetector(Detector):
+    """Has a way of its own to learn one task after another and keep what it knew.
+
+    On one of a stream of tasks: `start_task`, then the steps of `learning`, then `finish_task`. One that is given no
+    task learns as if there were but one. `learned_state` holds all that the next task needs to know of this one.
+    """
+
+    @abstractmethod
+    def start_task(self, task: int, images: int) -> None:
+        """Task number `task`, from 0, begins, with so many training images; `learning` speaks of it from now on."""
+
+    @abstractmethod
+    def finish_task(self) -> None:
+        """What was learned is to be kept."""
+
+    def growth(self) -> dict[str, Any]:
+        """What has grown, as JSON types, for the results of a stream; see docs/continual.md."""
+        return {}
 
 
 class ObservingDetector(Detector):

@@ -79,7 +79,7 @@ class Plan:
         if not fitted:
             if not self.group.alone:
                 check_several(detector, f"{self.group.size} processes")
-            check_training(steps, self.trainer, self.group.device)
+            check_training(steps, self.trainer, self.group.device, detector.phase_names())
         self.provenance = _provenance(cfg, self.dataset.name, self.group.size) | _provenance_of_training(
             steps, self.trainer
         )

@@ -42,10 +42,9 @@ class FeatureStore:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def in_order(self, batch_size: int) -> Iterator[TrainingBatch]:
-        """Every image once, in the order of the index."""
-        rows = range(len(self))
-        return (self.batch(rows[i : i + batch_size]) for i in range(0, len(self), batch_size))
+    def batches(self, rows: Sequence[int], batch_size: int) -> Iterator[TrainingBatch]:
+        """The images of these places in the index, in this order."""
+        return (self.batch(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size))
 
     def batch(self, rows: Sequence[int], channels_last: bool = False) -> TrainingBatch:
         """The images of these places in the index, in this order.

@@ -58,8 +58,11 @@ def learn(detector: Detector, batches: Iterable[Encoded], images: int, clock: Cl
             settings = settings_of(training.section, step.name)
             with clock.stage(step.name):
                 PhaseTrainer(detector, step, done, source, settings, training).run(state)
+        elif isinstance(source, FeatureStore):
+            shown, rows = step.together or _AT_ONCE, range(images) if step.rows is None else step.rows
+            observe(step, source.batches(rows, shown), len(rows), clock)
         else:
-            observe(step, source.in_order(_AT_ONCE) if isinstance(source, FeatureStore) else source, images, clock)
+            observe(step, source, images, clock)
         state, done, steps = None, done + 1, detector.learning()
 
 
@@ -86,7 +89,8 @@ def observe(step: Observation, batches: Iterable[Encoded] | Iterable[TrainingBat
         for number, batch in enumerate(shown):
             if number == 0:
                 _announce(step.forecast(batch.features, images), clock.tracker)
-            step.observe(batch.features, batch.samples)
+            if step.observe(batch.features, batch.samples):
+                break
     with clock.stage(step.name):
         step.conclude()
 

@@ -23,10 +23,11 @@ WARMUP_START = 1000  # a warm-up begins at the learning rate over this
 def build_optimizer(section: Mapping[str, Any], parameters: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
     """An optimiser of torch or timm by timm's name for it.
 
-    Weight decay leaves out biases and all other vectors (timm's rule, ADer's too).
+    Weight decay leaves out biases and all other vectors (timm's rule, ADer's too), unless `decay_vectors` says not to.
 
     Args:
-        section: `name`, `lr`, `weight_decay`, and arguments of its class; one that is None is left to the class.
+        section: `name`, `lr`, `weight_decay`, `decay_vectors`, and arguments of its class; one that is None is left to
+            the class.
         parameters: by name.
 
     Raises:
@@ -34,6 +35,7 @@ def build_optimizer(section: Mapping[str, Any], parameters: Mapping[str, nn.Para
     """
     given = {key: value for key, value in section.items() if value is not None}
     name, rate, decay = given.pop("name", None), given.pop("lr", None), given.pop("weight_decay", 0.0)
+    of_vectors = decay if given.pop("decay_vectors", False) else 0.0
     known = [str(one) for one in list_optimizers()]
     if name not in known:
         raise AnoframeError(f"trainer.optimizer.name: {suggest(str(name), known)}, got {name!r}")
@@ -42,16 +44,16 @@ def build_optimizer(section: Mapping[str, Any], parameters: Mapping[str, nn.Para
     check_arguments(get_optimizer_class(name, bind_defaults=False), {"params": [], **given}, f"optimizer {name!r}")
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     try:
-        return create_optimizer_v2(_groups(parameters, decay), name, lr=rate, weight_decay=decay, **given)
+        return create_optimizer_v2(_groups(parameters, decay, of_vectors), name, lr=rate, weight_decay=decay, **given)
     except (TypeError, ValueError) as error:
         raise AnoframeError(f"optimizer {name!r} refuses its arguments: {error}") from error
 
 
-def _groups(parameters: Mapping[str, nn.Parameter], decay: float) -> list[dict[str, Any]]:
-    """What decays, and what does not: biases and all other vectors."""
+def _groups(parameters: Mapping[str, nn.Parameter], decay: float, of_vectors: float) -> list[dict[str, Any]]:
+    """Weights, and apart from them biases and all other vectors, with the decay of each."""
     vectors = [one for one in parameters.values() if one.ndim < 2]
     weights = [one for one in parameters.values() if one.ndim >= 2]
-    groups = [{"params": weights, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [{"params": weights, "weight_decay": decay}, {"params": vectors, "weight_decay": of_vectors}]
     return [group for group in groups if group["params"]]
 
 

@@ -50,6 +50,7 @@ class Settings:
     optimizer: dict[str, Any]
     epochs: int
     steps: int | None = None
+    least_steps: int = 0
     batch_size: int = 16
     accumulate: int = 1
     clip: float = 0.0
@@ -68,7 +69,7 @@ class Settings:
                 raise AnoframeError(f"trainer.{name} is 1 or more, got {getattr(self, name)}")
         if self.steps is not None and self.steps < 1:
             raise AnoframeError(f"trainer.steps is 1 or more, or None for trainer.epochs, got {self.steps}")
-        for name in ("clip", "evaluate_every", "save_minutes"):
+        for name in ("least_steps", "clip", "evaluate_every", "save_minutes"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise AnoframeError(f"trainer.{name} is 0 or more, got {getattr(self, name)}")
         if self.precision not in PRECISIONS:
@@ -85,7 +86,7 @@ class Settings:
     def length(self, images: int) -> tuple[int, int]:
         """Steps of the optimiser an epoch of so many images, and in all."""
         per_epoch = math.ceil(images / self.batch_size)
-        return per_epoch, self.steps or self.epochs * per_epoch
+        return per_epoch, self.steps or max(self.epochs * per_epoch, self.least_steps)
 
 
 def settings_of(section: Mapping[str, Any] | None, phase: str) -> Settings:
@@ -111,12 +112,16 @@ def settings_of(section: Mapping[str, Any] | None, phase: str) -> Settings:
 
 
 def check_training(
-    steps: Sequence[Observation | Phase], section: Mapping[str, Any] | None, device: torch.device
+    steps: Sequence[Observation | Phase],
+    section: Mapping[str, Any] | None,
+    device: torch.device,
+    names: Sequence[str],
 ) -> None:
     """Check the settings of each phase, before any work starts.
 
     Args:
         section: the `trainer` section of the config; None where it has none.
+        names: of all phases that there may be, those of later tasks among them.
 
     Raises:
         AnoframeError: as `settings_of`; settings for a phase that the method has not, or that the device cannot do.
@@ -124,11 +129,10 @@ def check_training(
     phases = [step for step in steps if isinstance(step, Phase)]
     if not phases:
         return
-    for phase in phases:
-        settings = settings_of(section, phase.name)
+    for name in names:
+        settings = settings_of(section, name)
         _check_precision(settings.precision, device)
-        build_optimizer(settings.optimizer, phase.parameters)  # holds nothing yet, and refuses what it cannot be
-    names = [phase.name for phase in phases]
+        build_optimizer(settings.optimizer, phases[0].parameters)  # holds nothing yet, and refuses what it cannot be
     for name in (section or {}).get("phases", {}):
         if name not in names:
             raise AnoframeError(f"trainer.phases has settings for {name!r}: {suggest(name, names)}")

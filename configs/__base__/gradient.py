@@ -7,6 +7,7 @@ with cfg.unlocked():
     cfg.trainer = ConfigDict()
     cfg.trainer.epochs = 100  # how often each training image is seen; the last epoch is what is reported
     cfg.trainer.steps = placeholder(int)  # length of training in steps of the optimiser, instead of epochs
+    cfg.trainer.least_steps = 0  # train on past the last epoch until so many steps are done
     cfg.trainer.batch_size = 16  # images a step of the optimiser, over all devices; changes the result
     cfg.trainer.accumulate = 1  # in so many parts, one after another: less memory
     cfg.trainer.clip = 0.0  # longest gradient; 0 leaves it as it is
@@ -15,6 +16,7 @@ with cfg.unlocked():
     cfg.trainer.optimizer.name = "adam"  # of torch or timm, by timm's name for it
     cfg.trainer.optimizer.lr = 0.001
     cfg.trainer.optimizer.weight_decay = 0.0  # of weights; biases and norms are left out
+    cfg.trainer.optimizer.decay_vectors = False  # True: they decay too, as plain AdamW has it
     cfg.trainer.optimizer.betas = placeholder(tuple)  # None leaves it to the optimiser, which some do not have
 
     cfg.trainer.schedule = ConfigDict()  # of the learning rate, anew at each step

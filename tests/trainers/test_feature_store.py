@@ -36,8 +36,8 @@ def test_a_tensor_stays_a_tensor():
     assert torch.equal(FeatureStore(batches(listed=False), 5, CPU).batch([1]).features, LEVELS[0][1:2])
 
 
-def test_in_order_every_image_comes_once():
-    found = list(FeatureStore(batches(), 5, CPU).in_order(2))
+def test_every_image_comes_once_in_the_order_asked_for():
+    found = list(FeatureStore(batches(), 5, CPU).batches(range(5), 2))
     assert [len(batch) for batch in found] == [2, 2, 1]
     assert torch.equal(torch.cat([batch.features[1] for batch in found]), LEVELS[1])
 

@@ -63,14 +63,14 @@ def test_an_epoch_takes_the_last_small_batch_too(section, images, steps, expecte
 )
 def test_what_makes_no_sense_is_told(section, changes, message):
     with pytest.raises(AnoframeError, match=message):
-        check_training([PHASE], section(**changes), CPU)
+        check_training([PHASE], section(**changes), CPU, ["student"])
 
 
 def test_a_trained_method_needs_a_trainer_section():
     with pytest.raises(AnoframeError, match=r"inherit __base__/gradient\.py"):
-        check_training([PHASE], None, CPU)
+        check_training([PHASE], None, CPU, ["student"])
 
 
 def test_a_method_that_only_looks_needs_none():
     look = Observation("bank", lambda images: None, lambda features, samples: None, lambda: None)
-    check_training([look], None, CPU)
+    check_training([look], None, CPU, [])
