@@ -24,11 +24,11 @@ class Fit:
 
 
 def plan_fits(protocol: str, categories: Sequence[str]) -> list[Fit]:
-    """`separate` is a detector a category, `unified` is one for all."""
+    """`separate` is a detector a category, `unified` is one for all; `continual` is for `anoframe.stream_session`."""
     if protocol == "separate":
         return [Fit(category, (category,)) for category in categories]
     if protocol == "unified":
         return [Fit("unified", tuple(categories))]
     if protocol == "continual":
-        raise AnoframeError("--protocol continual comes with the continual methods, later; now: separate or unified")
+        return []
     raise AnoframeError(f"unknown protocol {protocol!r}: {suggest(protocol, PROTOCOLS)}")
