@@ -20,8 +20,7 @@ from anoframe.errors import AnoframeError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-BANK = '"""A small PatchCore."""\n\nfrom anoframe.config import inherit\n\ncfg = inherit("patchcore/patchcore_lite0_224.py")\n'
-TRAINED = '"""A small RD4AD."""\n\nfrom anoframe.config import inherit\n\ncfg = inherit("rd4ad/rd4ad_lite0_256.py")\n'
+HEAD = '"""Small, for tests."""\n\nfrom anoframe.config import inherit\n\ncfg = inherit("{parent}")\n'
 COMMON = TINY_DATA + 'cfg.model.backbone.weights = "random"\ncfg.report.pictures = 2\ncfg.protocol.name = "continual"\n'
 BRIEF = """cfg.model.width = 0.1
 cfg.model.depths = (1, 1, 1)
@@ -35,9 +34,13 @@ STREAM = {"protocol.tasks": "felt;mesh"}
 @pytest.fixture(scope="module")
 def configs(tmp_path_factory, tiny_root) -> dict[str, Path]:
     home = tmp_path_factory.mktemp("configs")
-    texts = {"bank": BANK + COMMON + "cfg.threshold.held_back = 0.0\n", "trained": TRAINED + COMMON + BRIEF}
-    for name, text in texts.items():
-        (home / f"{name}.py").write_text(text.format(root=str(tiny_root)), encoding="utf-8")
+    texts = {
+        "bank": ("patchcore/patchcore_lite0_224.py", "cfg.threshold.held_back = 0.0\n"),
+        "trained": ("rd4ad/rd4ad_lite0_256.py", BRIEF),
+    }
+    for name, (parent, rest) in texts.items():
+        text = (HEAD + COMMON).format(parent=parent, root=str(tiny_root)) + rest
+        (home / f"{name}.py").write_text(text, encoding="utf-8")
     return {name: home / f"{name}.py" for name in texts}
 
 

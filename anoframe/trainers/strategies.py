@@ -77,8 +77,8 @@ class ElasticWeightConsolidation(Strategy):
     """Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017, equation 3.
 
     After each task the diagonal of the Fisher information is estimated from the squared gradients of each training
-    image's loss, in eval mode. Later losses have `weight / 2 * sum over tasks k of F_k (p - p_k)^2` beside them. That is
-    kept as two numbers a parameter, however many the tasks, `sum F_k` and `sum F_k p_k`, and a constant.
+    image's loss, in eval mode. Later losses have `weight / 2 * sum over tasks k of F_k (p - p_k)^2` beside them, kept
+    as two numbers a parameter, however many the tasks, `sum F_k` and `sum F_k p_k`, and a constant.
 
     Args:
         detector: that learns, by phases.
