@@ -27,8 +27,9 @@ from anoframe.data.dataset import open_dataset
 from anoframe.types import Sample
 
 # A UniAD of a sixteenth of the cost, 8 x 8 tokens of width 128, that learns ten times as fast for a twentieth as long.
+SIDE = "--data.resize 128 --data.crop 128"
 SMALL = (
-    "--data.resize 128 --data.crop 128 --model.width 128 --model.hidden 512 --model.heads 4 --model.window 3 "
+    f"{SIDE} --model.width 128 --model.hidden 512 --model.heads 4 --model.window 3 "
     "--trainer.epochs 45 --trainer.optimizer.lr 0.001"
 )
 UNIAD = f"--config uniad/uniad_lite0.py {SMALL} --protocol.strategy"
@@ -44,8 +45,7 @@ METHODS = {
     "ewc": f"{UNIAD} ewc",
     "sema": SEMA,
     "joint": f"{UNIAD} joint",
-    "patchcore": "--config patchcore/patchcore_lite0_224.py --data.resize 128 --data.crop 128 --protocol.strategy expand"
-    " --model.coreset.ratio 0.1",
+    "patchcore": f"--config patchcore/patchcore_lite0_224.py {SIDE} --model.coreset.ratio 0.1 --protocol.strategy expand",
 }
 METRICS = ("image_auroc", "pixel_auroc", "aupro")
 
