@@ -45,7 +45,7 @@ METHODS = {
     "ewc": f"{UNIAD} ewc",
     "sema": SEMA,
     "joint": f"{UNIAD} joint",
-    "patchcore": f"--config patchcore/patchcore_lite0_224.py {SIDE} --model.coreset.ratio 0.1 --protocol.strategy expand",
+    "patchcore": f"--config patchcore/patchcore_lite0_224.py {SIDE} --protocol.strategy expand",
 }
 METRICS = ("image_auroc", "pixel_auroc", "aupro")
 
