@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -84,6 +85,7 @@ def folder(offline, cfg, tmp_path_factory) -> Path:
         trackers = open_trackers(cfg, folder)
         tell(trackers, folder, cfg, resumed)
         trackers.close(status)
+        time.sleep(1)  # W&B names the folder of a start by the second
     return folder
 
 
