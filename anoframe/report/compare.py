@@ -14,6 +14,7 @@ from anoframe.config import flatten
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.results import HEADLINE, Metrics, percent
 from anoframe.files import digest, write_atomic
+from anoframe.report.charts import Series, epoch_chart
 from anoframe.report.continual import COLUMNS
 from anoframe.report.folder import Category, RunRecord, read_run
 from anoframe.report.page import ORACLES, document
@@ -390,9 +391,29 @@ def _streams(table: Table, heads: Sequence[str]) -> str:
         rows = "".join(_kept_row(table, metric, key) for key in COLUMNS)
         title = f"{TITLES[metric]} over the stream"
         parts += f"<h3>{title}</h3>{_frame(title, 'At the end', heads, rows)}"
+    charts = "".join(
+        _stream_chart(table, f"{TITLES[metric]}: {what}", metric, key)
+        for metric in ("image_auroc", "pixel_auroc")
+        for key, what in (("acc", "ACC"), ("fm", "forgetting, from best"))
+    )
+    parts += f'<h3>Over tasks</h3><div class="curves training">{charts}</div>'
     took = "".join(_took_row(table, name, measure) for name, measure in _TOOK.items())
     note = '<p class="note">Of ↓ the lowest is bold. What a run took is the mean over its seeds.</p>'
     return f"{note}{parts}<h3>What it took</h3>{_frame('What it took', 'Of the stream', heads, took)}"
+
+
+def _stream_chart(table: Table, title: str, metric: str, key: str) -> str:
+    """A line a column, the mean over its seeds."""
+    series = []
+    for column in table.columns:
+        found: dict[int, list[float]] = {}
+        for stream in (run.stream for run in column.runs if run.stream):
+            for task, value in stream.over_tasks(metric, key):
+                found.setdefault(task, []).append(value)
+            label = f"{column.runs[0].name}, {stream.strategy}"
+        if found:
+            series.append(Series(label, [(task, mean(found[task])) for task in sorted(found)]))
+    return epoch_chart(title, series, shares=True, over="task")
 
 
 def _kept_row(table: Table, metric: str, key: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from anoframe.evaluation.continual import JOINT
 from anoframe.evaluation.results import percent
-from anoframe.metrics.continual import average, forgetting, forgetting_of_each
+from anoframe.metrics.continual import Matrix, average, forgetting, forgetting_of_each
 from anoframe.report.charts import Series, epoch_chart
 from anoframe.report.folder import RunRecord
 from anoframe.report.stream import Expansion, Site, Stream
@@ -19,13 +19,17 @@ COLUMNS = {  # key -> head, what it is, whether higher is better
     "acc": ("ACC", "mean over the tasks seen, at the end", True),
     "acc_classes": ("ACC, classes", "mean over the categories seen, at the end", True),
     "aia": ("AIA", "mean of ACC after each task", True),
-    "fm": ("FM, best", "mean over tasks of the best value before the last task, less the one at the end", False),
-    "fm_diagonal": ("FM, diagonal", "mean over tasks of the value just after learning, less the one at the end", False),
-    "bwt": ("BWT", "backward transfer: the negative of FM, diagonal", True),
+    "fm": ("FM, from best", "mean over tasks of the best value before the last task, less the one at the end", False),
+    "fm_diagonal": (
+        "FM, from diagonal",
+        "mean over tasks of the value just learned, less the one at the end",
+        False,
+    ),
+    "bwt": ("BWT", "backward transfer: the negative of FM, from diagonal", True),
     "fwt": ("FWT", "forward transfer: the value just before learning, less that of a constant score", True),
 }
 _LEAST_SPAN = 0.1  # of the values of a matrix that its colours spread over: small differences stay pale
-_DEEPEST = 45  # percent of the strongest colour: text on it can be read in light and dark
+_PALEST, _DEEPEST = 6, 45  # percent of the strongest colour: text on it can be read in light and dark
 _MATRICES = (
     "A row is the time after a task, a column the test images of a task. Deeper is higher; each matrix has its own "
     "scale. Outlined is a task that has just been learned, grey one still to come. ACC is the mean over the tasks "
@@ -103,10 +107,10 @@ def _tasks(stream: Stream) -> str:
     """What each task is, what it took, and what became of the key metric."""
     metric = escape(_DRAWN.get(stream.key_metric, stream.key_metric))
     names = ["Task", "Categories", "Seconds", "Parameters", "Changed"]
-    heads = "".join(f'<th scope="col">{name}</th>' for name in names)
+    heads = "".join(f'<th scope="col"{" class=categories" * (name == "Categories")}>{name}</th>' for name in names)
     grown = any(stream.adapters)
     heads += '<th scope="col">Adapters</th>' if grown else ""
-    heads += f'<th scope="col">{metric}, just learned</th><th scope="col">at the end</th>'
+    heads += f'<th scope="col">{metric}, just learned</th><th scope="col">{_when(stream, stream.learned - 1)}</th>'
     rows = "".join(_task(stream, task, grown) for task in range(len(stream.tasks)))
     return _table("Tasks", [heads], rows)
 
@@ -148,18 +152,20 @@ def _matrix(stream: Stream, name: str, label: str) -> str:
     low = min(known)
     span = max(max(known) - low, _LEAST_SPAN)
     heads = "".join(_task_head(stream, task) for task in range(len(stream.tasks)))
-    body = "".join(
-        f'<tr><th scope="row">{_when(stream, i)}</th>'
-        + "".join(_square(value, (low, span), j < stream.seen(i), i == j) for j, value in enumerate(row))
-        + f"{_total(average(rows[: i + 1], stream.seen(i)))}</tr>"
-        for i, row in enumerate(rows)
-    )
+    body = "".join(_matrix_row(stream, rows, i, (low, span)) for i in range(len(rows)))
     foot = ""
     if stream.strategy != JOINT and len(rows) > 1:
         empty = "<td></td>" * (len(stream.tasks) - len(rows) + 1)
         lost = "".join(map(_total, forgetting_of_each(rows)))
         foot = f'<tfoot><tr><th scope="row">forgotten</th>{lost}{empty}{_total(forgetting(rows))}</tr></tfoot>'
     return _figure(f"{label} <small>percent</small>", f"<th></th>{heads}<th>ACC</th>", body, foot)
+
+
+def _matrix_row(stream: Stream, rows: Matrix, entry: int, scale: tuple[float, float]) -> str:
+    seen, one_by_one = stream.seen(entry), stream.strategy != JOINT
+    squares = "".join(_square(v, scale, j < seen, one_by_one and j == entry) for j, v in enumerate(rows[entry]))
+    mean = _total(average(rows[: entry + 1], seen))
+    return f'<tr><th scope="row">{_when(stream, entry)}</th>{squares}{mean}</tr>'
 
 
 def _task_head(stream: Stream, task: int) -> str:
@@ -175,8 +181,8 @@ def _square(value: float | None, scale: tuple[float, float], seen: bool, just_le
     if value is None:
         return f"<td{kind}>n/a</td>"
     low, span = scale
-    depth = f' style="--depth:{_DEEPEST * (value - low) / span:.1f}%"' if seen else ""
-    kind = " class=new" if just_learned and seen else kind
+    depth = f' style="--depth:{_PALEST + (_DEEPEST - _PALEST) * (value - low) / span:.1f}%"' if seen else ""
+    kind = " class=new" if just_learned else kind
     return f'<td{kind}{depth} title="{percent(value)}">{100 * value:.1f}</td>'
 
 
@@ -200,18 +206,14 @@ def _over_tasks(stream: Stream) -> str:
         return ""
     charts = [
         _chart(stream, "ACC", "acc"),
-        _chart(stream, "Forgetting, best", "fm"),
+        _chart(stream, "Forgetting, from best", "fm"),
         epoch_chart("Parameters, millions", _parameters(stream), over="task", from_zero=True),
     ]
     return f'<h3>Over tasks</h3><div class="curves training">{"".join(charts)}</div>'
 
 
 def _chart(stream: Stream, title: str, key: str) -> str:
-    def points(name: str) -> list[tuple[int, float]]:
-        values = [one.get(name, {}).get(key) for one in stream.by_metric]
-        return [(task, value) for task, value in enumerate(values) if value is not None]
-
-    series = [Series(label, points(name)) for name, label in _DRAWN.items()]
+    series = [Series(label, stream.over_tasks(name, key)) for name, label in _DRAWN.items()]
     return epoch_chart(title, series, shares=True, over="task")
 
 
@@ -255,11 +257,12 @@ def _place(site: Site) -> str:
 def _expansions(stream: Stream) -> str:
     if not stream.sites:
         return ""
-    limit = "too high" if stream.threshold is None else f"above {escape(str(stream.threshold))}"
     note = (
-        f"A site gets an adapter where the z of each that it has, averaged over a batch, is {limit}: every adapter "
-        "finds the batch strange. At most one a site and task."
+        f"A site gets an adapter where the z of each that it has, averaged over a batch, is above "
+        f"{escape(str(stream.threshold))}: every adapter finds the batch strange. At most one a site and task."
     )
+    if stream.threshold is None:
+        note = "There is no threshold of z, above which a site would get another adapter."
     if not stream.expansions:
         return f'<h3>Expansions</h3><p class="note">No task expanded. {note}</p>'
     names = ("Task", "Layer", "Pass", "Batch", "Least z", "z of each adapter")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean
 from typing import Any
 
 from anoframe.evaluation.continual import JOINT
@@ -57,6 +56,11 @@ class Stream:
     def last(self) -> dict[str, Metrics]:
         """Metric -> acc, fm, ... at the end."""
         return self.by_metric[-1] if self.by_metric else {}
+
+    def over_tasks(self, metric: str, key: str) -> list[tuple[int, float]]:
+        """The last task that was learned, and `acc`, `fm`, ... of a metric after it, where it is available."""
+        values = [one.get(metric, {}).get(key) for one in self.by_metric]
+        return [(self.seen(i) - 1, value) for i, value in enumerate(values) if value is not None]
 
     @property
     def sites(self) -> list[Site]:
@@ -118,7 +122,7 @@ def _adapters(stats: Mapping[str, Any]) -> dict[Site, int]:
 
 def _expansion(row: Mapping[str, Any]) -> Expansion:
     layer, kind = row["site"]
-    slots = [mean(map(finite, z)) if isinstance(z, list) else finite(z) for z in row["all_z"]]
+    slots = [finite(z) for z in row["all_z"]]
     return Expansion(
         int(row["task"]), (int(layer), str(kind)), int(row["pass"]), int(row["batch"]), finite(row["min_z"]), slots
     )

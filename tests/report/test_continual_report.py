@@ -74,7 +74,7 @@ def test_a_stream_is_no_category(full_run):
 def test_what_was_kept_has_both_averages_and_both_forgettings(section):
     tree = stream_example()
     rows = rows_of(section(tree), "What was kept")
-    assert rows[0][1:] == ["ACC", "ACC, classes", "AIA", "FM, best ↓", "FM, diagonal ↓", "BWT", "FWT"]
+    assert rows[0][1:] == ["ACC", "ACC, classes", "AIA", "FM, from best ↓", "FM, from diagonal ↓", "BWT", "FWT"]
     values = tree["cl_metrics"][-1]["by_metric"]["image_auroc"].values()
     assert rows[1] == ["Image AUROC", *(f"{100 * value:.2f}" for value in values)]
 
@@ -134,9 +134,16 @@ def test_every_expansion_is_there_with_its_z(section):
     assert rows[2] == ["3", "0 ffn", "0", "0", "3.50", "3.50, 5.50"]
 
 
+def test_without_a_threshold_it_is_said_that_nothing_expands(section):
+    tree = stream_example()
+    tree["config"]["sema_config"]["expansion_threshold"] = None
+    tree["expansions"] = []
+    assert "No task expanded. There is no threshold of z" in text_of(section(tree))
+
+
 def test_averages_and_parameters_are_drawn_over_tasks(section):
     found = re.findall(r'aria-label="([^"]*) over tasks (\d) to 4', section(stream_example()))
-    assert found == [("ACC", "0"), ("Forgetting, best", "1"), ("Parameters, millions", "0")]
+    assert found == [("ACC", "0"), ("Forgetting, from best", "1"), ("Parameters, millions", "0")]
 
 
 def test_without_growth_there_are_no_adapters(section):
@@ -163,6 +170,7 @@ def test_all_tasks_at_once_are_one_row(section):
     html = section(stream_example(1, "joint"))
     assert [row[0] for row in rows_of(html, "Image AUROC")[1:]] == ["after all"]
     assert "class=later" not in html
+    assert "class=new" not in html
     assert "tasks are learned" not in text_of(html)
 
 
@@ -227,7 +235,7 @@ def test_streams_are_compared_by_what_they_kept_and_took(runs):
     html = comparison_page(compare(runs))
     rows = rows_of(html, "Image AUROC over the stream")
     assert [row[0] for row in rows[1:]] == [
-        "ACC", "ACC, classes", "AIA", "FM, best ↓", "FM, diagonal ↓", "BWT", "FWT",
+        "ACC", "ACC, classes", "AIA", "FM, from best ↓", "FM, from diagonal ↓", "BWT", "FWT",
     ]  # fmt: skip
     assert "±" in rows[1][1]
     took = rows_of(html, "What it took")
@@ -235,12 +243,31 @@ def test_streams_are_compared_by_what_they_kept_and_took(runs):
     assert took[2] == ["adapters", "15.00", "0.00"]
 
 
+def test_each_column_is_a_line_over_tasks(runs):
+    html = comparison_page(compare(runs))
+    found = re.findall(r'aria-label="([^"]*) over tasks (\d) to 4, at the end: ([^"]*)"', html)
+    assert [one[:2] for one in found] == [
+        ("Image AUROC: ACC", "0"),
+        ("Image AUROC: forgetting, from best", "1"),
+        ("Pixel AUROC: ACC", "0"),
+        ("Pixel AUROC: forgetting, from best", "1"),
+    ]
+    assert found[0][2] == "tiny, expand 82.70, tiny, finetune 82.70"
+
+
+def test_all_tasks_at_once_are_a_point_at_the_end(runs):
+    write_stream(runs[2], stream_example(1, "joint"))
+    chart = re.search(r'aria-label="Image AUROC: ACC over.*?</svg>', comparison_page(compare(runs)))[0]
+    assert "<title>task 0: tiny, expand 91.00</title>" in chart
+    assert "<title>task 4: tiny, expand 82.70, tiny, joint 65.70</title>" in chart
+
+
 def test_the_lowest_forgetting_is_the_best(runs, change):
     def keep_more(tree):
         tree["cl_metrics"][-1]["by_metric"]["image_auroc"]["fm"] = 0.001
 
     change(runs[2] / "results/continual.json", keep_more)
-    row = re.search("FM, best ↓</th>(.*?)</tr>", comparison_page(compare(runs)))[1]
+    row = re.search("FM, from best ↓</th>(.*?)</tr>", comparison_page(compare(runs)))[1]
     assert re.findall(r"class=best data-value=\"([\d.]+)\"", row) == ["0.001"]
 
 
