@@ -29,6 +29,7 @@ from anoframe.evaluation.results import CHOSEN_ON_TEST, Metrics, Results, catego
 from anoframe.models import build_detector
 from anoframe.registry import check_arguments
 from anoframe.report.curves import category_curves
+from anoframe.report.stream import STREAM
 from anoframe.report.write import write_category_pictures, write_report
 from anoframe.run_folder import NO_RESULT, FollowedFolder, RunFolder, run_folder
 from anoframe.tracking.clock import Clock, Stage
@@ -92,6 +93,8 @@ class Plan:
     def _check_stream(self, cfg: ConfigDict, detector: Detector) -> None:
         if not self.group.alone:
             raise AnoframeError("a stream of tasks is learned by one process: give one --device")
+        if Path(STREAM).stem in self.categories:
+            raise AnoframeError(f"results/{STREAM} holds what a stream gave: rename that category")
         build_strategy(cfg.protocol.strategy, detector, cfg.protocol.ewc_weight)
 
 

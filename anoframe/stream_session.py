@@ -18,6 +18,7 @@ from anoframe.evaluation.provenance import git_commit
 from anoframe.evaluation.results import Metrics, category_metrics
 from anoframe.files import read_json, write_json
 from anoframe.kinds import is_kind
+from anoframe.report.stream import STREAM
 from anoframe.session import Session
 from anoframe.trainers.checkpoint import Checkpoint, save_checkpoint
 from anoframe.trainers.learn import learn, seed_everything
@@ -187,7 +188,7 @@ class StreamSession(Session):
             "key_metric": KEY_METRIC,
         }
         found = stream_results(self.tasks, [one["row"] for one in rows], [one["about"] for one in rows], head)
-        write_json(self.folder.path / "results" / "continual.json", found)
+        write_json(self.folder.path / "results" / STREAM, found)
         self.tracker.log("stream", results=found, summary=stream_line(found))
 
 
