@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from anoframe.backbones.weights import read_tensors
 from anoframe.config import ConfigDict
 from anoframe.data.streams import Task, stream
 from anoframe.detector import Detector, ExpandingDetector
@@ -128,7 +129,7 @@ class StreamSession(Session):
         strategy.detector.load_learned_state(fitted.detector.learned_state())
         kept = self.folder.checkpoint(name_of(task)) / _STRATEGY
         if kept.exists():
-            strategy.load_state(load_file(kept))
+            strategy.load_state(read_tensors(kept))
 
     def _tested(self, fitted: Checkpoint, category: str, last: bool) -> Metrics:
         """Metrics of a category; after the last task its result and pictures too, as of any run."""
