@@ -71,9 +71,9 @@ $(STAMP): requirements.txt pyproject.toml
 	    "$$python" -m venv --without-pip $(VENV); \
 	fi; \
 	rm -f $(STAMP); \
-	if $(UV) --version >/dev/null 2>&1; then install='$(UV) pip install --python $(PY)'; else \
+	if $(UV) --version >/dev/null 2>&1; then install='$(UV) pip install --compile-bytecode --python $(PY)'; else \
 	    $(PY) -m ensurepip >/dev/null; \
-	    if $(PY) -m pip install --quiet uv; then install='$(PY) -m uv pip install --python $(PY)'; \
+	    if $(PY) -m pip install --quiet uv; then install='$(PY) -m uv pip install --compile-bytecode --python $(PY)'; \
 	    else echo 'setup: no uv to be had, going on with pip'; install='$(PY) -m pip install'; fi; \
 	fi; \
 	$$install -r requirements.txt; \

@@ -16,7 +16,7 @@ from anoframe.registry import DATASETS, MODELS
 
 _EXAMPLES = """\
 any value of the config can be set by its dotted name:
-  --data.name mvtec|visa|folder|demo   --data.root DIR           --protocol separate|unified
+  --data.name mvtec|visa|folder|demo   --data.root DIR           --protocol separate|unified|continual
   --model.backbone.name NAME           --model.coreset.ratio 0.01
 --print_config shows them all with their values
 
@@ -34,6 +34,9 @@ examples:
   anoframe --config runs/patchcore_lite0_224/separate/bottle/0/config.yaml --output again
 """
 _DEVICE = "auto, cpu, cuda, or the number of a GPU (default auto); several, as 0 1, train with a process for each"
+_PROTOCOL = (
+    "separate: a detector a category (default); unified: one for all; continual: one that learns task after task"
+)
 _GOES_ON = "the same command with --resume goes on with what is done"
 
 
@@ -181,7 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--no_overlays", action="store_true", help="for predict: draw nothing")
     add("--seed", metavar="N", help="one seed gives one result (default 0)")
     add("--device", nargs="+", metavar="D", help=_DEVICE)
-    add("--protocol", metavar="P", help="separate: a detector a category (default); unified: one for all")
+    add("--protocol", metavar="P", help=_PROTOCOL)
     add(
         "--output",
         metavar="DIR",

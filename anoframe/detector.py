@@ -50,7 +50,7 @@ class Observation:
         conclude: make of all that was observed what comes next.
         forecast: what learning from so many images with such features will take; None where it is not worth a word.
         rows: which training images, in which order, by their place in the index; None is every one once, in its order.
-            A detector that chooses has a `Phase` among its steps, so that all features are at hand.
+            All features are held in memory or a file for it, as for a `Phase`.
         together: images in a batch; None leaves it to the trainer.
     """
 

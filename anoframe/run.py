@@ -12,12 +12,14 @@ from PIL import Image
 from anoframe.config import ConfigDict, check_config, load_config, plain
 from anoframe.config_files import config_of
 from anoframe.data.loader import load_image
+from anoframe.data.streams import stream
 from anoframe.devices import choose_device
 from anoframe.distributed import join
 from anoframe.errors import AnoframeError, suggest
 from anoframe.evaluation.results import Metrics, Results
 from anoframe.files import read_json
 from anoframe.session import Session
+from anoframe.stream_session import StreamSession
 from anoframe.trainers.checkpoint import Checkpoint, find_checkpoint, find_checkpoints, holder_of, load_checkpoint
 from anoframe.trainers.protocols import Fit
 from anoframe.types import Prediction
@@ -50,7 +52,12 @@ def train(
         AnoframeError: whatever can be known to be wrong, before any work starts; or nothing could be written.
     """
     check_config(cfg)
-    with Session(with_categories(cfg, categories), output, start) as session:
+    chosen = with_categories(cfg, categories)
+    if chosen.protocol.name == "continual":
+        with StreamSession(chosen, output, start) as streamed:
+            streamed.run_stream()
+            return _finished(streamed)
+    with Session(chosen, output, start) as session:
         for fit in session.fits:
             session.run(fit)
         return _finished(session)
@@ -74,6 +81,9 @@ def test(
     folders = find_checkpoints(Path(checkpoint))
     cfg = load_config(config_of(checkpoint)) if cfg is None else cfg
     check_config(cfg)
+    if cfg.protocol.name == "continual":  # what came last is one detector for all
+        cfg = cfg.copy_and_resolve_references()
+        cfg.protocol.name = "unified"
     device = join(cfg.device).device
     loaded = [load_checkpoint(folder, device) for folder in folders.values()]
     learned = [category for one in loaded for category in one.categories]
@@ -172,9 +182,21 @@ def with_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> Config
     chosen = cfg.copy_and_resolve_references()
     if categories is not None:
         chosen.categories = tuple(categories)
+    if chosen.protocol.name == "continual" and chosen.protocol.tasks:
+        _check_stream(chosen)
     if not chosen.categories:
         raise AnoframeError("no category given: --cls_names NAME [NAME ...], or --cls_names all")
     return chosen
+
+
+def _check_stream(cfg: ConfigDict) -> None:
+    """Name the categories of a stream that the config spells out; AnoframeError where others were named."""
+    names = tuple(name for task in stream(cfg.protocol.tasks) for name in task)
+    named = set(cfg.categories) - {"all"}
+    if named and named != set(names):
+        differing = ", ".join(sorted(named ^ set(names)))
+        raise AnoframeError(f"--cls_names and protocol.tasks differ in {differing}: leave out --cls_names")
+    cfg.categories = names
 
 
 def _check_same_model(cfg: ConfigDict, fitted: Checkpoint, path: Path) -> None:

@@ -39,11 +39,18 @@ NO_RESULT = ("cache.", "wandb.", "tensorboard.", "report.", "data.root", "data.w
 
 
 def run_folder(cfg: ConfigDict, categories: Sequence[str], output: str | Path, suffix: str = "") -> Path:
-    """`<output>/<config>/<protocol>/<categories>/<seed>`; a long list of categories is shortened to its number."""
+    """`<output>/<config>/<protocol>/<categories>/<seed>`; a long list of categories is shortened to its number.
+
+    The protocol of a stream says its strategy too, and the order of its categories where that is drawn.
+    """
     joined = "+".join(categories)
     if len(joined) > 80:
         joined = f"{categories[0]}+{len(categories) - 1}"
-    names = {"config_name": cfg.config_name, "protocol": cfg.protocol.name, "category": joined}
+    protocol = cfg.protocol.name
+    if protocol == "continual":
+        order = "" if cfg.protocol.order_seed is None else f"-order{cfg.protocol.order_seed}"
+        protocol = f"continual-{cfg.protocol.strategy}{order}"
+    names = {"config_name": cfg.config_name, "protocol": protocol, "category": joined}
     return inside(output, **names, seed=f"{cfg.seed}{suffix}")
 
 

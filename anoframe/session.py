@@ -16,6 +16,7 @@ from anoframe.config import ConfigDict, plain
 from anoframe.data.check import check
 from anoframe.data.dataset import Dataset, choose_categories, open_dataset
 from anoframe.data.reader import Reader
+from anoframe.data.streams import stream
 from anoframe.data.transforms import Preprocessing
 from anoframe.decision import Threshold
 from anoframe.detector import Detector, Observation, Phase
@@ -39,6 +40,7 @@ from anoframe.trainers.learn import learn, seed_everything
 from anoframe.trainers.protocols import Fit, plan_fits
 from anoframe.trainers.settings import check_training, settings_of
 from anoframe.trainers.shared import check_several
+from anoframe.trainers.strategies import build_strategy
 from anoframe.trainers.threshold import thresholds
 from anoframe.types import Sample
 
@@ -70,6 +72,7 @@ class Plan:
         self.categories = choose_categories(self.dataset, cfg.categories)
         cfg.categories = tuple(self.categories)  # config.yaml names them, whatever "all" means later
         self.fits = plan_fits(cfg.protocol.name, self.categories)
+        self.continual = cfg.protocol.name == "continual"
         report = check(self.dataset, self.categories, follow_links=cfg.data.follow_links)
         report.raise_if_broken()
         self.remarks = report.remarks
@@ -79,10 +82,17 @@ class Plan:
         if not fitted:
             if not self.group.alone:
                 check_several(detector, f"{self.group.size} processes")
+            if self.continual:
+                self._check_stream(cfg, detector)
             check_training(steps, self.trainer, self.group.device, detector.phase_names())
         self.provenance = _provenance(cfg, self.dataset.name, self.group.size) | _provenance_of_training(
             steps, self.trainer
         )
+
+    def _check_stream(self, cfg: ConfigDict, detector: Detector) -> None:
+        if not self.group.alone:
+            raise AnoframeError("a stream of tasks is learned by one process: give one --device")
+        build_strategy(cfg.protocol.strategy, detector, cfg.protocol.ewc_weight)
 
 
 class Session:
@@ -427,4 +437,7 @@ def _provenance(cfg: ConfigDict, dataset: str, processes: int) -> dict[str, Any]
     data = {"name": dataset, **{key: cfg.data[key] for key in _PREPROCESSING}}
     head = {"config": cfg.config_name, "protocol": cfg.protocol.name, "seed": cfg.seed, "data": data}
     several = {"processes": processes} if processes > 1 else {}  # sums over them round otherwise
+    if cfg.protocol.name == "continual":
+        tasks = stream(cfg.protocol.tasks, cfg.categories, cfg.protocol.order_seed)
+        head["stream"] = {"tasks": [list(task) for task in tasks], "strategy": cfg.protocol.strategy}
     return {**head, **several, "model": plain(cfg.model), "versions": versions(), "git": git_commit()}

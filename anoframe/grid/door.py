@@ -12,8 +12,8 @@ from anoframe.dotted import dotted_options
 from anoframe.errors import AnoframeError
 
 _EXAMPLES = """\
-a cell is one config x one category (all of them with --protocol unified) x one seed: an ordinary run folder, as
-tools/main.py makes it. Cells that are there are not made again: after a kill, the same command goes on.
+a cell is one config x one category (all of them with --protocol unified or continual) x one seed: an ordinary run
+folder, as tools/main.py makes it. Cells that are there are not made again: after a kill, the same command goes on.
 any value of the configs can be set by its dotted name, for all of them: --data.root DIR, --model.sigma 2.0
 
 examples:
@@ -110,5 +110,9 @@ def _parser() -> argparse.ArgumentParser:
         "--cores", type=int, metavar="N", help="that a cell takes on Ray (default 1); more of them, fewer cells at once"
     )
     add("--device", nargs="+", metavar="D", help="auto, cpu, cuda, or the number of a GPU (default auto)")
-    add("--protocol", metavar="P", help="separate: a detector a category (default); unified: one for all")
+    add(
+        "--protocol",
+        metavar="P",
+        help="separate: a detector a category (default); unified: one for all; continual: task after task",
+    )
     return parser

@@ -18,7 +18,7 @@ from anoframe.blocks.anomaly_map import gaussian_blur, upsample
 from anoframe.blocks.coreset import METHODS, coreset_size, greedy_coreset, random_projection, selection_cost
 from anoframe.blocks.nearest import ENGINES, Search
 from anoframe.blocks.patch_embedding import PatchEmbedding
-from anoframe.detector import Features, Forecast, ObservingDetector
+from anoframe.detector import ExpandingDetector, Features, Forecast, ObservingDetector
 from anoframe.errors import AnoframeError
 from anoframe.memory import fits, gigabytes, roomy
 from anoframe.parallel import each_alone
@@ -56,8 +56,8 @@ class PatchScores:
     extra: dict[str, Tensor]
 
 
-class PatchCore(ObservingDetector):
-    """The memory bank.
+class PatchCore(ObservingDetector, ExpandingDetector):
+    """The memory bank. On a stream of tasks with the strategy `expand`, each task adds a bank of its own to the others.
 
     Args:
         backbone: gives feature maps `[B, C, h, w]` of one or more levels; the first level's grid is the patch grid.
@@ -108,12 +108,22 @@ class PatchCore(ObservingDetector):
         self._search: Search | None = None
         self._patches = torch.empty(0)  # [images, N, D] while observing
         self._seen = 0
+        self._kept: dict[str, Tensor] = {}  # what each row of the bank has, of the tasks before
 
     def embed(self, features: Features) -> tuple[Tensor, tuple[int, int]]:
         """Patches `[B, N, D]` of a batch, row by row, and their grid `(h, w)`."""
         return self._embedding(features)
 
     # ------------------------------------------------------------------------------------------------ learning
+
+    def start_task(self, task: int, images: int) -> None:
+        self._kept = {"bank": self.bank} if task else {}
+
+    def finish_task(self) -> None:
+        self._kept = {}
+
+    def growth(self) -> dict[str, Any]:
+        return {"bank_rows": len(self.bank)}
 
     def begin(self, images: int) -> None:
         self._expected, self._seen, self._patches = images, 0, torch.empty(0)
@@ -147,6 +157,8 @@ class PatchCore(ObservingDetector):
         patches = self._patches[: self._seen]  # [images, N, D]
         picks = self._select(patches.flatten(0, 1))
         self._fill_bank(patches, picks)
+        for name, kept in self._kept.items():
+            setattr(self, name, torch.cat([kept, getattr(self, name)]))
         self._patches = torch.empty(0)
 
     def _select(self, patches: Tensor) -> Tensor:

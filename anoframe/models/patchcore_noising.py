@@ -159,6 +159,13 @@ class PatchCoreNoising(PatchCore):
         self.register_buffer("bank_images", torch.empty(0, dtype=torch.int64))
         self.student = self._with_student(Student(**(student or {})))
 
+    def start_task(self, task: int, images: int) -> None:
+        if task:
+            raise AnoframeError(
+                "patchcore_noising knows nominal deviations of one task: a bank a task is for --model.name patchcore"
+            )
+        super().start_task(task, images)
+
     @property
     def active(self) -> bool:
         """Whether anything is added to PatchCore at all."""

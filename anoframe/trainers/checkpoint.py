@@ -5,6 +5,7 @@ The frozen backbone is not stored but named, with the fingerprint of its tensors
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -34,6 +35,7 @@ _KEYS = {
     "train_images": dict[str, int],
     "learned_sha256": str,
 }
+_TASK = re.compile(r"task_\d+")  # the name of a fit of a stream; in alphabetical order they are in that of the stream
 _THRESHOLDS = dict[str, dict[str, float | int] | None]
 
 
@@ -104,11 +106,15 @@ def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
 def find_checkpoints(path: Path) -> dict[str, Path]:
     """The fits under a run folder, its `checkpoint/`, or one fit's folder: name -> folder.
 
+    Of the tasks of a stream only the newest, which knows all before it.
+
     Raises:
         AnoframeError: there is none.
     """
     for root in (path / "checkpoint", path):
         found = {file.parent.name: file.parent for file in sorted(root.glob("*/detector.json"))}
+        if found and all(_TASK.fullmatch(name) for name in found):
+            return dict(list(found.items())[-1:])
         if found:
             return found
     if (path / "detector.json").is_file():

@@ -312,7 +312,8 @@ class PhaseTrainer:
 
     def _new_curve(self) -> list[dict[str, Any]]:
         curve: list[dict[str, Any]] = []
-        self._training.curves["phases"].append({"name": self._phase.name, "epochs": curve})
+        count = sum(parameter.numel() for parameter in self._phase.parameters.values())
+        self._training.curves["phases"].append({"name": self._phase.name, "parameters": count, "epochs": curve})
         return curve
 
     def _save(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -32,7 +32,14 @@ def seed_everything(seed: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it costs time alone
 
 
-def learn(detector: Detector, batches: Iterable[Encoded], images: int, clock: Clock, training: Training) -> None:
+def learn(
+    detector: Detector,
+    batches: Iterable[Encoded],
+    images: int,
+    clock: Clock,
+    training: Training,
+    learning: Callable[[], Sequence[Observation | Phase]] | None = None,
+) -> None:
     """Fit a detector to normal images, one step of its `learning` after another.
 
     Args:
@@ -40,17 +47,20 @@ def learn(detector: Detector, batches: Iterable[Encoded], images: int, clock: Cl
         images: how many they are.
         training: of this fit. Where it keeps states and there is one, learning goes on from there: of several
             processes rank 0 keeps states, and has the others know.
+        learning: gives other steps than the detector's own.
     """
-    steps = detector.learning()
+    learning = learning or detector.learning
+    steps = learning()
     if not steps:
         return
     device = next(detector.buffers()).device
     source: FeatureStore | Iterable[Encoded] = batches
-    if any(isinstance(step, Phase) for step in steps):
+    if any(isinstance(step, Phase) or step.rows is not None or step.together for step in steps):
         with clock.stage("encode"):
             source = FeatureStore(batches, images, device)
     state = _earlier(detector, training)
     done = state.step if state else 0
+    steps = learning()  # what was put back may have more of them
     while done < len(steps):
         step = steps[done]
         if isinstance(step, Phase):
@@ -60,10 +70,10 @@ def learn(detector: Detector, batches: Iterable[Encoded], images: int, clock: Cl
                 PhaseTrainer(detector, step, done, source, settings, training).run(state)
         elif isinstance(source, FeatureStore):
             shown, rows = step.together or _AT_ONCE, range(images) if step.rows is None else step.rows
-            observe(step, source.batches(rows, shown), len(rows), clock)
+            observe(step, source.batches(rows, shown), len(rows), clock, step.name)
         else:
             observe(step, source, images, clock)
-        state, done, steps = None, done + 1, detector.learning()
+        state, done, steps = None, done + 1, learning()
 
 
 def _earlier(detector: Detector, training: Training) -> TrainingState | None:
@@ -81,11 +91,17 @@ def _earlier(detector: Detector, training: Training) -> TrainingState | None:
 
 
 @torch.no_grad()
-def observe(step: Observation, batches: Iterable[Encoded] | Iterable[TrainingBatch], images: int, clock: Clock) -> None:
-    """One pass over the features, then a conclusion."""
-    with clock.stage("encode"):
+def observe(
+    step: Observation,
+    batches: Iterable[Encoded] | Iterable[TrainingBatch],
+    images: int,
+    clock: Clock,
+    stage: str = "encode",
+) -> None:
+    """One pass over the features, timed as a stage of that name, then a conclusion."""
+    with clock.stage(stage):
         step.begin(images)
-        shown: Iterable[Encoded | TrainingBatch] = progress(batches, "encode", unit="batch")
+        shown: Iterable[Encoded | TrainingBatch] = progress(batches, stage, unit="batch")
         for number, batch in enumerate(shown):
             if number == 0:
                 _announce(step.forecast(batch.features, images), clock.tracker)

@@ -24,11 +24,9 @@ class Fit:
 
 
 def plan_fits(protocol: str, categories: Sequence[str]) -> list[Fit]:
-    """`separate` is a detector a category, `unified` is one for all."""
+    """`separate` is a detector a category, `unified` and `continual` are one for all."""
     if protocol == "separate":
         return [Fit(category, (category,)) for category in categories]
-    if protocol == "unified":
-        return [Fit("unified", tuple(categories))]
-    if protocol == "continual":
-        raise AnoframeError("--protocol continual comes with the continual methods, later; now: separate or unified")
+    if protocol in ("unified", "continual"):
+        return [Fit(protocol, tuple(categories))]
     raise AnoframeError(f"unknown protocol {protocol!r}: {suggest(protocol, PROTOCOLS)}")

@@ -9,7 +9,11 @@ cfg.seed = 0  # --seed; the same seed on the same machine gives the same bytes
 cfg.device = "auto"  # --device cpu | cuda | 0 | "0 1"; auto takes a GPU where there is one
 
 cfg.protocol = ConfigDict()
-cfg.protocol.name = "separate"  # --protocol: a model a category, or "unified", one for all
+cfg.protocol.name = "separate"  # --protocol: a model a category; "unified", one for all; "continual", task after task
+cfg.protocol.tasks = ""  # "a,b;c;d", or "10-1x5" and others of MVTec AD and VisA; "": each category is a task
+cfg.protocol.order_seed = placeholder(int)  # shuffles the categories over the tasks; None leaves them as they are
+cfg.protocol.strategy = "finetune"  # or "frozen", "ewc", "joint", or "expand", the detector's own way
+cfg.protocol.ewc_weight = 1000.0  # of the penalty of elastic weight consolidation
 
 cfg.data = ConfigDict()
 cfg.data.name = "mvtec"  # mvtec | visa | folder | demo

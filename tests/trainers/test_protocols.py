@@ -12,13 +12,9 @@ def test_separate_is_a_fit_a_category_in_the_order_given():
     assert plan_fits("separate", ["mesh", "felt"]) == [Fit("mesh", ("mesh",)), Fit("felt", ("felt",))]
 
 
-def test_unified_is_one_fit_for_all():
-    assert plan_fits("unified", ["mesh", "felt"]) == [Fit("unified", ("mesh", "felt"))]
-
-
-def test_continual_comes_later():
-    with pytest.raises(AnoframeError, match="later; now: separate or unified"):
-        plan_fits("continual", ["mesh"])
+@pytest.mark.parametrize("protocol", ["unified", "continual"])
+def test_one_for_all_is_one_fit(protocol):
+    assert plan_fits(protocol, ["mesh", "felt"]) == [Fit(protocol, ("mesh", "felt"))]
 
 
 def test_an_unknown_protocol_suggests_the_nearest():

@@ -1,0 +1,73 @@
+"""Streams of tasks: which categories arrive together, and in which order.
+
+The named ones are those of the literature on MVTec AD (IUF, CDAD, UCAD) and VisA, in alphabetical order of categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from anoframe.data.mvtec import MVTec
+from anoframe.data.visa import VisA
+from anoframe.errors import AnoframeError, suggest
+
+Task = tuple[str, ...]
+
+# Name -> dataset and categories a task.
+STREAMS: dict[str, tuple[type[MVTec] | type[VisA], tuple[int, ...]]] = {
+    "15x1": (MVTec, (1,) * 15),
+    "14-1": (MVTec, (14, 1)),
+    "10-5": (MVTec, (10, 5)),
+    "3x5": (MVTec, (3,) * 5),
+    "10-1x5": (MVTec, (10, 1, 1, 1, 1, 1)),
+    "11-1": (VisA, (11, 1)),
+    "8-4": (VisA, (8, 4)),
+    "8-1x4": (VisA, (8, 1, 1, 1, 1)),
+}
+
+
+def stream(text: str, categories: Sequence[str] = (), order_seed: int | None = None) -> list[Task]:
+    """The tasks that a config describes.
+
+    Args:
+        text: `"a,b;c;d"`, the categories of each task; or the name of a stream in `STREAMS`; or nothing: each of
+            `categories` is a task of its own.
+        categories: of the run.
+        order_seed: shuffles the categories over the tasks, whose sizes stay; None leaves them as they are.
+
+    Raises:
+        AnoframeError: no category, an empty task, or a category that comes twice.
+
+    >>> stream("brick,grass; gravel")
+    [('brick', 'grass'), ('gravel',)]
+    """
+    tasks = _named(text) if text in STREAMS else _listed(text) if text.strip() else [(name,) for name in categories]
+    flat = [name for task in tasks for name in task]
+    if not flat:
+        raise AnoframeError(
+            "a stream wants tasks: --protocol.tasks 'a,b;c;d', one of "
+            f"{', '.join(STREAMS)}, or --cls_names in the order in which they are to come"
+        )
+    if twice := sorted({name for name in flat if flat.count(name) > 1}):
+        raise AnoframeError(f"protocol.tasks has {', '.join(twice)} more than once")
+    if order_seed is None:
+        return tasks
+    shuffled = iter(np.random.default_rng(order_seed).permutation(flat).tolist())
+    return [tuple(next(shuffled) for _ in task) for task in tasks]
+
+
+def _named(name: str) -> list[Task]:
+    dataset, sizes = STREAMS[name]
+    names = iter(sorted(dataset.official_counts))
+    return [tuple(next(names) for _ in range(size)) for size in sizes]
+
+
+def _listed(text: str) -> list[Task]:
+    tasks = [tuple(name.strip() for name in task.split(",")) for task in text.split(";")]
+    if ";" not in text and "," not in text:
+        raise AnoframeError(f"protocol.tasks: {suggest(text, STREAMS)}, or lists as in 'a,b;c;d'; got {text!r}")
+    if any(not name for task in tasks for name in task):
+        raise AnoframeError(f"protocol.tasks has an empty place, got {text!r}: 'a,b;c;d' are three tasks")
+    return tasks

@@ -1,0 +1,208 @@
+"""A run on a stream of tasks: one detector learns them one after another, and all categories are tested after each."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+
+from anoframe.config import ConfigDict
+from anoframe.data.streams import Task, stream
+from anoframe.detector import Detector, ExpandingDetector
+from anoframe.errors import AnoframeError
+from anoframe.evaluation.continual import stream_results
+from anoframe.evaluation.provenance import git_commit
+from anoframe.evaluation.results import Metrics, category_metrics
+from anoframe.files import read_json, write_json
+from anoframe.kinds import is_kind
+from anoframe.session import Session
+from anoframe.trainers.checkpoint import Checkpoint, save_checkpoint
+from anoframe.trainers.learn import learn, seed_everything
+from anoframe.trainers.protocols import Fit
+from anoframe.trainers.strategies import Strategy, build_strategy
+
+KEY_METRIC = "pixel_auroc"  # of which averages and forgetting are shown first
+_ROW = {"row": dict[str, dict[str, float | None]], "about": dict[str, Any]}
+
+
+class StreamSession(Session):
+    """A session whose fits are the tasks of a stream.
+
+    What is done is what is there, as in any run: `checkpoint/task_00/` for a task that is learned, and
+    `results/stream/task_00.json` for one whose row of the matrix is known.
+
+    Args:
+        cfg, output, start: as for `Session`.
+
+    Raises:
+        AnoframeError: as `Session`; a strategy that the detector cannot follow, or several processes.
+    """
+
+    def __init__(self, cfg: ConfigDict, output: str | Path, start: str):
+        super().__init__(cfg, output, start)
+        self.tasks = tasks_of(self.cfg)
+        if self.cfg.threshold.held_back:
+            self.tracker.log("warning", text="no thresholds are found on a stream of tasks: scores alone")
+
+    def run_stream(self) -> None:
+        """Learn and evaluate what of the stream is not done yet."""
+        strategy: Strategy | None = None
+        joint = self.cfg.protocol.strategy == "joint"
+        for task in [len(self.tasks) - 1] if joint else range(len(self.tasks)):
+            if self._row(task) is None or task == len(self.tasks) - 1:
+                strategy = strategy or self._strategy(None if joint else task - 1)
+                self._run_task(task, strategy, joint)
+            else:
+                self.tracker.log("done", fit=name_of(task))
+                strategy = None  # the next one begins with what is on disk
+        self._write_state("running")
+
+    # ------------------------------------------------------------------------------------------------ one task
+
+    def _run_task(self, task: int, strategy: Strategy, joint: bool) -> None:
+        """Learn one task, unless that is done; then test every category of the stream."""
+        fitted = self._saved(self._fit(task))
+        if fitted:
+            self._put_back(strategy, fitted, task)
+        else:
+            fitted = self._learn_task(task, strategy, joint)
+        last = task == len(self.tasks) - 1
+        row = {name: self._tested(fitted, name, last) for name in self.categories}
+        if self._row(task) is None:
+            write_json(self._row_file(task), {"row": row, "about": self._about(task, fitted.detector)})
+        self._write_stream()
+
+    def _learn_task(self, task: int, strategy: Strategy, joint: bool) -> Checkpoint:
+        categories = self.categories if joint else self.tasks[task]
+        samples = [sample for category in categories for sample in self._samples(category, "train")]
+        fit, begun = self._fit(task), time.perf_counter()
+        self.tracker.log("fit", name=fit.name, images=len(samples))
+        how = self._training(fit)
+        how.seed = _seed_of(self.cfg.seed, 0 if joint else task)
+        seed_everything(how.seed)
+        strategy.start(0 if joint else task, len(samples))
+        batches = self._prepared(strategy.detector, samples)
+        learn(strategy.detector, batches, len(samples), self.clock, how, strategy.learning)
+        strategy.finish()
+        if how.curves["phases"]:
+            self.folder.write_curves(fit.name, how.curves)
+        self._note_seconds(fit.name, time.perf_counter() - begun)
+        return self._save(fit, strategy)
+
+    def _note_seconds(self, name: str, seconds: float) -> None:
+        """How long a task took to learn; of one that was interrupted, the part after that."""
+        self.folder.write_state(task_seconds={**self.folder.state.get("task_seconds", {}), name: round(seconds, 3)})
+
+    def _save(self, fit: Fit, strategy: Strategy) -> Checkpoint:
+        """Keep what a task ends with, the detector's description last."""
+        fitted, home = self._checkpoint(strategy.detector, fit), self.folder.checkpoint(fit.name)
+        with self.clock.stage("save"):
+            if state := strategy.state():
+                home.mkdir(parents=True, exist_ok=True)
+                save_file({name: value.contiguous().cpu() for name, value in state.items()}, home / _STRATEGY)
+            description = save_checkpoint(home, fitted)
+            self.folder.end_training(fit.name)
+        self.tracker.log("checkpoint", fit=fit.name, folder=home, metadata=description)
+        return fitted
+
+    def _strategy(self, before: int | None) -> Strategy:
+        """The detector with its strategy as the task `before` left them; None or -1 is before all tasks."""
+        strategy = build_strategy(self.cfg.protocol.strategy, self._unfitted(), self.cfg.protocol.ewc_weight)
+        if before is not None and before >= 0:
+            fitted = self._saved(self._fit(before))
+            if fitted is None:
+                raise AnoframeError(f"{self.folder.checkpoint(name_of(before))} is lost: start again with --overwrite")
+            self._put_back(strategy, fitted, before)
+        return strategy
+
+    def _put_back(self, strategy: Strategy, fitted: Checkpoint, task: int) -> None:
+        """What was learned up to a task, into the strategy that goes on from it."""
+        strategy.detector.load_learned_state(fitted.detector.learned_state())
+        kept = self.folder.checkpoint(name_of(task)) / _STRATEGY
+        if kept.exists():
+            strategy.load_state(load_file(kept))
+
+    def _tested(self, fitted: Checkpoint, category: str, last: bool) -> Metrics:
+        """Metrics of a category; after the last task its result and pictures too, as of any run."""
+        if last:
+            known = self.folder.result(category)
+            if known is None:
+                self._evaluate(fitted, category)
+                known = self.folder.result(category)
+            assert known is not None
+            metrics: Metrics = known["metrics"]
+            return metrics
+        with self.clock.stage("predict"):
+            found = self._collected(fitted.detector, category)
+        assert found is not None
+        with self.clock.stage("measure"):
+            return category_metrics(found, self.cfg.evaluation.aupro_limits, self.cfg.evaluation.pixel_thresholds)
+
+    # ------------------------------------------------------------------------------------------------ what is known
+
+    def _fit(self, task: int) -> Fit:
+        """A task as a fit: its detector has learned all categories up to it."""
+        return Fit(name_of(task), tuple(name for names in self.tasks[: task + 1] for name in names))
+
+    def _row_file(self, task: int) -> Path:
+        return self.folder.path / "results" / "stream" / f"{name_of(task)}.json"
+
+    def _row(self, task: int) -> dict[str, Any] | None:
+        """What is known after a task; None where it has to be found."""
+        try:
+            found = read_json(self._row_file(task))
+        except AnoframeError:
+            return None
+        whole = isinstance(found, dict) and all(is_kind(found.get(key), kind) for key, kind in _ROW.items())
+        return found if whole else None
+
+    def _about(self, task: int, detector: Detector) -> dict[str, Any]:
+        """What a task cost, how many numbers it changed and how many there are, and what has grown."""
+        curves = self.folder.path / "training" / f"{name_of(task)}.json"
+        phases = read_json(curves)["phases"] if curves.exists() else []
+        learned = detector.learned_state().values()
+        return {
+            "seconds": self.folder.state.get("task_seconds", {}).get(name_of(task)),
+            "params_total": sum(value.numel() for value in learned if value.is_floating_point()),
+            "params_trainable": max((phase["parameters"] for phase in phases), default=0),
+            "growth": detector.growth() if isinstance(detector, ExpandingDetector) else {},
+        }
+
+    def _write_stream(self) -> None:
+        """`results/continual.json` from all rows that are known, and a word on them."""
+        known = [self._row(task) for task in range(len(self.tasks))]
+        while known and known[-1] is None:
+            known.pop()
+        head = {
+            "seed": self.cfg.seed,
+            "git": git_commit(),
+            "strategy": self.cfg.protocol.strategy,
+            "class_order": self.categories,
+            "key_metric": KEY_METRIC,
+        }
+        nothing: dict[str, Any] = {"row": {}, "about": {}}  # of tasks that joint training passes over
+        rows = [one or nothing for one in known]
+        found = stream_results(self.tasks, [one["row"] for one in rows], [one["about"] for one in rows], head)
+        write_json(self.folder.path / "results" / "continual.json", found)
+        self.tracker.log("stream", **{"found": found})
+
+
+_STRATEGY = "strategy.safetensors"
+
+
+def tasks_of(cfg: ConfigDict) -> list[Task]:
+    """The stream of a config; AnoframeError where it says none."""
+    return stream(cfg.protocol.tasks, cfg.categories, cfg.protocol.order_seed)
+
+
+def name_of(task: int) -> str:
+    """Of a task's checkpoint and files."""
+    return f"task_{task:02d}"
+
+
+def _seed_of(seed: int, task: int) -> int:
+    """Of what is drawn in a task: the first has the run's own, as if it were the only one."""
+    return int(np.random.SeedSequence((seed, task)).generate_state(1)[0]) if task else seed

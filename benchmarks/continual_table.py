@@ -1,0 +1,171 @@
+"""Continual learning on a stream of photographs: what is remembered, what is forgotten, what it costs.
+
+    python benchmarks/continual_table.py --mvtec MVTec bottle screw --visa VisA capsules \\
+        --folder OTHER magnetic_tile kolektorsdd toothbrush --demo brick grass --output continual
+
+A category is a task. Cuts each category to `--train` and `--test` images, then trains a small UniAD (see `SMALL`) under
+each strategy, SEMA-UniAD, and PatchCore with a bank a task, for each seed and order of the categories, on `--workers`
+processes of one thread. Runs that are done are kept, those that were interrupted go on. Prints a table of means and
+standard deviations over seeds and orders as markdown; `--table` prints it alone. Expected: docs/continual.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from anoframe.data.dataset import open_dataset
+from anoframe.types import Sample
+
+# A UniAD of an eighth of the cost: 8 x 8 tokens of width 128.
+SMALL = [
+    "--data.resize",
+    "128",
+    "--data.crop",
+    "128",
+    "--model.width",
+    "128",
+    "--model.ffn",
+    "512",
+    "--model.heads",
+    "4",
+]
+UNIAD, SEMA = "uniad/uniad_lite0.py", "sema_uniad/sema_uniad_lite0.py"
+PATCHCORE = ["--config", "patchcore/patchcore_lite0_224.py", "--data.resize", "128", "--data.crop", "128"]
+METHODS = {
+    "fine-tuned": ["--config", UNIAD, *SMALL, "--protocol.strategy", "finetune"],
+    "frozen after the first": ["--config", UNIAD, *SMALL, "--protocol.strategy", "frozen"],
+    "EWC": ["--config", UNIAD, *SMALL, "--protocol.strategy", "ewc"],
+    "SEMA": ["--config", SEMA, *SMALL, "--protocol.strategy", "expand"],
+    "joint": ["--config", UNIAD, *SMALL, "--protocol.strategy", "joint"],
+    "PatchCore, a bank a task": [*PATCHCORE, "--protocol.strategy", "expand"],
+}
+METRICS = ("image_auroc", "pixel_auroc", "aupro")
+
+
+def prepare(options: argparse.Namespace, root: Path) -> list[str]:
+    """The categories in one folder, in the layout of MVTec AD; returns their names in the order given."""
+    names = []
+    for kind in ("mvtec", "visa", "folder", "demo"):
+        for where, *categories in getattr(options, kind) or ():
+            dataset = open_dataset(kind, where)
+            for category in categories:
+                names.append(category)
+                if not (root / category).exists():
+                    _cut(dataset.samples(category), root / category, options.train, options.test)
+    return names
+
+
+def _cut(samples: Sequence[Sample], folder: Path, train: int, test: int) -> None:
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    kinds = ("train", False, train), ("test", False, test // 3), ("test", True, test - test // 3)
+    for split, defective, count in kinds:
+        chosen = [sample for sample in samples if sample.split == split and sample.is_defect == defective]
+        for number, sample in enumerate(_spread(chosen, count)):
+            home = part / split / sample.defect
+            home.mkdir(parents=True, exist_ok=True)
+            shutil.copy(sample.image, home / f"{number:03d}{sample.image.suffix.lower()}")
+            if sample.mask:
+                masks = part / "ground_truth" / sample.defect
+                masks.mkdir(parents=True, exist_ok=True)
+                shutil.copy(sample.mask, masks / f"{number:03d}_mask{sample.mask.suffix.lower()}")
+    part.rename(folder)
+
+
+def _spread(samples: Sequence[Sample], count: int) -> Iterator[Sample]:
+    """So many of them, evenly over the list."""
+    return (samples[i * len(samples) // count] for i in range(count)) if len(samples) > count else iter(samples)
+
+
+def train(words: Sequence[str]) -> str:
+    """One run in a process of its own; returns what it said last."""
+    command = [sys.executable, "-m", "anoframe", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()[-1]
+
+
+def table(found: dict[str, list[dict[str, Any]]]) -> str:
+    """Means over runs, in percent, with the standard deviation of the first metric's."""
+    heads = [f"{kind} {name}" for name in METRICS for kind in ("ACC", "FM")]
+    lines = ["| method | runs | " + " | ".join(heads) + " | million parameters at the end | minutes of learning |"]
+    lines.append("|---" * (len(heads) + 4) + "|")
+    for method, runs in found.items():
+        cells = [
+            _cell([run["cl_metrics"][-1]["by_metric"][name][kind] for run in runs])
+            for name in METRICS
+            for kind in ("acc", "fm")
+        ]
+        size = mean(run["params_total"][-1] for run in runs) / 1e6
+        minutes = mean(sum(value or 0 for value in run["seconds"]) for run in runs) / 60
+        lines.append(f"| {method} | {len(runs)} | {' | '.join(cells)} | {size:.2f} | {minutes:.1f} |")
+    return "\n".join(lines)
+
+
+def _cell(values: Sequence[float | None]) -> str:
+    known = [100 * value for value in values if value is not None]
+    if not known:
+        return "n/a"
+    return f"{mean(known):.1f} ± {stdev(known):.1f}" if len(known) > 1 else f"{known[0]:.1f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for kind in ("mvtec", "visa", "folder", "demo"):
+        parser.add_argument(
+            f"--{kind}", nargs="+", action="append", metavar="ROOT CATEGORY", help="root, then categories"
+        )
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
+    parser.add_argument("--orders", nargs="+", default=["none", "1"], help="numbers that shuffle; none is as given")
+    parser.add_argument("--train", type=int, default=30, help="images a category")
+    parser.add_argument("--test", type=int, default=45, help="images a category, a third of them good")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    options, changes = parser.parse_known_args()
+    names = prepare(options, options.output / "data")
+    tail = ["--cls_names", *names, "--protocol", "continual", "--data.name", "folder", "--resume"]
+    tail += [
+        "--data.root",
+        str(options.output / "data"),
+        "--threshold.held_back",
+        "0.0",
+        "--report.pictures",
+        "3",
+        *changes,
+    ]
+    cells = list(product(options.orders, options.seeds, options.methods))
+    words = [
+        [*METHODS[method], *tail, "--seed", seed, "--output", str(options.output / "runs")]
+        + ([] if order == "none" else ["--protocol.order_seed", order])
+        for order, seed, method in cells
+    ]
+    if not options.table:
+        with ThreadPoolExecutor(options.workers) as pool:
+            for cell, said in zip(cells, pool.map(train, words), strict=True):
+                print(*cell, said, file=sys.stderr, flush=True)
+    print(table(_found(options.output / "runs")))
+
+
+def _found(runs: Path) -> dict[str, list[dict[str, Any]]]:
+    """Method -> the results of its finished runs."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for file in sorted(runs.glob("*/continual-*/*/*/results/continual.json")):
+        config, protocol = file.parts[-6:-4]
+        if (file.parents[1] / "metrics.json").exists():
+            found.setdefault(f"{config} {protocol.split('-')[1]}", []).append(json.loads(file.read_text()))
+    return found
+
+
+if __name__ == "__main__":
+    main()

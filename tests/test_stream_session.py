@@ -1,0 +1,197 @@
+"""Runs on a stream of tasks, by their doors: what they leave, and that a kill changes nothing of it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_data import TINY_DATA
+
+import anoframe
+from anoframe.config import load_config
+from anoframe.errors import AnoframeError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+HEAD = '"""Small, for tests."""\n\nfrom anoframe.config import inherit\n\ncfg = inherit("{parent}")\n'
+COMMON = TINY_DATA + 'cfg.model.backbone.weights = "random"\ncfg.report.pictures = 2\ncfg.protocol.name = "continual"\n'
+BRIEF = """cfg.model.width = 0.1
+cfg.model.depths = (1, 1, 1)
+cfg.trainer.epochs = 2
+cfg.trainer.batch_size = 2
+cfg.trainer.save_minutes = 0.0
+"""
+STREAM = {"protocol.tasks": "felt;mesh"}
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory, tiny_root) -> dict[str, Path]:
+    home = tmp_path_factory.mktemp("configs")
+    texts = {
+        "bank": ("patchcore/patchcore_lite0_224.py", "cfg.threshold.held_back = 0.0\n"),
+        "trained": ("rd4ad/rd4ad_lite0_256.py", BRIEF),
+    }
+    for name, (parent, rest) in texts.items():
+        text = (HEAD + COMMON).format(parent=parent, root=str(tiny_root)) + rest
+        (home / f"{name}.py").write_text(text, encoding="utf-8")
+    return {name: home / f"{name}.py" for name in texts}
+
+
+@pytest.fixture(scope="module")
+def stream(configs, tmp_path_factory):
+    """Trains on the stream with a strategy, once for all tests."""
+    known = {}
+
+    def run(name, strategy, **changes):
+        key = (name, strategy, *changes.items())
+        if key not in known:
+            known[key] = _train(configs[name], tmp_path_factory.mktemp("runs"), strategy, "new", changes)
+        return known[key]
+
+    return run
+
+
+def _train(config, output, strategy, start="new", changes=STREAM):
+    torch.set_num_threads(1)
+    cfg = load_config(config, {**STREAM, "protocol.strategy": strategy, **changes})
+    return anoframe.train(cfg, None, output, start)
+
+
+def matrix(run, metric="pixel_auroc"):
+    return json.loads((run.folder / "results/continual.json").read_text())["R"][metric]
+
+
+def learned(run, task):
+    return load_file(run.folder / f"checkpoint/task_{task:02d}/learned.safetensors")
+
+
+def test_every_category_is_tested_after_every_task(stream):
+    assert all(value is not None for row in matrix(stream("bank", "finetune")) for value in row)
+
+
+def test_the_result_of_the_run_is_the_last_row(stream):
+    run = stream("bank", "finetune")
+    assert [run.metrics[name]["pixel_auroc"] for name in ("felt", "mesh")] == matrix(run)[-1]
+
+
+def test_frozen_forgets_nothing_and_learns_nothing(stream):
+    run = stream("trained", "frozen")
+    first, second = matrix(run)
+    assert first == second
+    assert all(torch.equal(value, learned(run, 1)[name]) for name, value in learned(run, 0).items())
+
+
+def test_fine_tuning_changes_what_was_learned(stream):
+    run = stream("trained", "finetune")
+    assert any(not torch.equal(value, learned(run, 1)[name]) for name, value in learned(run, 0).items())
+
+
+def test_the_first_task_is_the_same_for_all_that_protect(stream):
+    plain, held = learned(stream("trained", "finetune"), 0), learned(stream("trained", "ewc"), 0)
+    assert all(torch.equal(value, held[name]) for name, value in plain.items())
+
+
+def test_a_bank_a_task_keeps_the_earlier_ones(stream):
+    run = stream("bank", "expand")
+    before, after = learned(run, 0)["bank"], learned(run, 1)["bank"]
+    assert torch.equal(after[: len(before)], before)
+    assert len(after) == 2 * len(before)
+
+
+def test_a_bank_that_is_fine_tuned_is_exchanged(stream):
+    run = stream("bank", "finetune")
+    assert learned(run, 1)["bank"].shape == learned(run, 0)["bank"].shape
+
+
+def test_the_first_task_is_what_the_category_alone_would_give(stream, configs, tmp_path):
+    """A stream changes nothing of how a task is learned."""
+    cfg = load_config(configs["trained"], {"protocol.name": "separate"})
+    alone = anoframe.train(cfg, ["felt"], tmp_path)
+    found = load_file(alone.folder / "checkpoint/felt/learned.safetensors")
+    assert all(torch.equal(value, found[name]) for name, value in learned(stream("trained", "finetune"), 0).items())
+
+
+def test_joint_training_is_the_unified_protocol(stream, configs, tmp_path):
+    run = stream("trained", "joint")
+    unified = anoframe.train(load_config(configs["trained"], {"protocol.name": "unified"}), ["felt", "mesh"], tmp_path)
+    assert matrix(run)[0] == [None, None]
+    assert matrix(run)[1] == [unified.metrics[name]["pixel_auroc"] for name in ("felt", "mesh")]
+
+
+def test_an_order_is_part_of_the_folder_and_of_the_results(stream):
+    run = stream("bank", "finetune", **{"protocol.order_seed": 3})
+    assert "continual-finetune-order3" in run.folder.parts
+    assert sorted(json.loads((run.folder / "results/continual.json").read_text())["config"]["class_order"]) == [
+        "felt",
+        "mesh",
+    ]
+
+
+def test_the_last_detector_is_the_one_that_is_tested_and_asked(stream, tmp_path, tiny_root):
+    run = stream("bank", "expand")
+    assert anoframe.test(run.folder, output=tmp_path).metrics == run.metrics
+    assert anoframe.load_run(run.folder).predict(tiny_root / "felt/test/cut/000.png").anomaly_map.shape == (64, 64)
+
+
+def test_a_config_of_a_run_gives_the_run_again(stream, tmp_path):
+    run = stream("trained", "finetune")
+    again = anoframe.train(load_config(run.folder / "config.yaml"), None, tmp_path)
+    assert again.metrics == run.metrics
+
+
+@pytest.mark.parametrize("name", ["trained", "bank"])
+def test_tasks_may_be_the_categories_named(configs, stream, tmp_path, name):
+    cfg = load_config(configs[name], {"protocol.strategy": "finetune"})
+    run = anoframe.train(cfg, ["felt", "mesh"], tmp_path)
+    assert matrix(run) == matrix(stream(name, "finetune"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "categories", "message"),
+    [
+        ({"protocol.strategy": "frozn"}, None, "did you mean 'frozen'"),
+        ({"protocol.strategy": "ewc", "protocol.ewc_weight": -1.0}, None, "ewc_weight"),
+        ({"protocol.tasks": "felt;mish"}, None, "did you mean 'mesh'"),
+        ({}, ["felt"], "differ in mesh"),
+        ({"protocol.strategy": "expand"}, None, "no way of its own"),
+        ({"device": "cpu cpu"}, None, "one process|launch"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_written(configs, tmp_path, changes, categories, message):
+    with pytest.raises(AnoframeError, match=message):
+        anoframe.train(load_config(configs["trained"], {**STREAM, **changes}), categories, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+FILES = ("metrics.json", "metrics.csv", "config.yaml")
+
+
+@pytest.mark.parametrize("where", ["training/task_00", "checkpoint/task_00", "training/task_01", "checkpoint/task_01"])
+def test_a_run_that_is_killed_hard_resumes_to_the_same_files(stream, configs, tmp_path, where):
+    """SIGKILL inside a task and between tasks, as soon as a state or checkpoint of it is there."""
+    whole = stream("trained", "ewc")
+    child = multiprocessing.get_context("spawn").Process(target=_train, args=(configs["trained"], tmp_path, "ewc"))
+    child.start()
+    folder = tmp_path / whole.folder.relative_to(whole.folder.parents[3]) / where
+    deadline = time.monotonic() + 120
+    while not _begun(folder) and child.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    resumed = _train(configs["trained"], tmp_path, "ewc", "resume")
+    files = [*FILES, *(f"checkpoint/task_{task:02d}/learned.safetensors" for task in (0, 1))]
+    for file in files:
+        assert (resumed.folder / file).read_bytes() == (whole.folder / file).read_bytes(), file
+    assert matrix(resumed) == matrix(whole)
+
+
+def _begun(folder):
+    return (folder / "detector.json").exists() if "checkpoint" in folder.parts else folder.exists()

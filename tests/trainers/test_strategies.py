@@ -1,0 +1,159 @@
+"""Strategies: what each lets a task change."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from anoframe.detector import ExpandingDetector, Phase, TrainingBatch
+from anoframe.errors import AnoframeError
+from anoframe.trainers.strategies import STRATEGIES, build_strategy
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def taught(autoencoder, train_steps):
+    """A detector and its strategy after one task."""
+
+    def teach(name, weight=1.0):
+        detector = autoencoder()
+        strategy = build_strategy(name, detector, weight)
+        strategy.start(0, 10)
+        train_steps(detector, strategy)
+        strategy.finish()
+        return detector, strategy
+
+    return teach
+
+
+@pytest.fixture
+def train_steps(images, section):
+    from anoframe.tracking.clock import Clock
+    from anoframe.tracking.tracker import Trackers
+    from anoframe.trainers.gradient import Training
+    from anoframe.trainers.learn import learn
+
+    def run(detector, strategy, shift=0.0):
+        batches = [type(one)(one.features + shift, one.masks, one.samples) for one in images]
+        how = Training("felt", 0, section(), Trackers())
+        learn(detector, batches, 10, Clock(Trackers()), how, strategy.learning)
+
+    return run
+
+
+def weights(detector):
+    return {name: value.clone() for name, value in detector.learned_state().items()}
+
+
+def moved(detector, before):
+    return sum(float((detector.learned_state()[n] - v).square().sum()) for n, v in before.items() if "weight" in n)
+
+
+def test_frozen_learns_the_first_task_alone(taught, train_steps):
+    detector, strategy = taught("frozen")
+    before = weights(detector)
+    strategy.start(1, 10)
+    train_steps(detector, strategy, shift=0.5)
+    assert all(torch.equal(detector.learned_state()[name], value) for name, value in before.items())
+
+
+def test_fine_tuning_goes_on_from_what_there_is(taught, train_steps, autoencoder):
+    detector, strategy = taught("finetune")
+    before = weights(detector)
+    strategy.start(1, 10)
+    train_steps(detector, strategy, shift=0.5)
+    assert moved(detector, before) > 0
+
+
+def test_the_penalty_is_its_definition(taught):
+    """`weight / 2 * sum F (p - p_k)^2`, summed over two tasks by hand."""
+    detector, strategy = taught("ewc", weight=3.0)
+    phase = next(step for step in detector.learning() if isinstance(step, Phase))
+    state = strategy.state()
+    fishers = {name: state[f"fisher.{name}"] for name in phase.parameters}
+    anchors = {name: one.detach().clone() for name, one in phase.parameters.items()}
+    second = {name: torch.rand_like(one) for name, one in anchors.items()}
+    both = {f"fisher.{n}": 2 * f for n, f in fishers.items()}
+    both |= {f"anchor.{n}": f * (anchors[n] + second[n]) for n, f in fishers.items()}
+    both |= {f"constant.{n}": (f * (anchors[n].square() + second[n].square())).sum() for n, f in fishers.items()}
+    strategy.load_state(both)
+    with torch.no_grad():
+        for one in phase.parameters.values():
+            one += 0.3
+    by_hand = sum(
+        (fishers[n] * ((p - anchors[n]).square() + (p - second[n]).square())).sum() for n, p in phase.parameters.items()
+    )
+    assert float(strategy.penalty(phase.parameters)) == pytest.approx(1.5 * float(by_hand), rel=1e-4)
+
+
+def test_fisher_information_is_the_mean_of_squared_gradients_of_single_images(taught, images):
+    detector, strategy = taught("ewc")
+    phase = [step for step in detector.learning() if isinstance(step, Phase)][-1]
+    detector.noise = 0.0
+    total = {name: torch.zeros_like(one) for name, one in phase.parameters.items()}
+    torch.manual_seed(0)
+    for batch in images:
+        for row in range(len(batch)):
+            detector.zero_grad()
+            part = TrainingBatch(batch.features[row : row + 1], batch.samples[row : row + 1], torch.tensor([row]))
+            sum(phase.loss(part).values()).backward()
+            for name, one in phase.parameters.items():
+                total[name] += one.grad.square()
+    for name, value in total.items():  # the loss draws noise, so the two agree but for that
+        assert torch.allclose(strategy.state()[f"fisher.{name}"], value / 10, rtol=0.2)
+
+
+def test_a_heavy_penalty_holds_weights_where_they_were(taught, train_steps):
+    free, held = taught("finetune"), taught("ewc", weight=1e6)
+    distances = []
+    for detector, strategy in (free, held):
+        before = weights(detector)
+        strategy.start(1, 10)
+        train_steps(detector, strategy, shift=0.5)
+        distances.append(moved(detector, before))
+    assert distances[1] < 0.5 * distances[0]
+
+
+def test_the_first_task_of_ewc_is_that_of_fine_tuning(taught):
+    (free, _), (held, _) = taught("finetune"), taught("ewc")
+    assert all(torch.equal(free.learned_state()[n], v) for n, v in held.learned_state().items())
+
+
+def test_what_ewc_knows_can_be_put_back(taught, autoencoder):
+    _, strategy = taught("ewc")
+    other = build_strategy("ewc", autoencoder(), 1.0)
+    other.load_state(strategy.state())
+    assert other.state().keys() == strategy.state().keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "weight", "message"),
+    [
+        ("frozn", 1.0, "did you mean 'frozen'"),
+        ("expand", 1.0, "no way of its own"),
+        ("ewc", 0.0, "ewc_weight is above 0"),
+    ],
+)
+def test_a_strategy_that_cannot_be_is_refused(autoencoder, name, weight, message):
+    with pytest.raises(AnoframeError, match=message):
+        build_strategy(name, autoencoder(), weight)
+
+
+def test_expanding_is_left_to_the_detector(autoencoder):
+    class Expanding(type(autoencoder()), ExpandingDetector):
+        def start_task(self, task, images):
+            self.told = [("start", task, images)]
+
+        def finish_task(self):
+            self.told.append("finish")
+
+    detector = Expanding()
+    strategy = build_strategy("expand", detector, 1.0)
+    strategy.start(2, 10)
+    strategy.finish()
+    assert detector.told == [("start", 2, 10), "finish"]
+
+
+def test_every_name_is_known():
+    assert STRATEGIES == ("finetune", "frozen", "ewc", "expand", "joint")
