@@ -62,7 +62,7 @@ class MaskedTransformer(nn.Module):
     ):
         super().__init__()
         _check(width, heads, hidden, encoder_layers, decoder_layers, dropout, position)
-        self.masks = masks
+        self.masks, self.queries = masks, queries
         blocked = _checked_mask(grid, window) if any(masks) else torch.zeros(0, dtype=torch.bool)
         self.register_buffer("mask", torch.zeros(blocked.shape).masked_fill(blocked, -math.inf), persistent=False)
         self.position = LearnedPosition(grid, width) if position == "learned" else SinePosition(grid, width)

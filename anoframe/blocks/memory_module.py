@@ -1,6 +1,6 @@
-"""A memory that tokens are read through: each becomes a mixture of what a few slots hold, and nothing else of it passes.
+"""A memory that tokens are read through: each becomes a mixture of what the slots hold, and nothing else of it passes.
 
-Published nowhere; a definition of this project, after the memory of a public prototype. What it is for: `docs/uniad.md`.
+Published nowhere: a definition of this project, after the memory of a public prototype; see `docs/uniad.md`.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class MemoryModule(nn.Module):
         """Tokens `[B, L, d]` to what was read `[B, L, d]`, and the weights of the slots `[B, L, slots]`."""
         logits = self.query(tokens) @ self.key(self.slots).T / math.sqrt(tokens.shape[-1])
         if self.topk is not None:
-            kept = logits.topk(self.topk, dim=-1).indices
-            logits = torch.full_like(logits, -math.inf).scatter(-1, kept, logits.gather(-1, kept))
+            least = logits.detach().topk(self.topk, dim=-1).values[..., -1:]
+            logits = logits.masked_fill(logits < least, -math.inf)
         weights = logits.softmax(-1)
         if self.shrink:
             weights = _shrunk(weights, self.shrink)
