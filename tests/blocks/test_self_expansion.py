@@ -91,6 +91,7 @@ def test_dropout_of_an_adapter_works_in_train_mode_alone(tokens):
     assert not torch.equal(plain, adapter.train()(tokens))
 
 
+@torch.no_grad()
 def test_a_descriptors_loss_is_the_mean_squared_error_of_the_token_mean(tokens):
     descriptor = Descriptor(WIDTH, 3, relu=False, record=LossRecord())
     disturb(descriptor)
