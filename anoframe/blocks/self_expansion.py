@@ -183,10 +183,11 @@ class ExpandingAdapter(nn.Module):
 
     @property
     def newest(self) -> Slot:
-        return self._slots[-1]
+        return self.all_slots[-1]
 
     @property
-    def _slots(self) -> list[Slot]:
+    def all_slots(self) -> list[Slot]:
+        """The oldest first."""
         return list(self.slots)  # type: ignore[arg-type]  # a list of modules, for mypy
 
     def resize(self, count: int) -> None:
@@ -201,23 +202,23 @@ class ExpandingAdapter(nn.Module):
 
     def z(self, means: Tensor) -> Tensor:
         """How strange images are to each slot, from their token means `[B, d]`: `[slots, B]`."""
-        return torch.stack([slot.descriptor.z(means) for slot in self._slots])
+        return torch.stack([slot.descriptor.z(means) for slot in self.all_slots])
 
     def weights(self, means: Tensor) -> Tensor:
         """Of the slots, for images with token means `[B, d]`: `[B, slots]`. Rows sum to 1; one slot has exactly 1."""
         if self.settings.routing == "rd":
             return torch.softmax(-self.z(means.detach()).T, 1)
-        return torch.softmax(torch.cat([slot.router(means) for slot in self._slots if slot.router], 1), 1)
+        return torch.softmax(torch.cat([slot.router(means) for slot in self.all_slots if slot.router], 1), 1)
 
     def forward(self, tokens: Tensor) -> Tensor:
         means = tokens.mean(1)
         if self.watcher:
             self.watcher(means.detach())
         if len(self.slots) == 1:
-            return self._slots[0].adapter(tokens)
+            return self.all_slots[0].adapter(tokens)
         weights = self.weights(means)
         mixed = torch.zeros_like(tokens)
-        for number, slot in enumerate(self._slots):
+        for number, slot in enumerate(self.all_slots):
             mixed = mixed + weights[:, number, None, None] * slot.adapter(tokens)
         return mixed
 

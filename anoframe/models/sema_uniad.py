@@ -345,10 +345,8 @@ class SemaUniAD(UniAD, ExpandingDetector):
         """
         now = self._progress
         if self._asked and self._asked[0] != now.task:
-            learned = "none is" if now.task is None else f"the last was task {now.task}"
-            raise AnoframeError(
-                f"task {self._asked[0]} cannot be learned next: {learned}; tasks come one after another"
-            )
+            learned = "none has been" if now.task is None else f"the last was task {now.task}"
+            raise AnoframeError(f"task {self._asked[0]} cannot be learned now, {learned}: they come one after another")
         return [self._step(entry) for entry in now.steps]
 
     def _first_steps(self) -> list[dict[str, Any]]:
@@ -383,16 +381,13 @@ class SemaUniAD(UniAD, ExpandingDetector):
 
     def _trained(self, entry: Mapping[str, Any]) -> dict[str, nn.Parameter]:
         """What a phase changes, by the names of a checkpoint."""
-        slots = [self.places[number].site.newest for number in entry["sites"]]
-        if entry.get("reuse"):
-            slots = [slot for number in entry["sites"] for slot in self.places[number].site.slots]
         modules: list[nn.Module | None] = []
-        if entry["kind"] != "descriptor":
-            modules += [slot.adapter for slot in slots]
-        if entry["kind"] == "adapter":  # in the first task the only column of a site has no say
-            modules += [slot.router for slot in slots]
-        if entry["kind"] == "descriptor" or (self.sema.joint_loss and not entry.get("reuse")):
-            modules += [slot.descriptor for slot in slots]
+        for site in (self.places[number].site for number in entry["sites"]):
+            for slot in site.all_slots if entry.get("reuse") else [site.newest]:
+                if entry["kind"] != "descriptor":
+                    modules += [slot.adapter, slot.router if len(site.slots) > 1 else None]  # one alone has no say
+                if entry["kind"] == "descriptor" or (self.sema.joint_loss and not entry.get("reuse")):
+                    modules.append(slot.descriptor)
         wanted = {id(parameter) for module in modules if module for parameter in module.parameters()}
         if entry["kind"] == "reconstruction":
             wanted |= {id(parameter) for parameter in self._trunk()}
