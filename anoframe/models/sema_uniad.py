@@ -135,6 +135,7 @@ class Place:
     layer_id: int
     kind: str
     site: ExpandingAdapter
+    name: str  # of the site, in a checkpoint
 
 
 class SemaUniAD(UniAD, ExpandingDetector):
@@ -259,11 +260,12 @@ class SemaUniAD(UniAD, ExpandingDetector):
     def _adapted(self, width: int) -> list[Place]:
         """Put a site with one slot at each place that the settings name."""
         sema, places = self.sema, []
+        names = {id(module): name for name, module in self.named_modules()}
         for one in self.reconstruction.transformer.sites():
             if sema.sema_start_layer <= one.layer_id <= sema.sema_end_layer and one.kind in KINDS[sema.sema_position]:
                 sequential = sema.sema_mode == "sequential" or one.kind == "self"
-                one.residual.adapter = ExpandingAdapter(sema.slot(width), sequential)
-                places.append(Place(one.layer_id, one.kind, one.residual.adapter))
+                one.residual.adapter = site = ExpandingAdapter(sema.slot(width), sequential)
+                places.append(Place(one.layer_id, one.kind, site, f"{names[id(one.residual)]}.adapter"))
         if not places:
             layers = f"{sema.sema_start_layer} to {sema.sema_end_layer}"
             raise AnoframeError(f"no layer among {layers} has a place for adapters: see model.sema_start_layer")
@@ -381,23 +383,25 @@ class SemaUniAD(UniAD, ExpandingDetector):
 
     def _trained(self, entry: Mapping[str, Any]) -> dict[str, nn.Parameter]:
         """What a phase changes, by the names of a checkpoint."""
-        modules: list[nn.Module | None] = []
-        for site in (self.places[number].site for number in entry["sites"]):
-            for slot in site.all_slots if entry.get("reuse") else [site.newest]:
-                if entry["kind"] != "descriptor":
-                    modules += [slot.adapter, slot.router if len(site.slots) > 1 else None]  # one alone has no say
-                if entry["kind"] == "descriptor" or (self.sema.joint_loss and not entry.get("reuse")):
-                    modules.append(slot.descriptor)
-        wanted = {id(parameter) for module in modules if module for parameter in module.parameters()}
-        if entry["kind"] == "reconstruction":
-            wanted |= {id(parameter) for parameter in self._trunk()}
-        named = self.reconstruction.named_parameters(prefix="reconstruction")
-        return {name: parameter for name, parameter in named if id(parameter) in wanted}
+        kind, reuse, found = entry["kind"], entry.get("reuse", False), {}
+        if kind == "reconstruction":
+            named = self.named_parameters()
+            found = {name: one for name, one in named if name.startswith("recon") and ".adapter.slots." not in name}
+        for place in (self.places[number] for number in entry["sites"]):
+            count = len(place.site.slots)
+            for number in range(count) if reuse else [count - 1]:
+                for part in self._parts(kind, reuse, count):
+                    prefix = f"{place.name}.slots.{number}.{part}"
+                    found |= self.get_submodule(prefix).named_parameters(prefix=prefix)
+        return found
 
-    def _trunk(self) -> list[nn.Parameter]:
-        """UniAD's own parameters."""
-        added = {id(parameter) for place in self.places for parameter in place.site.parameters()}
-        return [parameter for parameter in self.reconstruction.parameters() if id(parameter) not in added]
+    def _parts(self, kind: str, reuse: bool, count: int) -> list[str]:
+        """Of a slot that a phase trains, at a site that has so many."""
+        if kind == "descriptor":
+            return ["descriptor"]
+        routed = ["router"] if self.sema.routing == "learned" and count > 1 else []  # one column alone has no say
+        described = ["descriptor"] if self.sema.joint_loss and not reuse else []
+        return ["adapter", *routed, *described]
 
     def _adapter_loss(self, sites: Sequence[int], batch: TrainingBatch) -> dict[str, Tensor]:
         """UniAD's; with `joint_loss` that of the newest descriptors too, whose input gets no gradient."""
@@ -424,12 +428,15 @@ class SemaUniAD(UniAD, ExpandingDetector):
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        mode = self.training
-        self.eval()
+        """In eval mode where that makes a difference: to switch many modules takes time."""
+        mode, differs = self.training, self.reconstruction.jitter.training
+        if differs:
+            self.eval()
         try:
             yield
         finally:
-            self.train(mode)
+            if differs:
+                self.train(mode)
 
     # ------------------------------------------------------------------------------------------------ scanning
 
@@ -540,17 +547,19 @@ class SemaUniAD(UniAD, ExpandingDetector):
     # ------------------------------------------------------------------------------------------------ freezing
 
     def train(self, mode: bool = True) -> SemaUniAD:
-        """Train mode for what is trained, the noise on features among it; what wants no gradient stays in eval mode."""
+        """Train mode for what is trained; what wants no gradient stays in eval mode.
+
+        Features are noised while the trunk or an adapter is trained, and not for descriptors.
+        """
         super().train(mode)
         if mode:
-            learns = any(parameter.requires_grad for parameter in self._trunk())
-            self.reconstruction.train(learns)
-            for place in self.places:
-                for slot in place.site.slots:
-                    for part in slot.children():
-                        part.train(any(parameter.requires_grad for parameter in part.parameters()))
-                        learns |= part.training
-            self.reconstruction.jitter.train(learns)
+            noised = self.reconstruction.inward.weight.requires_grad  # of the trunk all or nothing is trained
+            self.reconstruction.train(noised)
+            for slot in (slot for place in self.places for slot in place.site.all_slots):
+                for part in slot.children():
+                    part.train(any(parameter.requires_grad for parameter in part.parameters()))
+                noised |= slot.adapter.training
+            self.reconstruction.jitter.train(noised)
         return self
 
     def _freeze(self) -> None:

@@ -316,7 +316,7 @@ def test_the_bias_of_the_first_column_is_not_set(site_of):
     settings = SlotSettings(WIDTH, new_router_bias=-4.0)
     site = ExpandingAdapter(settings, sequential=False)
     site.resize(3)
-    assert [float(slot.router.bias) == -4 for slot in site.slots] == [False, True, True]
+    assert [slot.router.bias.item() == -4 for slot in site.slots] == [False, True, True]
 
 
 def test_old_slots_stay_as_they_are_when_one_comes(site_of):

@@ -258,8 +258,8 @@ def test_the_trunk_trains_in_the_first_phase_of_the_first_task_alone(backbone, m
 
     monkeypatch.setattr(PhaseTrainer, "_batch", batch)
     learn_stream(detector, [cluster(0), cluster(1)])
-    assert set(modes[:4]) == {("reconstruction", True, True), ("descriptor", False, True)}
-    assert set(modes[4:]) == {("adapter", False, True), ("descriptor", False, True)}
+    assert set(modes[:4]) == {("reconstruction", True, True), ("descriptor", False, False)}
+    assert set(modes[4:]) == {("adapter", False, True), ("descriptor", False, False)}
 
 
 def test_descriptors_learn_what_is_seen_without_noise_and_dropout(backbone):

@@ -61,7 +61,7 @@ def longer():
 
 @pytest.mark.parametrize("options", [
     {"sema_end_layer": 0},  # one site: what reaches it is changed by no adapter
-    {"routing": "rd", "sema_start_layer": 1, "sema_end_layer": 3},  # old images pass as they did before there were new slots
+    {"routing": "rd", "sema_start_layer": 1, "sema_end_layer": 3},  # old images pass as they did before
 ], ids=["one site", "three sites, routing by descriptors"])  # fmt: skip
 def test_it_expands_for_what_is_new_and_not_for_what_it_knows(backbone, longer, options):
     known, new, known_again = cluster(0, 30), cluster(1, 30), cluster(0, 30, draw=1)
@@ -413,23 +413,14 @@ SHORT = {"expansion_threshold": -1.0, "expand_start": 1, "expand_end": 2, "adapt
 BRIEF = section(descriptor=1)
 
 
-@pytest.fixture(scope="module")
-def undisturbed():
-    """State after the first task, and after the second; what a step calls in the second is called so often."""
-    from conftest import TinyBackbone
-
-    detector = learn_stream(small(TinyBackbone(), **SHORT), [A])
-    first = state_of(detector)
-    made = killed_after(detector, -1)
-    learn_task(detector, 1, B, how=BRIEF)
-    return first, state_of(detector), len(made)
-
-
-def test_a_killed_task_goes_on_to_the_same_bits_by_the_trainer(backbone, tmp_path, undisturbed):
+def test_a_killed_task_goes_on_to_the_same_bits_by_the_trainer(backbone, tmp_path):
     """At every call of what its steps call, one after another, with both orders in turn."""
-    first, expected, calls = undisturbed
-    assert calls > 12
-    for kill_at in range(calls):
+    undisturbed = learn_stream(small(backbone, **SHORT), [A])
+    first, made = state_of(undisturbed), killed_after(undisturbed, -1)
+    learn_task(undisturbed, 1, B, how=BRIEF)
+    expected = state_of(undisturbed)
+    assert len(made) > 12
+    for kill_at in range(len(made)):
         home = tmp_path / f"{kill_at}"
         for fatal in (True, False):
             detector = small(backbone, **SHORT)
