@@ -54,7 +54,8 @@ def train(
     check_config(cfg)
     chosen = with_categories(cfg, categories)
     if chosen.protocol.name == "continual":
-        with StreamSession(chosen, output, start) as streamed:
+        streamed = StreamSession(chosen, output, start)
+        with streamed:
             streamed.run_stream()
             return _finished(streamed)
     with Session(chosen, output, start) as session:

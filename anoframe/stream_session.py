@@ -13,7 +13,7 @@ from anoframe.config import ConfigDict
 from anoframe.data.streams import Task, stream
 from anoframe.detector import Detector, ExpandingDetector
 from anoframe.errors import AnoframeError
-from anoframe.evaluation.continual import stream_results
+from anoframe.evaluation.continual import growth_line, stream_line, stream_results
 from anoframe.evaluation.provenance import git_commit
 from anoframe.evaluation.results import Metrics, category_metrics
 from anoframe.files import read_json, write_json
@@ -44,46 +44,50 @@ class StreamSession(Session):
     def __init__(self, cfg: ConfigDict, output: str | Path, start: str):
         super().__init__(cfg, output, start)
         self.tasks = tasks_of(self.cfg)
+        joint = self.cfg.protocol.strategy == "joint"
+        self._lots = [tuple(name for task in self.tasks for name in task)] if joint else self.tasks  # learned at a time
         if self.cfg.threshold.held_back:
             self.tracker.log("warning", text="no thresholds are found on a stream of tasks: scores alone")
 
     def run_stream(self) -> None:
         """Learn and evaluate what of the stream is not done yet."""
         strategy: Strategy | None = None
-        joint = self.cfg.protocol.strategy == "joint"
-        for task in [len(self.tasks) - 1] if joint else range(len(self.tasks)):
-            if self._row(task) is None or task == len(self.tasks) - 1:
-                strategy = strategy or self._strategy(None if joint else task - 1)
-                self._run_task(task, strategy, joint)
+        for task in range(len(self._lots)):
+            if self._row(task) is None or self._is_last(task):
+                strategy = strategy or self._strategy(task - 1)
+                self._run_task(task, strategy)
             else:
                 self.tracker.log("done", fit=name_of(task))
-                strategy = None  # the next one begins with what is on disk
         self._write_state("running")
 
     # ------------------------------------------------------------------------------------------------ one task
 
-    def _run_task(self, task: int, strategy: Strategy, joint: bool) -> None:
+    def _is_last(self, task: int) -> bool:
+        return task == len(self._lots) - 1
+
+    def _run_task(self, task: int, strategy: Strategy) -> None:
         """Learn one task, unless that is done; then test every category of the stream."""
         fitted = self._saved(self._fit(task))
         if fitted:
             self._put_back(strategy, fitted, task)
         else:
-            fitted = self._learn_task(task, strategy, joint)
-        last = task == len(self.tasks) - 1
-        row = {name: self._tested(fitted, name, last) for name in self.categories}
+            fitted = self._learn_task(task, strategy)
+        row = {name: self._tested(fitted, name, self._is_last(task)) for name in self.categories}
         if self._row(task) is None:
-            write_json(self._row_file(task), {"row": row, "about": self._about(task, fitted.detector)})
+            about = self._about(task, fitted.detector)
+            write_json(self._row_file(task), {"row": row, "about": about})
+            if line := growth_line(about["growth"], task):
+                self.tracker.log("growth", task=task, growth=about["growth"], summary=line)
         self._write_stream()
 
-    def _learn_task(self, task: int, strategy: Strategy, joint: bool) -> Checkpoint:
-        categories = self.categories if joint else self.tasks[task]
-        samples = [sample for category in categories for sample in self._samples(category, "train")]
+    def _learn_task(self, task: int, strategy: Strategy) -> Checkpoint:
+        samples = [sample for category in self._lots[task] for sample in self._samples(category, "train")]
         fit, begun = self._fit(task), time.perf_counter()
         self.tracker.log("fit", name=fit.name, images=len(samples))
         how = self._training(fit)
-        how.seed = _seed_of(self.cfg.seed, 0 if joint else task)
+        how.seed = _seed_of(self.cfg.seed, task)
         seed_everything(how.seed)
-        strategy.start(0 if joint else task, len(samples))
+        strategy.start(task, len(samples))
         batches = self._prepared(strategy.detector, samples)
         learn(strategy.detector, batches, len(samples), self.clock, how, strategy.learning)
         strategy.finish()
@@ -108,10 +112,10 @@ class StreamSession(Session):
         self.tracker.log("checkpoint", fit=fit.name, folder=home, metadata=description)
         return fitted
 
-    def _strategy(self, before: int | None) -> Strategy:
-        """The detector with its strategy as the task `before` left them; None or -1 is before all tasks."""
+    def _strategy(self, before: int) -> Strategy:
+        """The detector with its strategy as the task `before` left them; -1 is before all tasks."""
         strategy = build_strategy(self.cfg.protocol.strategy, self._unfitted(), self.cfg.protocol.ewc_weight)
-        if before is not None and before >= 0:
+        if before >= 0:
             fitted = self._saved(self._fit(before))
             if fitted is None:
                 raise AnoframeError(f"{self.folder.checkpoint(name_of(before))} is lost: start again with --overwrite")
@@ -145,7 +149,7 @@ class StreamSession(Session):
 
     def _fit(self, task: int) -> Fit:
         """A task as a fit: its detector has learned all categories up to it."""
-        return Fit(name_of(task), tuple(name for names in self.tasks[: task + 1] for name in names))
+        return Fit(name_of(task), tuple(name for names in self._lots[: task + 1] for name in names))
 
     def _row_file(self, task: int) -> Path:
         return self.folder.path / "results" / "stream" / f"{name_of(task)}.json"
@@ -173,21 +177,18 @@ class StreamSession(Session):
 
     def _write_stream(self) -> None:
         """`results/continual.json` from all rows that are known, and a word on them."""
-        known = [self._row(task) for task in range(len(self.tasks))]
-        while known and known[-1] is None:
-            known.pop()
+        known = (self._row(task) for task in range(len(self._lots)))
+        rows = [one for one in known if one is not None]
         head = {
             "seed": self.cfg.seed,
             "git": git_commit(),
             "strategy": self.cfg.protocol.strategy,
-            "class_order": self.categories,
+            "class_order": [name for task in self.tasks for name in task],
             "key_metric": KEY_METRIC,
         }
-        nothing: dict[str, Any] = {"row": {}, "about": {}}  # of tasks that joint training passes over
-        rows = [one or nothing for one in known]
         found = stream_results(self.tasks, [one["row"] for one in rows], [one["about"] for one in rows], head)
         write_json(self.folder.path / "results" / "continual.json", found)
-        self.tracker.log("stream", **{"found": found})
+        self.tracker.log("stream", results=found, summary=stream_line(found))
 
 
 _STRATEGY = "strategy.safetensors"

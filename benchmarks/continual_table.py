@@ -26,28 +26,26 @@ from typing import Any
 from anoframe.data.dataset import open_dataset
 from anoframe.types import Sample
 
-# A UniAD of an eighth of the cost: 8 x 8 tokens of width 128.
-SMALL = [
-    "--data.resize",
-    "128",
-    "--data.crop",
-    "128",
-    "--model.width",
-    "128",
-    "--model.ffn",
-    "512",
-    "--model.heads",
-    "4",
-]
-UNIAD, SEMA = "uniad/uniad_lite0.py", "sema_uniad/sema_uniad_lite0.py"
-PATCHCORE = ["--config", "patchcore/patchcore_lite0_224.py", "--data.resize", "128", "--data.crop", "128"]
+# A UniAD of a sixteenth of the cost, 8 x 8 tokens of width 128, that learns ten times as fast for a twentieth as long.
+SIDE = "--data.resize 128 --data.crop 128"
+SMALL = (
+    f"{SIDE} --model.width 128 --model.hidden 512 --model.heads 4 --model.window 3 "
+    "--trainer.epochs 45 --trainer.optimizer.lr 0.001"
+)
+UNIAD = f"--config uniad/uniad_lite0.py {SMALL} --protocol.strategy"
+# Sites at which a task is strange get a slot together: one by one they take eight times as long.
+SEMA = (
+    f"--config sema_uniad/sema_uniad_lite0.py {SMALL} --model.scan_order joint --trainer.phases.adapter.epochs 45 "
+    "--trainer.phases.adapter.least_steps 0 --trainer.phases.adapter.batch_size 8 "
+    "--trainer.phases.descriptor.least_steps 200"
+)
 METHODS = {
-    "fine-tuned": ["--config", UNIAD, *SMALL, "--protocol.strategy", "finetune"],
-    "frozen after the first": ["--config", UNIAD, *SMALL, "--protocol.strategy", "frozen"],
-    "EWC": ["--config", UNIAD, *SMALL, "--protocol.strategy", "ewc"],
-    "SEMA": ["--config", SEMA, *SMALL, "--protocol.strategy", "expand"],
-    "joint": ["--config", UNIAD, *SMALL, "--protocol.strategy", "joint"],
-    "PatchCore, a bank a task": [*PATCHCORE, "--protocol.strategy", "expand"],
+    "finetune": f"{UNIAD} finetune",
+    "frozen": f"{UNIAD} frozen",
+    "ewc": f"{UNIAD} ewc",
+    "sema": SEMA,
+    "joint": f"{UNIAD} joint",
+    "patchcore": f"--config patchcore/patchcore_lite0_224.py {SIDE} --protocol.strategy expand",
 }
 METRICS = ("image_auroc", "pixel_auroc", "aupro")
 
@@ -146,7 +144,7 @@ def main() -> None:
     ]
     cells = list(product(options.orders, options.seeds, options.methods))
     words = [
-        [*METHODS[method], *tail, "--seed", seed, "--output", str(options.output / "runs")]
+        [*METHODS[method].split(), *tail, "--seed", seed, "--output", str(options.output / "runs")]
         + ([] if order == "none" else ["--protocol.order_seed", order])
         for order, seed, method in cells
     ]

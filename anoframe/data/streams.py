@@ -43,7 +43,8 @@ def stream(text: str, categories: Sequence[str] = (), order_seed: int | None = N
     >>> stream("brick,grass; gravel")
     [('brick', 'grass'), ('gravel',)]
     """
-    tasks = _named(text) if text in STREAMS else _listed(text) if text.strip() else [(name,) for name in categories]
+    single: list[Task] = [(name,) for name in categories]
+    tasks = _named(text) if text in STREAMS else _listed(text) if text.strip() else single
     flat = [name for task in tasks for name in task]
     if not flat:
         raise AnoframeError(

@@ -257,7 +257,7 @@ _LOG_SPAN = 100  # highest over lowest value from which on values are drawn as t
 
 @dataclass(frozen=True)
 class Series:
-    """A value over epochs; `points` are (epoch, value), the epochs rising."""
+    """A value over epochs, or over tasks; `points` are (epoch, value), the epochs rising."""
 
     label: str
     points: Sequence[tuple[int, float]]
@@ -272,8 +272,10 @@ class _Values:
     logarithmic: bool
 
     @classmethod
-    def over(cls, values: Sequence[float], ceiling: float | None) -> _Values:
+    def over(cls, values: Sequence[float], ceiling: float | None, from_zero: bool = False) -> _Values:
         low, high = min(values), max(values)
+        if from_zero and low >= 0:
+            return cls(0.0, 1.06 * high or 1.0, False)
         if ceiling is None and low > 0 and high > _LOG_SPAN * low:
             margin = 0.05 * (log10(high) - log10(low))
             return cls(log10(low) - margin, log10(high) + margin, True)
@@ -293,7 +295,12 @@ class _Values:
 
 
 def epoch_chart(
-    title: str, series: Sequence[Series], shares: bool = False, notes: Mapping[int, str] | None = None
+    title: str,
+    series: Sequence[Series],
+    shares: bool = False,
+    notes: Mapping[int, str] | None = None,
+    over: str = "epoch",
+    from_zero: bool = False,
 ) -> str:
     """Values over epochs, with the last of each below; of two decades and more, their logarithms.
 
@@ -301,19 +308,22 @@ def epoch_chart(
         series: those without a point are left out.
         shares: values lie in [0, 1] and are shown as percent.
         notes: epoch -> what else is said of it when it is pointed at.
+        over: what is counted along the axis, where it is not epochs.
+        from_zero: begin at 0 and take no logarithms, so that heights can be compared.
     """
     drawn = [(place % _STYLES, one) for place, one in enumerate(series) if one.points]
     if not drawn:
         return ""
     said = percent if shares else number
     epochs = sorted({epoch for _, one in drawn for epoch, _ in one.points})
-    values = _Values.over([value for _, one in drawn for _, value in one.points], 1.0 if shares else None)
+    values = _Values.over([value for _, one in drawn for _, value in one.points], 1.0 if shares else None, from_zero)
     across = _Across(epochs[0], epochs[-1])
     grid = "".join(_level(values.at(tick), f"{100 * tick:.4g}" if shares else number(tick)) for tick in values.ticks())
     grid += "".join(_upright(across.at(tick), tick) for tick in across.ticks())
     lines = "".join(_series(style, one, across, values) for style, one in drawn)
     last = ", ".join(f"{one.label} {said(one.points[-1][1])}" for _, one in drawn)
-    tips = _tips(epochs, across, {one.label: {e: said(v) for e, v in one.points} for _, one in drawn}, notes or {})
+    facts = {one.label: {e: said(v) for e, v in one.points} for _, one in drawn}
+    tips = _tips(over, epochs, across, facts, notes or {})
     scale = "percent" if shares else "logarithmic scale" if values.logarithmic else ""
     head = f"{escape(title)}{f' <small>{scale}</small>' if scale else ''}"
     keys = "".join(
@@ -325,8 +335,8 @@ def epoch_chart(
         )
         for style, one in drawn
     )
-    bottom = f'<text x="{_x(0.5):.0f}" y="{_TOP + _TALL + 34}" text-anchor="middle">epoch</text>'
-    label = escape(f"{title} over epochs {epochs[0]} to {epochs[-1]}, at the end: {last}")
+    bottom = f'<text x="{_x(0.5):.0f}" y="{_TOP + _TALL + 34}" text-anchor="middle">{over}</text>'
+    label = escape(f"{title} over {over}s {epochs[0]} to {epochs[-1]}, at the end: {last}")
     return (
         f'<figure class="curve"><figcaption>{head}</figcaption>'
         f'<svg viewBox="0 0 {_LEFT + 12 + _SIDE + 10} {_TOP + _TALL + 40}" role="img" aria-label="{label}">'
@@ -358,20 +368,25 @@ def _series(style: int, one: Series, across: _Across, values: _Values) -> str:
 
 
 def _tips(
-    epochs: Sequence[int], across: _Across, said: Mapping[str, Mapping[int, str]], notes: Mapping[int, str]
+    over: str, epochs: Sequence[int], across: _Across, said: Mapping[str, Mapping[int, str]], notes: Mapping[int, str]
 ) -> str:
     """Unseen columns that say the values of their epoch."""
     kept = epochs[:: ceil(len(epochs) / _MOST_TIPS)]
     edges = [(across.at(a) + across.at(b)) / 2 for a, b in pairwise(kept)]
     columns = zip(kept, [_x(0), *edges], [*edges, _x(1)], strict=True)
-    return "".join(_tip(epoch, left, right, said, notes.get(epoch)) for epoch, left, right in columns)
+    return "".join(
+        _tip(f"{over} {epoch}", left, right, _facts(epoch, said, notes.get(epoch))) for epoch, left, right in columns
+    )
 
 
-def _tip(epoch: int, left: float, right: float, said: Mapping[str, Mapping[int, str]], note: str | None) -> str:
-    facts = [f"{label} {values[epoch]}" for label, values in said.items() if epoch in values]
-    text = escape(f"epoch {epoch}: {', '.join(facts + ([note] if note else []))}")
-    place = f'x="{left:.1f}" width="{right - left:.1f}" y="{_TOP}" height="{_TALL}"'
-    return f'<rect class="tip" {place}><title>{text}</title></rect>'
+def _facts(epoch: int, said: Mapping[str, Mapping[int, str]], note: str | None) -> list[str]:
+    return [f"{label} {values[epoch]}" for label, values in said.items() if epoch in values] + ([note] if note else [])
+
+
+def _tip(place: str, left: float, right: float, facts: Sequence[str]) -> str:
+    text = escape(f"{place}: {', '.join(facts)}")
+    box = f'x="{left:.1f}" width="{right - left:.1f}" y="{_TOP}" height="{_TALL}"'
+    return f'<rect class="tip" {box}><title>{text}</title></rect>'
 
 
 def _level(y: float, text: str) -> str:

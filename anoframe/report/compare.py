@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from itertools import combinations
@@ -14,8 +14,10 @@ from anoframe.config import flatten
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.results import HEADLINE, Metrics, percent
 from anoframe.files import digest, write_atomic
+from anoframe.report.continual import COLUMNS
 from anoframe.report.folder import Category, RunRecord, read_run
 from anoframe.report.page import ORACLES, document
+from anoframe.report.stream import Stream
 from anoframe.run_folder import NO_RESULT
 
 TITLES = {
@@ -169,6 +171,8 @@ def _facts(run: RunRecord) -> Iterable[tuple[str, Any]]:
     yield "protocol", made.get("protocol")
     for key, value in made.get("data", {}).items():
         yield "dataset" if key == "name" else f"data.{key}", value
+    if run.stream:
+        yield "tasks", "; ".join(", ".join(task) for task in run.stream.tasks)
     for category, counts in made.get("counts", {}).items():
         for key, value in counts.items():
             # a dot in a category's name would look like another key
@@ -249,7 +253,7 @@ def _section(table: Table) -> str:
         note += " ‡ reports the epoch that was best on the test set, which no user can choose: it is never bold."
     return (
         f'<section class="comparison"><h2>{escape(" · ".join(str(fact) for fact in facts))}</h2>'
-        f'<p class="note">{note}</p>{tables}</section>'
+        f'<p class="note">{note}</p>{_streams(table, heads)}{tables}</section>'
     )
 
 
@@ -299,14 +303,19 @@ def _brief(value: Any) -> str:
 
 
 def _metric_table(table: Table, metric: str, heads: Sequence[str]) -> str:
-    top = '<th scope="col" class="name" data-sort="text"><button type="button">Category</button></th>' + "".join(
+    rows = "".join(_metric_row(table, metric, category) for category in table.categories)
+    foot = f"<tfoot>{_mean_row(table, metric)}</tfoot>"
+    return _frame(f"{TITLES[metric]} of each run", "Category", heads, rows, foot)
+
+
+def _frame(label: str, first: str, heads: Sequence[str], rows: str, foot: str = "") -> str:
+    """A table with a column a column of runs; all its parts are HTML."""
+    top = f'<th scope="col" class="name" data-sort="text"><button type="button">{first}</button></th>' + "".join(
         f'<th scope="col" data-sort="number"><button type="button">{head}</button></th>' for head in heads
     )
-    rows = "".join(_metric_row(table, metric, category) for category in table.categories)
-    label = f"{TITLES[metric]} of each run"
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table class="metrics sortable">'
-        f"<thead><tr>{top}</tr></thead><tbody>{rows}</tbody><tfoot>{_mean_row(table, metric)}</tfoot></table></div>"
+        f"<thead><tr>{top}</tr></thead><tbody>{rows}</tbody>{foot}</table></div>"
     )
 
 
@@ -335,11 +344,13 @@ def _mean_row(table: Table, metric: str) -> str:
     return f'<tr><th scope="row">mean of {len(shared)} shared</th>{cells}</tr>'
 
 
-def _best(table: Table, values: Sequence[Sequence[float]]) -> float | None:
-    """The highest mean of columns that chose nothing on the test set, where there are several."""
+def _best(
+    table: Table, values: Sequence[Sequence[float]], pick: Callable[[Sequence[float]], float] = max
+) -> float | None:
+    """The highest mean (or lowest) of columns that chose nothing on the test set, where there are several."""
     own = [found for column, found in zip(table.columns, values, strict=True) if not column.chosen_on_test]
     means = [mean(found) for found in own if found]
-    return max(means) if len(means) > 1 else None
+    return pick(means) if len(means) > 1 else None
 
 
 def _why_missing(column: Column, category: str) -> str:
@@ -359,3 +370,54 @@ def _cell(values: Sequence[float], runs: int, best: float | None, missing: str) 
         text += f" <small>{len(values)} of {runs} seeds</small>"
     style = " class=best" if best is not None and mean(values) == best else ""
     return f'<td{style} data-value="{mean(values)!r}">{text}</td>'
+
+
+# ------------------------------------------------------------------------------------------------ continual runs
+
+_TOOK: dict[str, Callable[[Stream], float]] = {
+    "parameters, millions": lambda stream: stream.params_total[-1] / 1e6,
+    "adapters": lambda stream: sum(stream.adapters[-1].values()),
+    "seconds of learning": lambda stream: sum(stream.seconds),
+}
+
+
+def _streams(table: Table, heads: Sequence[str]) -> str:
+    """What continual runs kept of their streams, and what they took; empty for other runs."""
+    if not any(run.stream for run in table.runs):
+        return ""
+    parts = ""
+    for metric in ("image_auroc", "pixel_auroc", "aupro"):
+        rows = "".join(_kept_row(table, metric, key) for key in COLUMNS)
+        title = f"{TITLES[metric]} over the stream"
+        parts += f"<h3>{title}</h3>{_frame(title, 'At the end', heads, rows)}"
+    took = "".join(_took_row(table, name, measure) for name, measure in _TOOK.items())
+    note = '<p class="note">Of ↓ the lowest is bold. What a run took is the mean over its seeds.</p>'
+    return f"{note}{parts}<h3>What it took</h3>{_frame('What it took', 'Of the stream', heads, took)}"
+
+
+def _kept_row(table: Table, metric: str, key: str) -> str:
+    head, what, higher = COLUMNS[key]
+    values = [_of_streams(column, lambda stream: stream.last.get(metric, {}).get(key)) for column in table.columns]
+    best = _best(table, values, max if higher else min)
+    cells = "".join(
+        _cell(found, len(column.runs), None if column.chosen_on_test else best, "n/a")
+        for column, found in zip(table.columns, values, strict=True)
+    )
+    return f'<tr><th scope="row" title="{what}">{head}{"" if higher else " ↓"}</th>{cells}</tr>'
+
+
+def _took_row(table: Table, name: str, measure: Callable[[Stream], float]) -> str:
+    values = [
+        _of_streams(column, lambda stream: measure(stream) if stream.learned else None) for column in table.columns
+    ]
+    cells = "".join(
+        f'<td data-value="{mean(found)!r}">{mean(found):,.2f}</td>' if found else '<td class="missing">n/a</td>'
+        for found in values
+    )
+    return f'<tr><th scope="row">{name}</th>{cells}</tr>'
+
+
+def _of_streams(column: Column, measure: Callable[[Stream], float | None]) -> list[float]:
+    """Of the runs that have it."""
+    found = (measure(run.stream) for run in column.runs if run.stream)
+    return [value for value in found if value is not None]

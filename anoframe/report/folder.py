@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from anoframe.decision import is_defect
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.results import CHOSEN_ON_TEST, Metrics
 from anoframe.files import read_json
+from anoframe.report.checks import finite, metrics_of
+from anoframe.report.stream import STREAM, Stream, stream_of
 from anoframe.types import GOOD
 
 Curve = dict[str, list[float]]  # "x" and "y"
@@ -137,6 +138,7 @@ class RunRecord:
     categories: list[Category]
     stages: list[StageTotal]
     training: list[FitCurves] = field(default_factory=list)
+    stream: Stream | None = None  # of a continual run
 
     @property
     def name(self) -> str:
@@ -164,15 +166,16 @@ def read_run(folder: str | Path) -> RunRecord:
     text, config = _config(folder / "config.yaml")
     metrics, run = _optional(folder / "metrics.json"), _optional(folder / "run.json")
     with _damage_in(folder / "metrics.json"):
-        measured = {name: _metrics(values) for name, values in metrics.get("categories", {}).items()}
-        mean = _metrics(metrics.get("mean", {}))
+        measured = {name: metrics_of(values) for name, values in metrics.get("categories", {}).items()}
+        mean = metrics_of(metrics.get("mean", {}))
         provenance = _with_objects(metrics.get("provenance", {}), "data", "backbone", "versions", "counts", "trainer")
         counts = {name: dict(values) for name, values in provenance.get("counts", {}).items()}
     with _damage_in(folder / "run.json"):
         failed = {name: str(reason) for name, reason in (run.get("failed") or {}).items()}
         run = _with_objects(run, "machine")
         stages = [_stage(name, values) for name, values in (run.get("stages") or {}).items()]
-    written = sorted(path.stem for path in (folder / "results").glob("*.json"))
+    stream = _stream(folder / "results" / STREAM)
+    written = sorted(p.stem for p in (folder / "results").glob("*.json") if stream is None or p.name != STREAM)
     categories = []
     for name in dict.fromkeys([*measured, *written, *failed]):
         category = Category(name, measured.get(name, {}), failed.get(name), counts.get(name, {}))
@@ -180,15 +183,24 @@ def read_run(folder: str | Path) -> RunRecord:
         category.pictures = list(_pictures(folder, name))
         categories.append(category)
     training = list(_training(folder, "trainer" in provenance))
-    return RunRecord(folder, config, text, run, mean, provenance, categories, stages, training)
+    return RunRecord(folder, config, text, run, mean, provenance, categories, stages, training, stream)
+
+
+def _stream(path: Path) -> Stream | None:
+    """What a continual run gave; None for any other, where a category may have that name."""
+    tree = _optional(path)
+    if "cl_metrics" not in tree:
+        return None
+    with _damage_in(path):
+        return stream_of(tree)
 
 
 def _stage(name: str, values: Mapping[str, Any]) -> StageTotal:
     return StageTotal(
         name,
-        _finite(values["seconds"]),
-        int(_finite(values.get("peak_bytes") or 0)),
-        int(_finite(values.get("gpu_peak_bytes") or 0)),
+        finite(values["seconds"]),
+        int(finite(values.get("peak_bytes") or 0)),
+        int(finite(values.get("gpu_peak_bytes") or 0)),
     )
 
 
@@ -199,12 +211,12 @@ def _read_results(folder: Path, category: Category) -> None:
         return
     with _damage_in(path):
         category.has_results = True
-        category.metrics = category.metrics or _metrics(tree.get("metrics") or {})
+        category.metrics = category.metrics or metrics_of(tree.get("metrics") or {})
         category.counts = category.counts or dict(tree.get("counts") or {})
         category.curves = {name: _curve(curve) for name, curve in (tree.get("curves") or {}).items() if curve}
         category.threshold = tree.get("threshold")
         if category.threshold is not None:
-            _finite(category.threshold["image"])
+            finite(category.threshold["image"])
         rows = tree.get("images")
         category.images = None if rows is None else [_scored(row) for row in rows]
 
@@ -242,15 +254,15 @@ def _epochs(rows: Iterable[Mapping[str, Any]]) -> list[Epoch]:
 
 
 def _epoch(row: Mapping[str, Any]) -> Epoch:
-    rates = {name: _finite(row[name]) for name in ("lr", "images_per_second", "seconds", "data_seconds")}
+    rates = {name: finite(row[name]) for name in ("lr", "images_per_second", "seconds", "data_seconds")}
     if min(rates.values()) < 0:
         raise ValueError(f"an epoch has {min(rates, key=lambda name: rates[name])} below 0")
-    losses = {str(name): _finite(value) for name, value in row["losses"].items()}
+    losses = {str(name): finite(value) for name, value in row["losses"].items()}
     return Epoch(_number_of_epoch(row), losses, **rates)
 
 
 def _look(row: Mapping[str, Any]) -> Look:
-    metrics = {str(category): _metrics(values) for category, values in row["metrics"].items()}
+    metrics = {str(category): metrics_of(values) for category, values in row["metrics"].items()}
     if not all(0 <= value <= 1 for values in metrics.values() for value in values.values() if value is not None):
         raise ValueError("a metric of a look leaves [0, 1]")
     return Look(str(row["phase"]), _number_of_epoch(row), metrics)
@@ -274,19 +286,8 @@ def _with_objects(tree: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return dict(tree)
 
 
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not isfinite(number):
-        raise ValueError(f"{number} is not finite")
-    return number
-
-
-def _metrics(values: Mapping[str, Any]) -> Metrics:
-    return {name: None if value is None else _finite(value) for name, value in values.items()}
-
-
 def _curve(curve: Mapping[str, Any]) -> Curve:
-    x, y = ([_finite(value) for value in curve[axis]] for axis in ("x", "y"))
+    x, y = ([finite(value) for value in curve[axis]] for axis in ("x", "y"))
     if len(x) != len(y):
         raise ValueError(f"a curve has {len(x)} x and {len(y)} y")
     if not all(0 <= value <= 1 for value in x + y) or x != sorted(x):
@@ -295,7 +296,7 @@ def _curve(curve: Mapping[str, Any]) -> Curve:
 
 
 def _scored(row: Mapping[str, Any]) -> Scored:
-    return Scored(str(row["name"]), str(row["defect"]), _finite(row["score"]))
+    return Scored(str(row["name"]), str(row["defect"]), finite(row["score"]))
 
 
 def _pictures(folder: Path, category: str) -> Iterator[Picture]:
@@ -305,7 +306,7 @@ def _pictures(folder: Path, category: str) -> Iterator[Picture]:
     with _damage_in(index):
         for row in rows:
             path = _inside(home, row["file"], "a picture")
-            yield Picture(str(row["name"]), str(row["defect"]), _finite(row["score"]), path, str(row["kind"]))
+            yield Picture(str(row["name"]), str(row["defect"]), finite(row["score"]), path, str(row["kind"]))
 
 
 def _inside(home: Path, name: Any, what: str) -> Path:

@@ -15,6 +15,7 @@ from PIL import Image, features
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.results import HEADLINE, Metrics, percent
 from anoframe.report.charts import Line, curve_chart, number, score_chart
+from anoframe.report.continual import continual_section, continual_style
 from anoframe.report.folder import WRONG, Category, Picture, RunRecord
 from anoframe.report.made import how_it_was_made
 from anoframe.report.training import training_section
@@ -44,12 +45,13 @@ _NAMES = {
 def report_page(run: RunRecord) -> str:
     """The whole page. Every name in it is escaped, and a browser lets it reach for nothing."""
     sections = "".join(_category(place, category) for place, category in enumerate(run.categories))
-    content = f"{_verdict(run)}{sections}{training_section(run)}{how_it_was_made(run)}"
+    content = f"{_verdict(run)}{continual_section(run)}{sections}{training_section(run)}{how_it_was_made(run)}"
     body = f"{_head(run)}<main>{content}</main>{_ZOOM}"
-    return document(f"{run.name}: {', '.join(category.name for category in run.categories)}", body)
+    title = f"{run.name}: {', '.join(category.name for category in run.categories)}"
+    return document(title, body, continual_style(run))
 
 
-def document(title: str, body: str) -> str:
+def document(title: str, body: str, more_style: str = "") -> str:
     """A page around its body: style and script inside, and a policy that allows nothing else."""
     style, script = ((_ASSETS / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     allowed = base64.b64encode(sha256(script.encode("utf-8")).digest()).decode()
@@ -58,7 +60,7 @@ def document(title: str, body: str) -> str:
         f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>{style}</style>"
+        f"<title>{escape(title)}</title><style>{style}{more_style}</style>"
     )
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}<script>{script}</script></body></html>\n'
 

@@ -47,6 +47,8 @@ _SENTENCES = {
     "epoch": "  {phase} epoch {epoch}/{epochs}: {summary}, lr {lr:.2e}, {images_per_second:.1f} images/s",
     "stage": "  {name:<10} {seconds:8.1f} s",
     "evaluated": "  {category}: {summary}",
+    "stream": "{summary}",
+    "growth": "  {summary}",
     "done": "fit {fit}: done before",
     "failed": "  {category} FAILED: {reason}",
 }

@@ -238,6 +238,37 @@ class WandB:
                 charts[name] = wandb.plot.line(table, *axes, title=f"{category}: {name}")
         self._history(run, f"curves/{category}", charts)
 
+    def _on_stream(self, run: wandb.Run, results: Mapping[str, Any], **_: Any) -> None:
+        """ACC, forgetting and parameters after a task, drawn over tasks; every value of the matrices as a table."""
+        task, last = len(results["cl_metrics"]) - 1, results["cl_metrics"][-1]
+        self._draw_over(run, "continual", "task")
+        found = {f"{name}/{key}": value for name, one in last["by_metric"].items() for key, value in one.items()}
+        counts = {name: results[name][-1] for name in ("params_total", "params_trainable", "seconds")}
+        self._history(run, "continual", {"task": task, **found, **counts}, commit=False)
+        self._send_media(self._stream_tables, run, results)  # into the same row, which goes out without them if it must
+
+    def _stream_tables(self, run: wandb.Run, R: Mapping[str, Sequence[Sequence[float | None]]], **results: Any) -> None:
+        import wandb
+
+        tasks = [", ".join(task) for task in results["config"]["tasks"]]
+        after = range(len(results["cl_metrics"]))
+        rows = [[i, j, name, *(R[key][i][j] for key in R)] for i in after for j, name in enumerate(tasks)]
+        tables = {"R": wandb.Table(columns=["after task", "task", "categories", *R], data=rows)}
+        if results["expansions"]:
+            keys = ("task", "pass", "batch", "min_z")
+            events = [[*one["site"], *(one[key] for key in keys), str(one["all_z"])] for one in results["expansions"]]
+            tables["expansions"] = wandb.Table(columns=["layer", "kind", *keys, "all_z"], data=events)
+        self._history(run, "continual", tables)
+
+    def _on_growth(self, run: wandb.Run, task: int, growth: Mapping[str, Any], **_: Any) -> None:
+        """Adapters of each site, and of all, after a task."""
+        stats = growth.get("adapter_stats")
+        if not stats:
+            return
+        self._draw_over(run, "growth", "task")
+        sites = {f"layer_{one['layer_id']}_{one['kind']}": one["num_adapters"] for one in stats["adapters_per_layer"]}
+        self._history(run, "growth", {"task": task, "total_adapters": stats["total_adapters"], **sites})
+
     def _on_failed(self, run: wandb.Run, category: str, reason: str, **_: Any) -> None:
         run.summary[f"failed/{category}"] = reason
 
@@ -261,11 +292,11 @@ class WandB:
         self._history(run, "grid", known)
         run.summary.update({f"failed/{cell}": reason for cell, reason in failed.items()})
 
-    def _history(self, run: wandb.Run, prefix: str, values: Mapping[str, Any]) -> None:
+    def _history(self, run: wandb.Run, prefix: str, values: Mapping[str, Any], commit: bool = True) -> None:
         """A row of the history; the summary takes its values as the last ones. What is None is left out."""
         known = {f"{prefix}/{name}": value for name, value in values.items() if value is not None}
         if known:
-            run.log(known, step=self._row, commit=True)  # or the row is held back until the next
+            run.log(known, step=self._row, commit=commit)  # or the row is held back until the next
 
 
 def _mode() -> tuple[str, str]:

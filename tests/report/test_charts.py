@@ -135,3 +135,16 @@ def test_epochs_are_whole():
 
 def test_without_values_over_epochs_there_is_no_chart():
     assert epoch_chart("loss", [Series("mse", [])]) == ""
+
+
+def test_tasks_are_counted_as_tasks():
+    chart = epoch_chart("ACC", [Series("AUROC", [(0, 0.9), (1, 0.8)])], shares=True, over="task")
+    assert 'aria-label="ACC over tasks 0 to 1, at the end: AUROC 80.00"' in chart
+    assert "<title>task 1: AUROC 80.00</title>" in chart
+    assert ">task</text>" in chart
+
+
+def test_from_zero_heights_are_in_proportion():
+    chart = epoch_chart("parameters", [Series("all", [(0, 10.0), (1, 20.0), (2, 40.0)])], from_zero=True)
+    tops = [8 + 170 - height for height in heights(chart, 0)]
+    assert tops[2] / tops[0] == pytest.approx(4, rel=0.01)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from stream_example import stream_example
 
 from anoframe.report.compare import read_finished, write_comparison
 from anoframe.report.grid_page import grid_page
@@ -233,3 +235,38 @@ def test_a_grid_opens_sorts_and_fits_the_window(browser, full_run, tmp_path, wid
     for _ in range(2):
         browser.run("document.querySelector('th.name button').click()")
     assert rows(browser) == ["mesh", "felt"]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_stream_is_not_wider_than_the_window(browser, full_run, width):
+    (full_run / "results/continual.json").write_text(json.dumps(stream_example()), encoding="utf-8")
+    browser.open(write_report(full_run), width)
+    figures = "[...document.querySelectorAll('.matrix, #stream .curve')]"
+    edges = browser.run(f"{figures}.map(one => one.getBoundingClientRect().right)")
+    assert browser.run("document.documentElement.scrollWidth") == width
+    assert len(edges) == 7
+    assert max(edges) < width
+    assert browser.complaints == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_values_of_a_matrix_can_be_read(browser, full_run, dark):
+    (full_run / "results/continual.json").write_text(json.dumps(stream_example()), encoding="utf-8")
+    browser.open(write_report(full_run), dark=dark)
+    cells = "[...document.querySelectorAll('.matrix td')].map(one => getComputedStyle(one))"
+    pairs = browser.run(f"{cells}.map(one => [one.color, one.backgroundColor])")
+    card = browser.run("getComputedStyle(document.querySelector('.matrix')).backgroundColor")
+    assert min(contrast(ink, card if paper == "rgba(0, 0, 0, 0)" else paper) for ink, paper in pairs) >= 4.5
+
+
+def contrast(one, other):
+    """Of two colours as a browser tells them; 4.5 is what WCAG 2.2 asks of text (AA)."""
+    light, deep = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (deep + 0.05)
+
+
+def luminance(colour):
+    parts = [float(part) for part in re.findall(r"[\d.]+", colour)[:3]]
+    shares = parts if colour.startswith("color(") else [part / 255 for part in parts]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in shares]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

@@ -55,6 +55,12 @@ def test_the_console_tells_of_a_category_that_failed(capsys):
     assert capsys.readouterr().out == "  felt FAILED: no test images\n"
 
 
+def test_the_console_has_a_line_a_task_of_a_stream(capsys):
+    Console().log("growth", task=1, growth={}, summary="9 adapters at 8 sites")
+    Console().log("stream", results={}, summary="after task 1 of 0 to 4: aupro 91.20 (ACC)")
+    assert capsys.readouterr().out == "  9 adapters at 8 sites\nafter task 1 of 0 to 4: aupro 91.20 (ACC)\n"
+
+
 @pytest.mark.parametrize("torn", ['{"event": "old"}\n{"event": "to', '{"event": "old"}\n{"event": "fél'])
 def test_a_line_that_a_kill_has_torn_is_left_alone(tmp_path, torn):
     path = tmp_path / "log.jsonl"

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import wandb
 from PIL import Image
+from stream_example import stream_example
 from wandb_files import files_of, offline_runs
 
 import anoframe
@@ -70,6 +71,10 @@ def tell(tracker, folder: Path, cfg, resumed: bool = False) -> None:
     tracker.log("pictures", category="felt", folder=folder / "pictures" / "felt", rows=[row])
     curves = {"roc": {"x": [0.0, 0.5, 1.0], "y": [0.0, 0.75, 1.0]}, "pro": None}
     tracker.log("curves", category="felt", curves=curves)
+    for task in range(5):
+        results = stream_example(task + 1)
+        tracker.log("growth", task=task, growth={"adapter_stats": results["adapter_stats"][-1]}, summary="grown")
+        tracker.log("stream", results=results, summary="kept")
     tracker.log("failed", category="mesh", reason="no test images")
     tracker.log("finished", metrics={"image_auroc": 0.875, "aupro": None}, seconds=12.5)
 
@@ -163,10 +168,12 @@ def test_a_step_is_logged_every_log_freq_steps(run, name, values):
     assert run.values(f"train/felt/distil/{name}") == values
 
 
-def test_training_is_drawn_over_its_steps_and_looks_over_its_epochs(run):
+def test_training_is_drawn_over_its_steps_looks_over_epochs_and_streams_over_tasks(run):
     assert run.steps == {
         "train/felt/distil/*": "train/felt/distil/step",
         "look/felt/distil/*": "look/felt/distil/epoch",
+        "continual/*": "continual/task",
+        "growth/*": "growth/task",
     }
 
 
@@ -174,6 +181,33 @@ def test_a_look_is_logged_with_its_epoch(run):
     looks = [row for row in run.history if "look/felt/distil/epoch" in row]
     found = [(row["look/felt/distil/epoch"], row["look/felt/distil/felt/image_auroc"]) for row in looks]
     assert found == [(2, 0.25), (4, 0.5)]
+
+
+def test_a_stream_is_a_row_a_task_with_what_was_kept(run):
+    whole = [one["by_metric"]["image_auroc"] for one in stream_example()["cl_metrics"]]
+    assert run.values("continual/task") == [0, 1, 2, 3, 4]
+    assert run.values("continual/image_auroc/acc") == [one["acc"] for one in whole]
+    assert run.values("continual/image_auroc/fm") == [one["fm"] for one in whole[1:]]
+    assert run.values("continual/params_total") == stream_example()["params_total"]
+
+
+def test_the_matrices_of_a_stream_are_a_table_in_the_same_row(run):
+    table, _ = run.table("continual/R")
+    assert table["columns"] == ["after task", "task", "categories", *stream_example()["R"]]
+    assert len(table["data"]) == 25
+    assert table["data"][3][:4] == [0, 3, "cork, slate", stream_example()["R"]["image_auroc"][0][3]]
+    assert len([row for row in run.history if "continual/R" in row and "continual/task" in row]) == 5
+
+
+def test_expansions_are_a_table_with_z(run):
+    table, _ = run.table("continual/expansions")
+    assert table["columns"] == ["layer", "kind", "task", "pass", "batch", "min_z", "all_z"]
+    assert table["data"][2] == [0, "ffn", 3, 0, 0, 3.5, "[3.5, 5.5]"]
+
+
+def test_adapters_of_each_site_are_logged_after_each_task(run):
+    assert run.values("growth/layer_0_ffn") == [1, 2, 2, 3, 3]
+    assert run.values("growth/total_adapters") == [8, 10, 10, 14, 15]
 
 
 def test_pictures_are_a_table_with_what_is_known_of_each(run):
@@ -450,3 +484,21 @@ def test_pictures_that_cannot_be_sent_cost_one_warning_and_no_metrics(start, tol
     assert "gone.png" in text
     (kept,) = offline_runs(tmp_path)
     assert [kept.summary[f"test/{category}/image_auroc"] for category in ("felt", "mesh")] == [0.875, 0.875]
+
+
+def test_what_cannot_grow_has_no_row_of_growth(start, tmp_path):
+    tracker = start(WANDB_MODE="offline")
+    tracker.log("growth", task=0, growth={}, summary="")
+    tracker.close("finished")
+    (kept,) = offline_runs(tmp_path)
+    assert kept.history == []
+
+
+def test_a_stream_whose_tables_cannot_be_sent_keeps_its_numbers(start, told, tmp_path, monkeypatch):
+    tracker = start(WANDB_MODE="offline")
+    monkeypatch.setattr(wandb, "Table", lambda **_: 1 / 0)
+    tracker.log("stream", results=stream_example(), summary="kept")
+    tracker.close("finished")
+    (kept,) = offline_runs(tmp_path)
+    assert kept.values("continual/task") == [4]
+    assert len([text for text in told.texts() if "division by zero" in text]) == 1

@@ -84,7 +84,7 @@ def test_the_penalty_is_its_definition(taught):
     by_hand = sum(
         (fishers[n] * ((p - anchors[n]).square() + (p - second[n]).square())).sum() for n, p in phase.parameters.items()
     )
-    assert float(strategy.penalty(phase.parameters)) == pytest.approx(1.5 * float(by_hand), rel=1e-4)
+    assert strategy.penalty(phase.parameters).item() == pytest.approx(1.5 * by_hand.item(), rel=1e-4)
 
 
 def test_fisher_information_is_the_mean_of_squared_gradients_of_single_images(taught, images):
