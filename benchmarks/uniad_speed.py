@@ -85,7 +85,11 @@ def run(side: str, backbone: str, count: int, steps: int) -> None:
     epochs = training.curves["phases"][0]["epochs"]
     step = statistics.median(epoch["seconds"] for epoch in epochs[1:])
     losses = {"first": f"{epochs[0]['losses']['mse']:.5f}", "last": f"{epochs[-1]['losses']['mse']:.5f}"}
-    print(json.dumps({"seconds": step, "images": f"{count / step:.1f}", **losses, "versions": {"torch": versions()["torch"]}}))
+    print(
+        json.dumps(
+            {"seconds": step, "images": f"{count / step:.1f}", **losses, "versions": {"torch": versions()["torch"]}}
+        )
+    )
 
 
 def main() -> None:
