@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anoframe.blocks.dropout import Dropout, dropped
 from anoframe.errors import AnoframeError
 
 POSITIONS = ("learned", "sine")
@@ -129,7 +130,7 @@ class Residual(nn.Module):
     def __init__(self, width: int, dropout: float):
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.adapter: nn.Module | None = None
 
     def forward(self, x: Tensor, value: Tensor) -> Tensor:
@@ -222,9 +223,21 @@ class Attention(nn.Module):
             q, k = F.linear(query, weight[:d], bias[:d]), F.linear(key, weight[d : 2 * d], bias[d : 2 * d])
         v = F.linear(value, weight[2 * d :], bias[2 * d :])
         q, k, v = (self._split(part) for part in (q.expand_as(k), k, v))
-        dropout = self.dropout if self.training else 0.0
-        found = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        found = self._mixed(q, k, v, mask)
         return self.out_proj(found.transpose(1, 2).flatten(2))
+
+    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Values mixed by attention; `[B, heads, L, d / heads]` each.
+
+        Torch's fused kernel takes a mask. With dropout it is none on a CPU, and slower than what is written here; on a
+        GPU its gradients are not the same each time.
+        """
+        dropout = self.dropout if self.training else 0.0
+        if not dropout and not (q.is_cuda and torch.is_grad_enabled()):
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        logits = (q / math.sqrt(q.shape[3])) @ k.transpose(2, 3)
+        weights = (logits if mask is None else logits + mask).softmax(3)
+        return dropped(weights, dropout) @ v
 
     def _split(self, tokens: Tensor) -> Tensor:
         """`[B, L, d]` to `[B, heads, L, d / heads]`."""
@@ -232,7 +245,7 @@ class Attention(nn.Module):
 
 
 def feed_forward(width: int, hidden: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, width))
+    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, width))
 
 
 class LearnedPosition(nn.Module):
