@@ -1,5 +1,7 @@
 """What every method promises, and so every new one: a module in `anoframe/models` is tested here by existing."""
 
+import inspect
+
 import pytest
 import torch
 
@@ -11,13 +13,21 @@ from anoframe.registry import MODELS
 each_method = pytest.mark.parametrize("name", MODELS.names())
 
 
+def built(name, backbone, size):
+    """A method with its defaults; one that is for images of one size alone is built for that, with 8 tokens a side."""
+    method = MODELS.load(name)
+    one_size = "image_size" in inspect.signature(method).parameters
+    detector = method(backbone, **({"image_size": size, "stride": min(size) // 8} if one_size else {}))
+    assert isinstance(detector, Detector)
+    return detector
+
+
 @pytest.fixture
 def taught(backbone, images_of, fit):
     """Builds a method with its defaults and teaches it a few images, in the way it learns."""
 
     def make(name, backbone=backbone, size=(32, 32), count=6):
-        detector = MODELS.load(name)(backbone)
-        assert isinstance(detector, Detector)
+        detector = built(name, backbone, size)
         return fit(detector, images_of(0, count, size)) if isinstance(detector, ObservingDetector) else detector
 
     return make
@@ -39,7 +49,7 @@ def test_scores_and_maps_are_finite_and_of_the_images_size(taught, images_of, na
 
 @each_method
 def test_what_was_learned_moves_to_a_fresh_detector(taught, backbone, images_of, name):
-    detector, fresh = taught(name), MODELS.load(name)(backbone)
+    detector, fresh = taught(name), built(name, backbone, (32, 32))
     fresh.load_learned_state({key: value.clone() for key, value in detector.learned_state().items()})
     assert_same(fresh.predict(images_of(1, 3)), detector.predict(images_of(1, 3)))
 

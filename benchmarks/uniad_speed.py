@@ -1,0 +1,117 @@
+"""A step of UniAD's training: with plain nn.MultiheadAttention instead, and with the encoder run in it.
+
+    python benchmarks/uniad_speed.py
+
+The published size (7.7 million parameters, 14 x 14 tokens, EfficientNet-b4 with random weights), batches of 8 random
+images, AdamW, dropout and noise as published. Sides, all from the same weights and through the same trainer:
+
+- anoframe: features come from memory, as they do in every epoch after the cache was filled;
+- nn.MultiheadAttention: the same model with torch's layer for each attention, asked for no weights (its fast way), and
+  asked for weights, which the authors' code does by leaving that argument out;
+- encoder each step: features are made in each step, as without a cache. Images are in memory already: what it would
+  take to read, decode and resize them is left out.
+
+A step is the median of all but the first. Cost: 10 minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from _rounds import Side, alternate, keep, table
+
+PLAIN = "nn.MultiheadAttention"
+SIDES = ("anoframe", PLAIN, f"{PLAIN}, with weights", "encoder each step")
+
+
+def with_plain_attention(module: Any, weights: bool) -> None:
+    """Put torch's attention, with the same weights, in the place of every attention of a module."""
+    from torch import nn
+
+    from anoframe.blocks.masked_transformer import Attention
+
+    class Plain(nn.Module):
+        def __init__(self, ours: Attention):
+            super().__init__()
+            self.plain = nn.MultiheadAttention(ours.width, ours.heads, ours.dropout, batch_first=True)
+            self.plain.load_state_dict(ours.state_dict())
+
+        def forward(self, query: Any, key: Any, value: Any, mask: Any) -> Any:
+            query = query if query is key else query.expand_as(key)
+            return self.plain(query, key, value, attn_mask=mask, need_weights=weights)[0]
+
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, Attention):
+                setattr(parent, name, Plain(child))
+
+
+def run(side: str, backbone: str, count: int, steps: int) -> None:
+    """Train; prints what a side prints."""
+    import torch
+
+    from anoframe.config import load_config, plain
+    from anoframe.encoding import Encoded
+    from anoframe.evaluation.provenance import versions
+    from anoframe.models import build_detector
+    from anoframe.tracking.tracker import Trackers
+    from anoframe.trainers.feature_store import FeatureStore
+    from anoframe.trainers.gradient import PhaseTrainer, Training
+    from anoframe.trainers.learn import seed_everything
+    from anoframe.trainers.settings import settings_of
+    from anoframe.types import Sample
+
+    seed_everything(0)
+    changes = {"model.backbone.name": backbone, "model.backbone.weights": "random"}
+    cfg = load_config("uniad/uniad_224.py", {**changes, "trainer.steps": steps, "trainer.batch_size": count})
+    detector: Any = build_detector(plain(cfg.model)).eval()
+    images = torch.randint(0, 256, (count, 3, 224, 224), dtype=torch.uint8)
+    features = detector.encode(images)
+    if side.startswith(PLAIN):
+        with_plain_attention(detector.reconstruction, weights=side != PLAIN)
+    (phase,) = detector.learning()
+    if side == SIDES[-1]:
+        phase = replace(phase, loss=lambda batch: detector.losses(replace(batch, features=detector.encode(images))))
+    samples = tuple(Sample(Path(f"{i}.png"), "noise", "train") for i in range(count))
+    store = FeatureStore([Encoded(features, torch.zeros(0), samples)], count, torch.device("cpu"))
+    training = Training("noise", 0, plain(cfg.trainer), Trackers())
+    PhaseTrainer(detector, phase, 0, store, settings_of(training.section, phase.name), training).run()
+    epochs = training.curves["phases"][0]["epochs"]
+    step = statistics.median(epoch["seconds"] for epoch in epochs[1:])
+    losses = {"first": f"{epochs[0]['losses']['mse']:.5f}", "last": f"{epochs[-1]['losses']['mse']:.5f}"}
+    print(
+        json.dumps(
+            {"seconds": step, "images": f"{count / step:.1f}", **losses, "versions": {"torch": versions()["torch"]}}
+        )
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="tf_efficientnet_b4", help="timm name, with random weights")
+    parser.add_argument("--images", type=int, default=8, help="of a batch")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        run(options.side, options.backbone, options.images, options.steps)
+        return
+    words = ["--backbone", options.backbone, "--images", str(options.images), "--steps", str(options.steps)]
+    here = str(Path(__file__).resolve())
+    sides = [Side(name, [sys.executable, here, "--side", name, *words]) for name in SIDES]
+    alternate(sides, options.rounds)
+    extra = {"images a second": "images", "loss of the first step": "first", "of the last": "last"}
+    text = f"A step on {options.images} images, {options.backbone}.\n\n{table(sides, extra)}"
+    print(text)
+    keep("uniad", text)
+
+
+if __name__ == "__main__":
+    main()

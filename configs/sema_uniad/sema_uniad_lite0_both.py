@@ -1,0 +1,11 @@
+"""Ablation: sema_uniad_lite0 with adapters at all sub-layers: 20 sites.
+
+    python tools/main.py --config configs/sema_uniad/sema_uniad_lite0_both.py
+
+Cost: two and a half times the slots. Expected: not measured yet.
+"""
+
+from anoframe.config import inherit
+
+cfg = inherit("sema_uniad_lite0.py")
+cfg.model.sema_position = "both"

@@ -1,0 +1,11 @@
+"""Ablation: sema_uniad_lite0 with descriptors that learn together with adapters.
+
+    python tools/main.py --config configs/sema_uniad/sema_uniad_lite0_joint_loss.py
+
+Cost: a little less than sema_uniad_lite0. Expected: not measured yet.
+"""
+
+from anoframe.config import inherit
+
+cfg = inherit("sema_uniad_lite0.py")
+cfg.model.joint_loss = True

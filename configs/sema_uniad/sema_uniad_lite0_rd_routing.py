@@ -1,0 +1,11 @@
+"""Ablation: sema_uniad_lite0 with adapters mixed by descriptors, which cannot forget, instead of a learned router.
+
+    python tools/main.py --config configs/sema_uniad/sema_uniad_lite0_rd_routing.py
+
+Cost: that of sema_uniad_lite0. Expected: not measured yet.
+"""
+
+from anoframe.config import inherit
+
+cfg = inherit("sema_uniad_lite0.py")
+cfg.model.routing = "rd"

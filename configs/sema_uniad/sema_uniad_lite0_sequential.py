@@ -1,0 +1,11 @@
+"""Ablation: sema_uniad_lite0 with adapters on what sub-layers give, instead of beside them.
+
+    python tools/main.py --config configs/sema_uniad/sema_uniad_lite0_sequential.py
+
+Cost: that of sema_uniad_lite0. Expected: not measured yet.
+"""
+
+from anoframe.config import inherit
+
+cfg = inherit("sema_uniad_lite0.py")
+cfg.model.sema_mode = "sequential"

@@ -1,0 +1,11 @@
+"""Ablation: uniad_lite0_memory with 1024 slots instead of 256.
+
+    python tools/main.py --config configs/uniad/uniad_lite0_memory_1024.py --cls_names all
+
+Cost: a tenth more than uniad_lite0_memory. Expected: not measured yet.
+"""
+
+from anoframe.config import inherit
+
+cfg = inherit("uniad_lite0_memory.py")
+cfg.model.memory.slots = 1024
