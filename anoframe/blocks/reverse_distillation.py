@@ -137,18 +137,18 @@ class Residual(nn.Module):
     def __init__(self, inputs: int, outputs: int, inner: int | None, scale: float = 1):
         super().__init__()
         if inner is None:
-            parts = [_resample(inputs, outputs, 3, scale), nn.BatchNorm2d(outputs), nn.ReLU()]
+            parts = [_resample(inputs, outputs, 3, scale), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
             parts += [_resample(outputs, outputs, 3)]
         else:
-            parts = [_resample(inputs, inner, 1), nn.BatchNorm2d(inner), nn.ReLU()]
-            parts += [_resample(inner, inner, 3, scale), nn.BatchNorm2d(inner), nn.ReLU()]
+            parts = [_resample(inputs, inner, 1), nn.BatchNorm2d(inner), nn.ReLU(inplace=True)]
+            parts += [_resample(inner, inner, 3, scale), nn.BatchNorm2d(inner), nn.ReLU(inplace=True)]
             parts += [_resample(inner, outputs, 1)]
         self.residual = nn.Sequential(*parts, nn.BatchNorm2d(outputs))
         shortcut = (_resample(inputs, outputs, 1, scale), nn.BatchNorm2d(outputs))
         self.shortcut = nn.Identity() if inputs == outputs and scale == 1 else nn.Sequential(*shortcut)
 
     def forward(self, maps: Tensor) -> Tensor:
-        return F.relu(self.residual(maps) + self.shortcut(maps))
+        return F.relu_(self.residual(maps).add_(self.shortcut(maps)))
 
 
 def reverse_distillation_loss(teacher: Sequence[Tensor], student: Sequence[Tensor], kind: str = "flat") -> Tensor:
@@ -255,7 +255,7 @@ def _eighths(width: float) -> int:
 
 
 def _conv_bn_relu(inputs: int, outputs: int, kernel: int, scale: float = 1) -> nn.Sequential:
-    return nn.Sequential(_resample(inputs, outputs, kernel, scale), nn.BatchNorm2d(outputs), nn.ReLU())
+    return nn.Sequential(_resample(inputs, outputs, kernel, scale), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 def _resample(inputs: int, outputs: int, kernel: int, scale: float = 1) -> nn.Module:
