@@ -6,8 +6,8 @@ The published size (7.7 million parameters, 14 x 14 tokens, EfficientNet-b4 with
 images, AdamW, dropout and noise as published. Sides, all from the same weights and through the same trainer:
 
 - anoframe: features come from memory, as they do in every epoch after the cache was filled;
-- nn.MultiheadAttention: the same model with torch's layer for each attention, asked for no weights (its fast way), and
-  asked for weights, which the authors' code does by leaving that argument out;
+- nn.MultiheadAttention: the same model with torch's layer for each attention, asked for no weights (its fast way);
+- all of torch: with its dropout too, and asked for weights, as the authors' code does by leaving that argument out;
 - encoder each step: features are made in each step, as without a cache. Images are in memory already: what it would
   take to read, decode and resize them is left out.
 
@@ -26,14 +26,18 @@ from typing import Any
 
 from _rounds import Side, alternate, keep, table
 
-PLAIN = "nn.MultiheadAttention"
-SIDES = ("anoframe", PLAIN, f"{PLAIN}, with weights", "encoder each step")
+SIDES = ("anoframe", "nn.MultiheadAttention", "all of torch", "encoder each step")
 
 
-def with_plain_attention(module: Any, weights: bool) -> None:
-    """Put torch's attention, with the same weights, in the place of every attention of a module."""
+def with_torch(module: Any, everything: bool) -> None:
+    """Put torch's attention, with the same weights, in the place of every attention of a module.
+
+    Args:
+        everything: its dropout too, and weights of attention are asked for.
+    """
     from torch import nn
 
+    from anoframe.blocks.dropout import Dropout
     from anoframe.blocks.masked_transformer import Attention
 
     class Plain(nn.Module):
@@ -44,12 +48,14 @@ def with_plain_attention(module: Any, weights: bool) -> None:
 
         def forward(self, query: Any, key: Any, value: Any, mask: Any) -> Any:
             query = query if query is key else query.expand_as(key)
-            return self.plain(query, key, value, attn_mask=mask, need_weights=weights)[0]
+            return self.plain(query, key, value, attn_mask=mask, need_weights=everything)[0]
 
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, Attention):
                 setattr(parent, name, Plain(child))
+            elif isinstance(child, Dropout) and everything:
+                setattr(parent, name, nn.Dropout(child.p))
 
 
 def run(side: str, backbone: str, count: int, steps: int) -> None:
@@ -73,8 +79,8 @@ def run(side: str, backbone: str, count: int, steps: int) -> None:
     detector: Any = build_detector(plain(cfg.model)).eval()
     images = torch.randint(0, 256, (count, 3, 224, 224), dtype=torch.uint8)
     features = detector.encode(images)
-    if side.startswith(PLAIN):
-        with_plain_attention(detector.reconstruction, weights=side != PLAIN)
+    if side in SIDES[1:3]:
+        with_torch(detector.reconstruction, everything=side == SIDES[2])
     (phase,) = detector.learning()
     if side == SIDES[-1]:
         phase = replace(phase, loss=lambda batch: detector.losses(replace(batch, features=detector.encode(images))))

@@ -20,7 +20,7 @@ def dropped(values: Tensor, p: float) -> Tensor:
     """Values, each of which is zero with probability `p` and else `1 / (1 - p)` times as large.
 
     On a CPU `p` is rounded to a 65,536th, and there are four coins in each number that torch's generator gives: eight
-    times as fast as `F.dropout`'s coins, which take a fifth of the time of a transformer's step of training.
+    times as fast as `F.dropout`'s coins, which take a sixth of the time of UniAD's step of training.
     """
     if values.device.type != "cpu":
         return F.dropout(values, p)
