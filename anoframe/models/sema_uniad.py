@@ -305,7 +305,7 @@ class SemaUniAD(UniAD, ExpandingDetector):
         ]
         stats = {
             "total_modules": len(layers),
-            "total_adapters": sum(one["num_adapters"] for one in layers),
+            "total_adapters": sum(len(place.site.slots) for place in self.places),
             "adapters_per_layer": layers,
         }
         return {
