@@ -243,4 +243,4 @@ def is_strange(z: Tensor, threshold: float) -> bool:
         z: `[slots]`, the mean over the batch of :meth:`ExpandingAdapter.z`.
         threshold: that the least strange slot must pass.
     """
-    return float(z.min()) > threshold
+    return bool(z.min() > threshold)

@@ -300,12 +300,15 @@ def test_statistics_are_of_as_many_images_as_the_buffer_holds_from_anywhere_in_t
     assert chosen.min() < 100 < chosen.max()
 
 
-def test_statistics_can_be_taken_again(backbone):
+def test_statistics_taken_again_are_of_the_descriptor_as_it_is_now(backbone):
     detector = small(backbone)
     detector.start_task(0, 12)
-    for _ in range(2):
+    descriptor = detector.places[0].site.newest.descriptor
+    for seed in (1, 2):
+        disturb(descriptor, seed)
         show(detector.learning()[-1], cluster(0))
-    assert len(detector.places[0].site.newest.descriptor.record.losses) == 12
+    expected = descriptor.loss(detector._token_means(cluster(0))[0]).detach()
+    torch.testing.assert_close(descriptor.record.losses, expected)
 
 
 # ------------------------------------------------------------------------------------------------ options
