@@ -28,6 +28,22 @@ cfg.trainer.epochs = 2
 cfg.trainer.batch_size = 2
 cfg.trainer.save_minutes = 0.0
 """
+GROWING = """cfg.model.width = 16
+cfg.model.heads = 2
+cfg.model.hidden = 16
+cfg.model.encoder_layers = 1
+cfg.model.decoder_layers = 1
+cfg.model.window = 1
+cfg.model.sema_end_layer = 1
+cfg.model.adapter_bottleneck = 4
+cfg.model.rd_dim = 4
+cfg.trainer.epochs = 2
+cfg.trainer.save_minutes = 0.0
+cfg.trainer.phases.adapter.epochs = 2
+cfg.trainer.phases.adapter.least_steps = 0
+cfg.trainer.phases.descriptor.epochs = 2
+cfg.trainer.phases.descriptor.least_steps = 0
+"""
 STREAM = {"protocol.tasks": "felt;mesh"}
 
 
@@ -37,6 +53,7 @@ def configs(tmp_path_factory, tiny_root) -> dict[str, Path]:
     texts = {
         "bank": ("patchcore/patchcore_lite0_224.py", "cfg.threshold.held_back = 0.0\n"),
         "trained": ("rd4ad/rd4ad_lite0_256.py", BRIEF),
+        "growing": ("sema_uniad/sema_uniad_lite0_always.py", GROWING),
     }
     for name, (parent, rest) in texts.items():
         text = (HEAD + COMMON).format(parent=parent, root=str(tiny_root)) + rest
@@ -103,6 +120,19 @@ def test_a_bank_a_task_keeps_the_earlier_ones(stream):
     before, after = learned(run, 0)["bank"], learned(run, 1)["bank"]
     assert torch.equal(after[: len(before)], before)
     assert len(after) == 2 * len(before)
+
+
+def test_what_grew_is_in_the_results(stream):
+    """Each site gets a slot a task where every batch is strange."""
+    found = json.loads((stream("growing", "expand").folder / "results/continual.json").read_text())
+    assert [stats["total_adapters"] for stats in found["adapter_stats"]] == [2, 4]
+    assert [event["task"] for event in found["expansions"]] == [1, 1]
+    assert found["params_total"][1] > found["params_total"][0] > found["params_trainable"][1] > 0
+
+
+def test_a_detector_that_grew_loads_by_itself(stream, tmp_path):
+    run = stream("growing", "expand")
+    assert anoframe.test(run.folder, output=tmp_path).metrics == run.metrics
 
 
 def test_a_bank_that_is_fine_tuned_is_exchanged(stream):
@@ -172,11 +202,20 @@ def test_what_is_wrong_is_told_before_anything_is_written(configs, tmp_path, cha
 FILES = ("metrics.json", "metrics.csv", "config.yaml")
 
 
-@pytest.mark.parametrize("where", ["training/task_00", "checkpoint/task_00", "training/task_01", "checkpoint/task_01"])
-def test_a_run_that_is_killed_hard_resumes_to_the_same_files(stream, configs, tmp_path, where):
+@pytest.mark.parametrize(
+    ("name", "strategy", "where"),
+    [
+        ("trained", "ewc", "training/task_00"),
+        ("trained", "ewc", "checkpoint/task_00"),
+        ("trained", "ewc", "training/task_01"),
+        ("trained", "ewc", "checkpoint/task_01"),
+        ("growing", "expand", "training/task_01"),
+    ],
+)
+def test_a_run_that_is_killed_hard_resumes_to_the_same_files(stream, configs, tmp_path, name, strategy, where):
     """SIGKILL inside a task and between tasks, as soon as a state or checkpoint of it is there."""
-    whole = stream("trained", "ewc")
-    child = multiprocessing.get_context("spawn").Process(target=_train, args=(configs["trained"], tmp_path, "ewc"))
+    whole = stream(name, strategy)
+    child = multiprocessing.get_context("spawn").Process(target=_train, args=(configs[name], tmp_path, strategy))
     child.start()
     folder = tmp_path / whole.folder.relative_to(whole.folder.parents[3]) / where
     deadline = time.monotonic() + 120
@@ -185,7 +224,7 @@ def test_a_run_that_is_killed_hard_resumes_to_the_same_files(stream, configs, tm
     os.kill(child.pid, signal.SIGKILL)
     child.join()
     assert child.exitcode == -signal.SIGKILL
-    resumed = _train(configs["trained"], tmp_path, "ewc", "resume")
+    resumed = _train(configs[name], tmp_path, strategy, "resume")
     files = [*FILES, *(f"checkpoint/task_{task:02d}/learned.safetensors" for task in (0, 1))]
     for file in files:
         assert (resumed.folder / file).read_bytes() == (whole.folder / file).read_bytes(), file
