@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what is there")
     options, changes = parser.parse_known_args()
     names = prepare(options, options.output / "data")
-    tail = ["--cls_names", *names, "--protocol", "continual", "--data.name", "folder", "--resume"]
+    tail = ["--protocol.tasks", ";".join(names), "--data.name", "folder", "--resume"]
     tail += [
         "--data.root",
         str(options.output / "data"),
