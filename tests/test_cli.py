@@ -192,7 +192,7 @@ def test_an_unknown_mode_is_refused(cli):
         (("--cls_names", "flet"), ["unknown category 'flet'", "did you mean 'felt'"]),
         (("--cls_names", "felt", "felt"), ["given twice: felt"]),
         (("--cls_names", "all", "felt"), ["'all' stands alone"]),
-        (("--cls_names", "felt", "--protocol", "continual"), ["later", "separate or unified"]),
+        (("--cls_names", "felt", "--protocol", "continal"), ["did you mean 'continual'"]),
         (("--cls_names", "felt", "--protocol", "unifed"), ["did you mean 'unified'"]),
         (("--cls_names", "felt", "--device", "0", "1"), ["--device 0 1", "one device"]),
         (("--cls_names", "felt", "--device", "0 1"), ["--device 0 1", "one device"]),

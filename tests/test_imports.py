@@ -90,6 +90,7 @@ LAYERS = (
     ("__main__",),
     ("cli", "grid"),
     ("run", "prediction", "launch"),
+    ("stream_session",),
     ("session",),
     ("report", "evaluation", "trainers"),
     ("encoding",),
