@@ -44,6 +44,7 @@ METHODS = {
     "frozen": f"{UNIAD} frozen",
     "ewc": f"{UNIAD} ewc",
     "sema": SEMA,
+    "sema_rd": SEMA.replace("lite0.py", "lite0_rd_routing.py"),
     "joint": f"{UNIAD} joint",
     "patchcore": f"--config patchcore/patchcore_lite0_224.py {SIDE} --protocol.strategy expand",
 }
@@ -110,7 +111,7 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def _cell(values: Sequence[float | None]) -> str:
-    known = [100 * value for value in values if value is not None]
+    known = [round(100 * value, 2) + 0.0 for value in values if value is not None]  # no -0.0
     if not known:
         return "n/a"
     return f"{mean(known):.1f} ± {stdev(known):.1f}" if len(known) > 1 else f"{known[0]:.1f}"
