@@ -60,6 +60,7 @@ class StreamSession(Session):
                 self._run_task(task, strategy)
             else:
                 self.tracker.log("done", fit=name_of(task))
+                strategy = None  # the next one begins with what this one left on disk
         self._write_state("running")
 
     # ------------------------------------------------------------------------------------------------ one task
