@@ -5,7 +5,6 @@ The frozen backbone is not stored but named, with the fingerprint of its tensors
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -35,7 +34,6 @@ _KEYS = {
     "train_images": dict[str, int],
     "learned_sha256": str,
 }
-_TASK = re.compile(r"task_\d+")  # the name of a fit of a stream; in alphabetical order they are in that of the stream
 _THRESHOLDS = dict[str, dict[str, float | int] | None]
 
 
@@ -106,17 +104,16 @@ def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
 def find_checkpoints(path: Path) -> dict[str, Path]:
     """The fits under a run folder, its `checkpoint/`, or one fit's folder: name -> folder.
 
-    Of the tasks of a stream only the newest, which knows all before it.
+    One whose categories another has learned too, and more, is left out: of a stream of tasks the newest is given.
 
     Raises:
-        AnoframeError: there is none.
+        AnoframeError: there is none, or a description is damaged.
     """
     for root in (path / "checkpoint", path):
         found = {file.parent.name: file.parent for file in sorted(root.glob("*/detector.json"))}
-        if found and all(_TASK.fullmatch(name) for name in found):
-            return dict(list(found.items())[-1:])
+        learned = {name: set(learned_categories(folder)) for name, folder in found.items()}
         if found:
-            return found
+            return {name: found[name] for name in found if not any(learned[name] < more for more in learned.values())}
     if (path / "detector.json").is_file():
         return {path.name: path}
     raise AnoframeError(f"no checkpoint in {path}: give a run folder, or its checkpoint folder")

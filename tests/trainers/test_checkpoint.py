@@ -183,6 +183,18 @@ def test_a_fit_that_was_cut_short_is_not_found(run_copy):
     assert list(find_checkpoints(run_copy)) == ["felt"]
 
 
+def test_a_fit_that_knows_less_than_another_is_left_out(run_copy):
+    """As of the tasks of a stream: by what each has learned, whatever it is called."""
+    home = run_copy / "checkpoint"
+    for old, new in (("felt", "task_00"), ("mesh", "task_01")):
+        (home / old).rename(home / new)
+    assert list(find_checkpoints(run_copy)) == ["task_00", "task_01"]
+    description = json.loads((home / "task_01/detector.json").read_text())
+    description["train_images"] = {"felt": 6, "mesh": 6}
+    (home / "task_01/detector.json").write_text(json.dumps(description))
+    assert list(find_checkpoints(run_copy)) == ["task_01"]
+
+
 @pytest.mark.parametrize("name", ["", "gone", "file"])
 def test_a_path_without_checkpoints_is_told(tmp_path, name):
     (tmp_path / "file").write_text("")
