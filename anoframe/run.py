@@ -184,20 +184,20 @@ def with_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> Config
     if categories is not None:
         chosen.categories = tuple(categories)
     if chosen.protocol.name == "continual" and chosen.protocol.tasks:
-        _check_stream(chosen)
+        chosen.categories = _categories_of_stream(chosen)
     if not chosen.categories:
         raise AnoframeError("no category given: --cls_names NAME [NAME ...], or --cls_names all")
     return chosen
 
 
-def _check_stream(cfg: ConfigDict) -> None:
-    """Name the categories of a stream that the config spells out; AnoframeError where others were named."""
+def _categories_of_stream(cfg: ConfigDict) -> tuple[str, ...]:
+    """Those of a stream that the config spells out; AnoframeError where others were named."""
     names = tuple(name for task in stream(cfg.protocol.tasks) for name in task)
     named = set(cfg.categories) - {"all"}
     if named and named != set(names):
         differing = ", ".join(sorted(named ^ set(names)))
         raise AnoframeError(f"--cls_names and protocol.tasks differ in {differing}: leave out --cls_names")
-    cfg.categories = names
+    return names
 
 
 def _check_same_model(cfg: ConfigDict, fitted: Checkpoint, path: Path) -> None:

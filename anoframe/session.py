@@ -16,7 +16,7 @@ from anoframe.config import ConfigDict, plain
 from anoframe.data.check import check
 from anoframe.data.dataset import Dataset, choose_categories, open_dataset
 from anoframe.data.reader import Reader
-from anoframe.data.streams import stream
+from anoframe.data.streams import Task, stream
 from anoframe.data.transforms import Preprocessing
 from anoframe.decision import Threshold
 from anoframe.detector import Detector, Observation, Phase
@@ -73,7 +73,6 @@ class Plan:
         self.categories = choose_categories(self.dataset, cfg.categories)
         cfg.categories = tuple(self.categories)  # config.yaml names them, whatever "all" means later
         self.fits = plan_fits(cfg.protocol.name, self.categories)
-        self.continual = cfg.protocol.name == "continual"
         report = check(self.dataset, self.categories, follow_links=cfg.data.follow_links)
         report.raise_if_broken()
         self.remarks = report.remarks
@@ -83,7 +82,7 @@ class Plan:
         if not fitted:
             if not self.group.alone:
                 check_several(detector, f"{self.group.size} processes")
-            if self.continual:
+            if cfg.protocol.name == "continual":
                 self._check_stream(cfg, detector)
             check_training(steps, self.trainer, self.group.device, detector.phase_names())
         self.provenance = _provenance(cfg, self.dataset.name, self.group.size) | _provenance_of_training(
@@ -390,6 +389,11 @@ class Session:
         )
 
 
+def tasks_of(cfg: ConfigDict) -> list[Task]:
+    """The stream of a config; AnoframeError where it says none."""
+    return stream(cfg.protocol.tasks, cfg.categories, cfg.protocol.order_seed)
+
+
 def _open(cfg: ConfigDict) -> Dataset:
     return open_dataset(cfg.data.name, cfg.data.root or Path("data") / cfg.data.name)
 
@@ -441,6 +445,5 @@ def _provenance(cfg: ConfigDict, dataset: str, processes: int) -> dict[str, Any]
     head = {"config": cfg.config_name, "protocol": cfg.protocol.name, "seed": cfg.seed, "data": data}
     several = {"processes": processes} if processes > 1 else {}  # sums over them round otherwise
     if cfg.protocol.name == "continual":
-        tasks = stream(cfg.protocol.tasks, cfg.categories, cfg.protocol.order_seed)
-        head["stream"] = {"tasks": [list(task) for task in tasks], "strategy": cfg.protocol.strategy}
+        head["stream"] = {"tasks": [list(task) for task in tasks_of(cfg)], "strategy": cfg.protocol.strategy}
     return {**head, **several, "model": plain(cfg.model), "versions": versions(), "git": git_commit()}

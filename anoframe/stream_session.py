@@ -11,16 +11,15 @@ from safetensors.torch import save_file
 
 from anoframe.backbones.weights import read_tensors
 from anoframe.config import ConfigDict
-from anoframe.data.streams import Task, stream
 from anoframe.detector import Detector, ExpandingDetector
 from anoframe.errors import AnoframeError
-from anoframe.evaluation.continual import growth_line, stream_line, stream_results
+from anoframe.evaluation.continual import JOINT, growth_line, stream_line, stream_results
 from anoframe.evaluation.provenance import git_commit
 from anoframe.evaluation.results import Metrics, category_metrics
 from anoframe.files import read_json, write_json
 from anoframe.kinds import is_kind
 from anoframe.report.stream import STREAM
-from anoframe.session import Session
+from anoframe.session import Session, tasks_of
 from anoframe.trainers.checkpoint import Checkpoint, save_checkpoint
 from anoframe.trainers.learn import learn, seed_everything
 from anoframe.trainers.protocols import Fit
@@ -46,7 +45,7 @@ class StreamSession(Session):
     def __init__(self, cfg: ConfigDict, output: str | Path, start: str):
         super().__init__(cfg, output, start)
         self.tasks = tasks_of(self.cfg)
-        joint = self.cfg.protocol.strategy == "joint"
+        joint = self.cfg.protocol.strategy == JOINT
         self._lots = [tuple(name for task in self.tasks for name in task)] if joint else self.tasks  # learned at a time
         if self.cfg.threshold.held_back:
             self.tracker.log("warning", text="no thresholds are found on a stream of tasks: scores alone")
@@ -172,7 +171,7 @@ class StreamSession(Session):
         phases = read_json(curves)["phases"] if curves.exists() else []
         learned = detector.learned_state().values()
         return {
-            "seconds": self.folder.state.get("task_seconds", {}).get(name_of(task)),
+            "seconds": self.folder.state["task_seconds"][name_of(task)],
             "params_total": sum(value.numel() for value in learned if value.is_floating_point()),
             "params_trainable": max((phase["parameters"] for phase in phases), default=0),
             "growth": detector.growth() if isinstance(detector, ExpandingDetector) else {},
@@ -195,11 +194,6 @@ class StreamSession(Session):
 
 
 _STRATEGY = "strategy.safetensors"
-
-
-def tasks_of(cfg: ConfigDict) -> list[Task]:
-    """The stream of a config; AnoframeError where it says none."""
-    return stream(cfg.protocol.tasks, cfg.categories, cfg.protocol.order_seed)
 
 
 def name_of(task: int) -> str:

@@ -122,9 +122,6 @@ class PatchCore(ObservingDetector, ExpandingDetector):
     def finish_task(self) -> None:
         self._kept = {}
 
-    def growth(self) -> dict[str, Any]:
-        return {"bank_rows": len(self.bank)}
-
     def begin(self, images: int) -> None:
         self._expected, self._seen, self._patches = images, 0, torch.empty(0)
 
