@@ -16,6 +16,7 @@ from tiny_data import TINY_DATA
 
 import anoframe
 from anoframe.config import load_config
+from anoframe.distributed import Group
 from anoframe.errors import AnoframeError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -157,10 +158,7 @@ def test_joint_training_is_the_unified_protocol(stream, configs, tmp_path):
 def test_an_order_is_part_of_the_folder_and_of_the_results(stream):
     run = stream("bank", "finetune", **{"protocol.order_seed": 3})
     assert "continual-finetune-order3" in run.folder.parts
-    assert sorted(json.loads((run.folder / "results/continual.json").read_text())["config"]["class_order"]) == [
-        "felt",
-        "mesh",
-    ]
+    assert json.loads((run.folder / "results/continual.json").read_text())["config"]["class_order"] == ["mesh", "felt"]
 
 
 def test_the_last_detector_is_the_one_that_is_tested_and_asked(stream, tmp_path, tiny_root):
@@ -190,13 +188,19 @@ def test_tasks_may_be_the_categories_named(configs, stream, tmp_path, name):
         ({"protocol.tasks": "felt;mish"}, None, "did you mean 'mesh'"),
         ({}, ["felt"], "differ in mesh"),
         ({"protocol.strategy": "expand"}, None, "no way of its own"),
-        ({"device": "cpu cpu"}, None, "one process|launch"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_is_written(configs, tmp_path, changes, categories, message):
     with pytest.raises(AnoframeError, match=message):
         anoframe.train(load_config(configs["trained"], {**STREAM, **changes}), categories, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_several_processes_are_refused(configs, tmp_path, monkeypatch):
+    monkeypatch.setattr("anoframe.session.join", lambda device: Group(torch.device("cpu"), size=2))
+    monkeypatch.setattr("anoframe.session.check_several", lambda detector, what: None)
+    with pytest.raises(AnoframeError, match="learned by one process"):
+        _train(configs["trained"], tmp_path, "finetune")
 
 
 FILES = ("metrics.json", "metrics.csv", "config.yaml")
