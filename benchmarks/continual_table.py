@@ -26,8 +26,8 @@ from typing import Any
 from anoframe.data.dataset import open_dataset
 from anoframe.types import Sample
 
-# A UniAD of a sixteenth of the cost, 8 x 8 tokens of width 128, that learns ten times as fast for a twentieth as long.
 SIDE = "--data.resize 128 --data.crop 128"
+# A UniAD of a twelfth of the cost, 8 x 8 tokens of width 128, with ten times the learning rate for 45 epochs, not 300.
 SMALL = (
     f"{SIDE} --model.width 128 --model.hidden 512 --model.heads 4 --model.window 3 "
     "--trainer.epochs 45 --trainer.optimizer.lr 0.001"
@@ -94,7 +94,7 @@ def train(words: Sequence[str]) -> str:
 
 
 def table(found: dict[str, list[dict[str, Any]]]) -> str:
-    """Means over runs, in percent, with the standard deviation of the first metric's."""
+    """Means over runs, in percent, with standard deviations."""
     heads = [f"{kind} {name}" for name in METRICS for kind in ("ACC", "FM")]
     lines = ["| method | runs | " + " | ".join(heads) + " | million parameters at the end | minutes of learning |"]
     lines.append("|---" * (len(heads) + 4) + "|")
@@ -105,7 +105,7 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
             for kind in ("acc", "fm")
         ]
         size = mean(run["params_total"][-1] for run in runs) / 1e6
-        minutes = mean(sum(value or 0 for value in run["seconds"]) for run in runs) / 60
+        minutes = mean(sum(run["seconds"]) for run in runs) / 60
         lines.append(f"| {method} | {len(runs)} | {' | '.join(cells)} | {size:.2f} | {minutes:.1f} |")
     return "\n".join(lines)
 
@@ -134,15 +134,8 @@ def main() -> None:
     options, changes = parser.parse_known_args()
     names = prepare(options, options.output / "data")
     tail = ["--protocol.tasks", ";".join(names), "--data.name", "folder", "--resume"]
-    tail += [
-        "--data.root",
-        str(options.output / "data"),
-        "--threshold.held_back",
-        "0.0",
-        "--report.pictures",
-        "3",
-        *changes,
-    ]
+    tail += ["--data.root", str(options.output / "data"), "--report.pictures", "3"]
+    tail += ["--threshold.held_back", "0.0", *changes]
     cells = list(product(options.orders, options.seeds, options.methods))
     words = [
         [*METHODS[method].split(), *tail, "--seed", seed, "--output", str(options.output / "runs")]
