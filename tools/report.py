@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from anoframe.errors import AnoframeError
-from anoframe.report.compare import write_comparison
+from anoframe.report.comparison_page import write_comparison
 from anoframe.report.write import write_report
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from anoframe.errors import AnoframeError
-from anoframe.report.compare import compare, comparison_page, write_comparison
+from anoframe.report.compare import compare
+from anoframe.report.comparison_page import comparison_page, write_comparison
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "report.py"
 

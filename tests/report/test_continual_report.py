@@ -13,7 +13,8 @@ from stream_example import stream_example
 
 from anoframe.errors import AnoframeError
 from anoframe.report import page
-from anoframe.report.compare import compare, comparison_page
+from anoframe.report.compare import compare
+from anoframe.report.comparison_page import comparison_page
 from anoframe.report.folder import read_run
 from anoframe.report.write import write_report
 

@@ -8,7 +8,8 @@ import re
 import pytest
 from stream_example import stream_example
 
-from anoframe.report.compare import read_finished, write_comparison
+from anoframe.report.compare import read_finished
+from anoframe.report.comparison_page import write_comparison
 from anoframe.report.grid_page import grid_page
 from anoframe.report.grid_table import summarise
 from anoframe.report.write import write_report
