@@ -4,8 +4,9 @@
 
 WideResNet-50-2 with random weights, 256 x 256, the narrow code blocks that anomalib has, anomalib's Adam, a batch of
 random images again and again. anomalib runs its teacher in each step; here its features are computed once, in a pass
-that is timed by itself, and the trainer takes them from memory. Each side runs as it does by default; `--channels_last
-True` shows what that layout does here. A step is the median of all but the first. Cost: 15 minutes on two cores.
+that is timed by itself, and the trainer takes them from memory. Each side runs as it does by default; two more of ours
+have one option each: `channels_last`, and `precision` bfloat16, for a processor that computes it. A step
+is the median of all but the first. Cost: 10 to 20 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ from pathlib import Path
 
 from _rounds import Side, alternate, keep, table
 
+OPTIONS: dict[str, dict[str, object]] = {
+    "anoframe": {},
+    "anoframe, channels_last": {"trainer.channels_last": True},
+    "anoframe, bfloat16": {"trainer.precision": "bfloat16"},
+}
 # Names in anomalib, which are those of the authors' code, and here.
 _FUSION = {"conv1": "0.0.0", "bn1": "0.0.1", "conv2": "0.1.0", "bn2": "0.1.1", "conv3": "1.0.0", "bn3": "1.0.1"}
 _UNUSED = r"bottleneck\.(conv|bn)4\."
@@ -39,8 +45,8 @@ def renamed(name: str) -> str:
     return f"{where}.{block}.{part}.{rest}"
 
 
-def ours(start: Path, steps: int, channels_last: bool) -> None:
-    """Train from what the peer began with; prints what a side prints."""
+def ours(start: Path, steps: int, side: str) -> None:
+    """Train from what the peer began with, with the options of a side; prints what a side prints."""
     import torch
     from safetensors.torch import load_file
 
@@ -60,8 +66,8 @@ def ours(start: Path, steps: int, channels_last: bool) -> None:
     features = [given[f"features.{i}"] for i in range(3)]
     count = len(features[0])
     changes = {"model.backbone.weights": "random", "trainer.steps": steps, "trainer.batch_size": count}
-    changes |= {"trainer.channels_last": channels_last}
-    cfg = load_config("rd4ad/rd4ad_256_light.py", {**changes, "trainer.optimizer.betas": (0.5, 0.99)})
+    changes |= {"trainer.optimizer.betas": (0.5, 0.99), **OPTIONS[side]}
+    cfg = load_config("rd4ad/rd4ad_256_light.py", changes)
     detector = build_detector(plain(cfg.model)).eval()
     trained = {name: value for name, value in given.items() if not re.match(rf"features|{_UNUSED}", name)}
     detector.load_learned_state({f"student.{renamed(name)}": value for name, value in trained.items()})
@@ -80,17 +86,25 @@ def ours(start: Path, steps: int, channels_last: bool) -> None:
     print(json.dumps({**said, "versions": {"torch": versions()["torch"]}}))
 
 
+def losses(sides: list[Side]) -> str:
+    """Of each step, a column a side."""
+    head = "| step | " + " | ".join(f"loss, {side.name}" for side in sides) + " |\n" + "|---" * (len(sides) + 1) + "|"
+    steps = zip(*(side.said[-1]["losses"] for side in sides), strict=True)
+    rows = [f"| {i + 1} | " + " | ".join(f"{loss:.6f}" for loss in step) + " |" for i, step in enumerate(steps)]
+    return "\n".join([head, *rows])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--anomalib-python", type=os.path.abspath, help="interpreter that has anomalib")
     parser.add_argument("--images", type=int, default=8, help="of a batch")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--channels_last", choices=("True", "False"), default="False", help="ours alone")
     parser.add_argument("--start", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--side", default="anoframe", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.start:
-        ours(options.start, options.steps, options.channels_last == "True")
+        ours(options.start, options.steps, options.side)
         return
     if not options.anomalib_python:
         parser.error("--anomalib-python is needed")
@@ -99,16 +113,12 @@ def main() -> None:
         here = Path(__file__).resolve()
         peer = [options.anomalib_python, str(here.with_name("_rd4ad_peer.py")), start, "--images", str(options.images)]
         theirs = Side("anomalib", [*peer, *steps])
-        mine = Side(
-            "anoframe", [sys.executable, str(here), "--start", start, "--channels_last", options.channels_last, *steps]
-        )
+        mine = [Side(name, [sys.executable, str(here), "--start", start, "--side", name, *steps]) for name in OPTIONS]
         theirs.run(2)  # ours begins with what it writes
         theirs = Side(theirs.name, theirs.command)
-        alternate([mine, theirs], options.rounds)
+        alternate([*mine, theirs], options.rounds)
     extra = {"images a second": "images", "encoder's pass, seconds": "encoder"}
-    pairs = zip(mine.said[-1]["losses"], theirs.said[-1]["losses"], strict=True)
-    rows = "\n".join(f"| {i + 1} | {a:.6f} | {b:.6f} |" for i, (a, b) in enumerate(pairs))
-    text = f"{table([mine, theirs], extra)}\n\n| step | loss, anoframe | loss, anomalib |\n|---|---|---|\n{rows}"
+    text = f"{table([*mine, theirs], extra)}\n\n{losses([*mine, theirs])}"
     print(text)
     keep("rd4ad", text)
 
