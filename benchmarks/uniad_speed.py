@@ -8,8 +8,11 @@ images, AdamW, dropout and noise as published. Sides, all from the same weights 
 - anoframe: features come from memory, as they do in every epoch after the cache was filled;
 - nn.MultiheadAttention: the same model with torch's layer for each attention, asked for no weights (its fast way);
 - all of torch: with its dropout too, and asked for weights, as the authors' code does by leaving that argument out;
-- encoder each step: features are made in each step, as without a cache. Images are in memory already: what it would
-  take to read, decode and resize them is left out.
+- encoder each step: features are made in each step. Images are in memory already;
+- files each step: they are read, decoded and resized in each step too, as without any cache: PNG files of 1024 x 1024
+  pixels, which is what most of MVTec AD has;
+- bfloat16, and bfloat16, files each step: the first and the one before with the trainer's option, for a processor that
+  computes it. The encoder stays in float32, as it does here.
 
 A step is the median of all but the first. Cost: 10 minutes on two cores.
 """
@@ -20,13 +23,17 @@ import argparse
 import json
 import statistics
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from _rounds import Side, alternate, keep, table
 
-SIDES = ("anoframe", "nn.MultiheadAttention", "all of torch", "encoder each step")
+MULTIHEAD, TORCH, ENCODER, FILES = "nn.MultiheadAttention", "all of torch", "encoder each step", "files each step"
+LOW, LOW_FILES = "bfloat16", "bfloat16, files each step"
+SIDES = ("anoframe", MULTIHEAD, TORCH, ENCODER, FILES, LOW, LOW_FILES)
 
 
 def with_torch(module: Any, everything: bool) -> None:
@@ -58,11 +65,26 @@ def with_torch(module: Any, everything: bool) -> None:
                 setattr(parent, name, nn.Dropout(child.p))
 
 
-def run(side: str, backbone: str, count: int, steps: int) -> None:
+def photographs(folder: Path, count: int) -> list[Path]:
+    """So many PNG files of 1024 x 1024 pixels, parts of one photograph."""
+    import numpy as np
+    from PIL import Image
+    from skimage.data import astronaut
+
+    large = np.asarray(Image.fromarray(astronaut()).resize((1024, 1024), Image.Resampling.LANCZOS))
+    paths = [folder / f"{number}.png" for number in range(count)]
+    for number, path in enumerate(paths):
+        Image.fromarray(np.roll(large, 100 * number, axis=1)).save(path)
+    return paths
+
+
+def run(side: str, backbone: str, count: int, steps: int, folder: Path) -> None:
     """Train; prints what a side prints."""
     import torch
 
     from anoframe.config import load_config, plain
+    from anoframe.data.reader import Reader
+    from anoframe.data.transforms import Preprocessing
     from anoframe.encoding import Encoded
     from anoframe.evaluation.provenance import versions
     from anoframe.models import build_detector
@@ -75,15 +97,28 @@ def run(side: str, backbone: str, count: int, steps: int) -> None:
 
     seed_everything(0)
     changes = {"model.backbone.name": backbone, "model.backbone.weights": "random"}
+    changes |= {"trainer.precision": "bfloat16"} if side.startswith(LOW) else {}
     cfg = load_config("uniad/uniad_224.py", {**changes, "trainer.steps": steps, "trainer.batch_size": count})
     detector: Any = build_detector(plain(cfg.model)).eval()
-    images = torch.randint(0, 256, (count, 3, 224, 224), dtype=torch.uint8)
+    reader, pool, paths = Reader(Preprocessing(224, 224)), ThreadPoolExecutor(2), photographs(folder, count)
+
+    def read() -> Any:
+        return torch.stack([photograph.pixels for photograph in pool.map(reader.image, paths)])
+
+    images = read()
     features = detector.encode(images)
-    if side in SIDES[1:3]:
-        with_torch(detector.reconstruction, everything=side == SIDES[2])
+    if side in (MULTIHEAD, TORCH):
+        with_torch(detector.reconstruction, everything=side == TORCH)
     (phase,) = detector.learning()
-    if side == SIDES[-1]:
-        phase = replace(phase, loss=lambda batch: detector.losses(replace(batch, features=detector.encode(images))))
+    if side == ENCODER or side.endswith(FILES):
+        asked = read if side.endswith(FILES) else lambda: images
+
+        def encoding(batch: Any) -> Any:
+            with torch.autocast("cpu", enabled=False):
+                features = detector.encode(asked())
+            return detector.losses(replace(batch, features=features))
+
+        phase = replace(phase, loss=encoding)
     samples = tuple(Sample(Path(f"{i}.png"), "noise", "train") for i in range(count))
     store = FeatureStore([Encoded(features, torch.zeros(0), samples)], count, torch.device("cpu"))
     training = Training("noise", 0, plain(cfg.trainer), Trackers())
@@ -107,7 +142,8 @@ def main() -> None:
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        run(options.side, options.backbone, options.images, options.steps)
+        with tempfile.TemporaryDirectory() as folder:
+            run(options.side, options.backbone, options.images, options.steps, Path(folder))
         return
     words = ["--backbone", options.backbone, "--images", str(options.images), "--steps", str(options.steps)]
     here = str(Path(__file__).resolve())
