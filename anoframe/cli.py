@@ -160,8 +160,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         value = getattr(options, option)
         if value is not None:
             options.overrides[name] = " ".join(value) if isinstance(value, list) else value
-    if "protocol.tasks" in options.overrides:
-        options.overrides.setdefault("protocol.name", "continual")
     if options.cache in ("on", "off"):
         options.overrides |= {f"cache.{kind}": options.cache == "on" for kind in KINDS}
     return options

@@ -150,12 +150,6 @@ def test_the_difference_of_a_config_is_shown(cli):
 # ------------------------------------------------------------------------------------------------ words it refuses
 
 
-@pytest.mark.parametrize(("words", "protocol"), [((), "continual"), (("--protocol", "unified"), "unified")])
-def test_tasks_ask_for_a_stream_unless_another_protocol_is_named(cli, words, protocol):
-    done = cli("--config", "uniad/uniad_lite0.py", "--print_config", "--protocol.tasks", "felt;mesh", *words)
-    assert f"\n  name: {protocol}\n" in done.out
-
-
 @pytest.mark.parametrize(
     ("words", "phrases"),
     [

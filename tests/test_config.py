@@ -433,3 +433,8 @@ def test_a_config_that_lacks_a_key_is_told():
 def test_every_shipped_config_is_complete():
     for name in list_configs():
         check_config(load_config(name))
+
+
+@pytest.mark.parametrize(("more", "protocol"), [({}, "continual"), ({"protocol.name": "separate"}, "separate")])
+def test_tasks_ask_for_a_stream_unless_another_protocol_is_named(more, protocol):
+    assert load_config("uniad/uniad_lite0.py", {"protocol.tasks": "a;b", **more}).protocol.name == protocol

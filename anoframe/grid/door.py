@@ -87,8 +87,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         options.overrides["device"] = " ".join(options.device)
     if options.protocol is not None:
         options.overrides["protocol.name"] = options.protocol
-    elif "protocol.tasks" in options.overrides:
-        options.overrides.setdefault("protocol.name", "continual")
     return options
 
 
