@@ -3,10 +3,11 @@
     python benchmarks/continual_table.py --mvtec MVTec bottle screw --visa VisA capsules \\
         --folder OTHER magnetic_tile kolektorsdd toothbrush --demo brick grass --output continual
 
-A category is a task. Cuts each category to `--train` and `--test` images, then trains a small UniAD (see `SMALL`) under
-each strategy, SEMA-UniAD, and PatchCore with a bank a task, for each seed and order of the categories, on `--workers`
-processes of one thread. Runs that are done are kept, those that were interrupted go on. Prints a table of means and
-standard deviations over seeds and orders as markdown; `--table` prints it alone. Expected: docs/continual.md.
+A category is a task, unless `--protocol.tasks` says otherwise; so may any other key of a config be given. Cuts each
+category to `--train` and `--test` images, then trains a small UniAD (see `SMALL`) under each strategy, SEMA-UniAD, and
+PatchCore with a bank a task, for each seed and order of the categories, on `--workers` processes of one thread. Runs
+that are done are kept, those that were interrupted go on. Prints a table of means and standard deviations over seeds
+and orders as markdown; `--table` prints it alone. Expected: docs/continual.md.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ METHODS = {
     "joint": f"{UNIAD} joint",
     "patchcore": f"--config patchcore/patchcore_lite0_224.py {SIDE} --protocol.strategy expand",
 }
+CHANGED = "threshold2 threshold4 always no_expansion attn both sequential layers_2_5 joint_loss router_bias memory"
+ABLATIONS = {f"sema_{name}": SEMA.replace("lite0.py", f"lite0_{name}.py") for name in CHANGED.split()}
 METRICS = ("image_auroc", "pixel_auroc", "aupro")
 
 
@@ -96,18 +99,27 @@ def train(words: Sequence[str]) -> str:
 def table(found: dict[str, list[dict[str, Any]]]) -> str:
     """Means over runs, in percent, with standard deviations."""
     heads = [f"{kind} {name}" for name in METRICS for kind in ("ACC", "FM")]
-    lines = ["| method | runs | " + " | ".join(heads) + " | million parameters at the end | minutes of learning |"]
-    lines.append("|---" * (len(heads) + 4) + "|")
+    heads += ["later tasks when learned, pixel_auroc", "adapters", "million parameters", "minutes of learning"]
+    lines = ["| method | runs | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
     for method, runs in found.items():
         cells = [
             _cell([run["cl_metrics"][-1]["by_metric"][name][kind] for run in runs])
             for name in METRICS
             for kind in ("acc", "fm")
         ]
-        size = mean(run["params_total"][-1] for run in runs) / 1e6
-        minutes = mean(sum(run["seconds"]) for run in runs) / 60
-        lines.append(f"| {method} | {len(runs)} | {' | '.join(cells)} | {size:.2f} | {minutes:.1f} |")
+        cells.append(_cell([_plasticity(run) for run in runs]))
+        cells.append("/".join(sorted({str(run["adapter_stats"][-1].get("total_adapters", "")) for run in runs})))
+        cells.append(f"{mean(run['params_total'][-1] for run in runs) / 1e6:.2f}")
+        cells.append(f"{mean(sum(run['seconds']) for run in runs) / 60:.1f}")
+        lines.append(f"| {method} | {len(runs)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _plasticity(run: dict[str, Any]) -> float | None:
+    """Mean pixel AUROC of each later task right after it was learned; None where all are learned at once."""
+    matrix = run["R"]["pixel_auroc"]
+    values = [matrix[task][task] for task in range(1, len(matrix))]
+    return mean(values) if values else None
 
 
 def _cell(values: Sequence[float | None]) -> str:
@@ -124,7 +136,7 @@ def main() -> None:
             f"--{kind}", nargs="+", action="append", metavar="ROOT CATEGORY", help="root, then categories"
         )
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=[*METHODS, *ABLATIONS])
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
     parser.add_argument("--orders", nargs="+", default=["none", "1"], help="numbers that shuffle; none is as given")
     parser.add_argument("--train", type=int, default=30, help="images a category")
@@ -138,7 +150,7 @@ def main() -> None:
     tail += ["--threshold.held_back", "0.0", *changes]
     cells = list(product(options.orders, options.seeds, options.methods))
     words = [
-        [*METHODS[method].split(), *tail, "--seed", seed, "--output", str(options.output / "runs")]
+        [*(METHODS | ABLATIONS)[method].split(), *tail, "--seed", seed, "--output", str(options.output / "runs")]
         + ([] if order == "none" else ["--protocol.order_seed", order])
         for order, seed, method in cells
     ]
