@@ -18,6 +18,17 @@ from anoframe.metrics.families import metrics_at, metrics_of_each_image, metrics
 Metrics = dict[str, float | None]  # None: not available
 CHOSEN_ON_TEST = "best on test"  # `selected` in the provenance of a run that reports its best look at the test images
 HEADLINE = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro", "iou_max")
+TITLES = {
+    "image_auroc": "Image AUROC",
+    "image_ap": "Image AP",
+    "image_f1max": "Image F1-max",
+    "pixel_auroc": "Pixel AUROC",
+    "pixel_ap": "Pixel AP",
+    "pixel_f1max": "Pixel F1-max",
+    "aupro": "AUPRO",
+    "iou_max": "IoU-max",
+    "pro_per_image": "PRO/image",
+}
 
 
 def category_metrics(

@@ -15,16 +15,6 @@ from anoframe.files import digest
 from anoframe.report.folder import Category, RunRecord, read_run
 from anoframe.run_folder import NO_RESULT
 
-TITLES = {
-    "image_auroc": "Image AUROC",
-    "image_ap": "Image AP",
-    "image_f1max": "Image F1-max",
-    "pixel_auroc": "Pixel AUROC",
-    "pixel_ap": "Pixel AP",
-    "pixel_f1max": "Pixel F1-max",
-    "aupro": "AUPRO",
-    "iou_max": "IoU-max",
-}
 # What changes no result, or what a column says beside its config
 _NOT_COMPARED = ("config_name", "seed", "categories", "device", *NO_RESULT)
 _MOST_CHANGES = 8

@@ -7,10 +7,10 @@ from html import escape
 from pathlib import Path
 from statistics import mean, stdev
 
-from anoframe.evaluation.results import HEADLINE, percent
+from anoframe.evaluation.results import HEADLINE, TITLES, percent
 from anoframe.files import write_atomic
 from anoframe.report.charts import Series, epoch_chart
-from anoframe.report.compare import TITLES, Column, Comparison, Table, categories_of, compare, metrics_of, what_differs
+from anoframe.report.compare import Column, Comparison, Table, categories_of, compare, metrics_of, what_differs
 from anoframe.report.continual import COLUMNS
 from anoframe.report.page import ORACLES, document
 from anoframe.report.stream import Stream

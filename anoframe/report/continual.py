@@ -7,14 +7,14 @@ from html import escape
 from pathlib import Path
 
 from anoframe.evaluation.continual import JOINT
-from anoframe.evaluation.results import percent
+from anoframe.evaluation.results import TITLES, percent
 from anoframe.metrics.continual import Matrix, average, forgetting, forgetting_of_each
 from anoframe.report.charts import Series, epoch_chart
 from anoframe.report.folder import RunRecord
 from anoframe.report.stream import Expansion, Site, Stream
 
 _STYLE = Path(__file__).with_name("assets") / "continual.css"
-_DRAWN = {"image_auroc": "Image AUROC", "pixel_auroc": "Pixel AUROC", "aupro": "AUPRO"}
+_DRAWN = ("image_auroc", "pixel_auroc", "aupro")
 COLUMNS = {  # key -> head, what it is, whether higher is better
     "acc": ("ACC", "mean over the tasks seen, at the end", True),
     "acc_classes": ("ACC, classes", "mean over the categories seen, at the end", True),
@@ -75,7 +75,7 @@ def _kept(stream: Stream) -> str:
         f'<th scope="col" title="{what}">{head}{"" if high else " ↓"}</th>' for head, what, high in COLUMNS.values()
     )
     rows = "".join(
-        f'<tr><th scope="row">{escape(_DRAWN.get(name, name))}</th>{_cells(values.get(key) for key in COLUMNS)}</tr>'
+        f'<tr><th scope="row">{escape(TITLES.get(name, name))}</th>{_cells(values.get(key) for key in COLUMNS)}</tr>'
         for name, values in stream.last.items()
     )
     note = (
@@ -105,7 +105,7 @@ def _left_out(stream: Stream) -> str:
 
 def _tasks(stream: Stream) -> str:
     """What each task is, what it took, and what became of the key metric."""
-    metric = escape(_DRAWN.get(stream.key_metric, stream.key_metric))
+    metric = escape(TITLES.get(stream.key_metric, stream.key_metric))
     names = ["Task", "Categories", "Seconds", "Parameters", "Changed"]
     heads = "".join(f'<th scope="col"{" class=categories" * (name == "Categories")}>{name}</th>' for name in names)
     grown = any(stream.adapters)
@@ -140,7 +140,7 @@ def _table(title: str, heads: Sequence[str], rows: str) -> str:
 
 
 def _pictures(stream: Stream) -> str:
-    drawn = "".join(_matrix(stream, name, label) for name, label in _DRAWN.items() if name in stream.matrices)
+    drawn = "".join(_matrix(stream, name, TITLES[name]) for name in _DRAWN if name in stream.matrices)
     return f'<h3>After each task</h3><p class="note">{_MATRICES}</p><div class="matrices">{drawn}</div>'
 
 
@@ -213,7 +213,7 @@ def _over_tasks(stream: Stream) -> str:
 
 
 def _chart(stream: Stream, title: str, key: str) -> str:
-    series = [Series(label, stream.over_tasks(name, key)) for name, label in _DRAWN.items()]
+    series = [Series(TITLES[name], stream.over_tasks(name, key)) for name in _DRAWN]
     return epoch_chart(title, series, shares=True, over="task")
 
 

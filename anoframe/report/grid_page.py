@@ -7,9 +7,8 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from anoframe.evaluation.results import percent
+from anoframe.evaluation.results import TITLES, percent
 from anoframe.report.charts import nice_ticks, number
-from anoframe.report.compare import TITLES
 from anoframe.report.grid_table import NOTE, SHOWN, Figure, GridSummary, GridTable, Row, heading, missing, path_from
 from anoframe.report.page import document
 

@@ -17,7 +17,7 @@ from zlib import crc32
 
 import numpy as np
 
-from anoframe.evaluation.results import HEADLINE, percent
+from anoframe.evaluation.results import HEADLINE, TITLES, percent
 from anoframe.metrics.bootstrap import (
     DRAWS,
     LEVEL,
@@ -27,7 +27,7 @@ from anoframe.metrics.bootstrap import (
     draws_of_values,
     interval,
 )
-from anoframe.report.compare import TITLES, Column, Table, identity, seed_of, sort_into_tables, what_differs
+from anoframe.report.compare import Column, Table, identity, seed_of, sort_into_tables, what_differs
 from anoframe.report.folder import Category, RunRecord
 
 SHOWN = ("image_auroc", "pixel_auroc", "aupro")

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image, features
 
 from anoframe.errors import AnoframeError
-from anoframe.evaluation.results import HEADLINE, Metrics, percent
+from anoframe.evaluation.results import HEADLINE, TITLES, Metrics, percent
 from anoframe.report.charts import Line, curve_chart, number, score_chart
 from anoframe.report.continual import continual_section, continual_style
 from anoframe.report.folder import WRONG, Category, Picture, RunRecord
@@ -103,8 +103,7 @@ def _tiles(run: RunRecord) -> str:
     """The numbers to take away."""
     mean = run.mean or run.evaluated[0].metrics
     of = f"mean of {len(run.evaluated)} categories" if len(run.evaluated) > 1 else escape(run.evaluated[0].name)
-    chosen = (("image_auroc", "Image AUROC"), ("pixel_auroc", "Pixel AUROC"), ("aupro", "AUPRO"))
-    tiles = [(label, percent(mean.get(name)), of) for name, label in chosen]
+    tiles = [(TITLES[name], percent(mean.get(name)), of) for name in ("image_auroc", "pixel_auroc", "aupro")]
     decided = [category.decided() for category in run.evaluated if category.decided()]
     if decided:
         missed, alarms, found, passed = (

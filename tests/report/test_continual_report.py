@@ -82,7 +82,7 @@ def test_what_was_kept_has_both_averages_and_both_forgettings(section):
 
 def test_a_measure_that_is_not_available_is_said(section):
     html = section(stream_example())
-    assert rows_of(html, "What was kept")[2][0::7] == ["image_ap", "n/a"]
+    assert rows_of(html, "What was kept")[2][0::7] == ["Image AP", "n/a"]
     assert "Means leave out pixel_auroc, aupro of rope" in text_of(html)
 
 
