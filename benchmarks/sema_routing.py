@@ -1,0 +1,89 @@
+"""Which adapters a trained SEMA-UniAD gives an image: those of its own task, or others?
+
+    python benchmarks/sema_routing.py RUN [RUN ...] [--data.root FOLDER]
+
+RUN is the folder of a finished stream, as `benchmarks/continual_table.py` leaves them. For the good test images of
+each category, prints the share of the mixture that goes to the slots born in each task, a mean over images and sites.
+Then z of those images at the slots of their own task, and at the least strange of all other slots: medians over images
+and sites. Expected: docs/sema_uniad.md. Cost: a minute a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import anoframe
+from anoframe.blocks.self_expansion import watching
+from anoframe.data.dataset import open_dataset
+from anoframe.data.reader import Reader
+from anoframe.encoding import EncodedSamples
+from anoframe.files import read_json
+from anoframe.models.sema_uniad import SemaUniAD
+from anoframe.tracking.tracker import Trackers
+from anoframe.trainers.checkpoint import find_checkpoint, load_checkpoint
+
+
+def born(detector: SemaUniAD) -> list[list[int]]:
+    """Site -> the task in which each of its slots was born."""
+    tasks: list[list[int]] = [[0] for _ in detector.places]
+    numbers = {(place.layer_id, place.kind): number for number, place in enumerate(detector.places)}
+    for event in detector.growth()["expansions"]:
+        tasks[numbers[tuple(event["site"])]].append(event["task"])
+    return tasks
+
+
+@torch.no_grad()
+def routed(detector: SemaUniAD, batches: Sequence[Tensor], task: int, tasks: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of some images: share of each task's slots `[tasks]`, z at their own slots, least z at any other."""
+    shares, own, others = [], [], []
+    births = [torch.tensor(one) for one in born(detector)]
+    for features in batches:
+        with watching([place.site for place in detector.places]) as means:
+            detector.reconstruct(features)
+        for number, place in enumerate(detector.places):
+            mine = births[number] == task
+            z = place.site.z(means[number])  # [slots, images]
+            weights = place.site.weights(means[number])  # [images, slots]
+            shares.append(torch.zeros(len(weights), tasks).index_add_(1, births[number], weights))
+            own.append(z[mine].flatten())
+            others.append(z[~mine].min(0).values if not mine.all() else z.new_empty(0))
+    return torch.cat(shares).mean(0), torch.cat(own), torch.cat(others)
+
+
+def report(run: Path, root: str | None) -> str:
+    cfg = anoframe.load_config(run)
+    fitted = load_checkpoint(find_checkpoint(run, None), torch.device("cpu"))
+    detector = fitted.detector
+    assert isinstance(detector, SemaUniAD)
+    streamed = read_json(run / "results" / "continual.json")["config"]["tasks"]
+    dataset, reader = open_dataset(cfg.data.name, root or cfg.data.root), Reader(fitted.preprocessing)
+    heads = [f"slots of task {number}" for number in range(len(streamed))]
+    lines = [f"| category | task | {' | '.join(heads)} | z, own | z, least other |"]
+    lines.append("|---" * (len(streamed) + 4) + "|")
+    for task, category in ((task, name) for task, names in enumerate(streamed) for name in names):
+        good = [one for one in dataset.samples(category) if one.split == "test" and not one.is_defect]
+        encoded = EncodedSamples(detector, good, reader, cfg.data.batch_size, cfg.data.workers, Trackers())
+        batches = [one.features for one in encoded]
+        shares, own, others = routed(detector, batches, task, len(streamed))  # type: ignore[arg-type]  # one map
+        cells = [f"{100 * share:.0f} %" for share in shares.tolist()]
+        cells += [f"{found.median():.1f}" if len(found) else "" for found in (own, others)]
+        lines.append(f"| {category} | {task} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--data.root", dest="root", help="where the data are now, if not where the run had them")
+    options = parser.parse_args()
+    for run in options.runs:
+        print(f"{run}\n\n{report(run, options.root)}\n")
+
+
+if __name__ == "__main__":
+    main()
