@@ -284,9 +284,11 @@ class Session:
 
     def _checkpoint(self, detector: Detector, fit: Fit, found: dict[str, Threshold | None] | None = None) -> Checkpoint:
         counts = {category: len(self._samples(category, "train")) for category in fit.categories}
-        trained = {key: self.provenance[key] for key in ("trainer", "selected") if key in self.provenance}
-        known = (plain(self.cfg.model), self.cfg.seed, counts, found or {}, trained)
-        return Checkpoint(detector, self.preprocessing, *known)
+        trained: dict[str, Any] = {
+            key: self.provenance[key] for key in ("trainer", "selected") if key in self.provenance
+        }
+        model, seed = plain(self.cfg.model), self.cfg.seed
+        return Checkpoint(detector, self.preprocessing, model, seed, counts, found or {}, trained)
 
     def _training(self, fit: Fit) -> Training:
         def look(detector: Detector) -> dict[str, Metrics]:
