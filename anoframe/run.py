@@ -98,7 +98,7 @@ def test(
     chosen.seed = loaded[0].seed  # what a number says is how its detector was learned
     if any(len(one.categories) > 1 for one in loaded):
         chosen.protocol.name = "unified"
-    with Session(chosen, output, start, loaded[0].detector) as session:
+    with Session(chosen, output, start, loaded[0]) as session:
         for category in session.categories:
             session.run(Fit(category, (category,)), holder_of(loaded, category))
         return _finished(session)

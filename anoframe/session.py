@@ -64,7 +64,7 @@ class Plan:
         AnoframeError: a value, device, category, file or part of the detector is wrong.
     """
 
-    def __init__(self, cfg: ConfigDict, fitted: Detector | None = None):
+    def __init__(self, cfg: ConfigDict, fitted: Checkpoint | None = None):
         refuse_what_makes_no_sense(cfg)
         check_tracking(cfg)
         self.group = join(cfg.device)
@@ -77,7 +77,8 @@ class Plan:
         report.raise_if_broken()
         self.remarks = report.remarks
         self.trainer = plain(cfg.trainer) if "trainer" in cfg else None
-        detector = fitted or build_detector(plain(cfg.model), cfg.seed)  # a wrong name or weights: told now
+        # a wrong name or weights: told now
+        detector = fitted.detector if fitted else build_detector(plain(cfg.model), cfg.seed)
         steps = detector.learning()
         if not fitted:
             if not self.group.alone:
@@ -85,9 +86,9 @@ class Plan:
             if cfg.protocol.name == "continual":
                 self._check_stream(cfg, detector)
             check_training(steps, self.trainer, self.group.device, detector.phase_names())
-        self.provenance = _provenance(cfg, self.dataset.name, self.group.size) | _provenance_of_training(
-            steps, self.trainer
-        )
+        trained = fitted.training if fitted else {}  # whatever this config says of training
+        trained = trained or _provenance_of_training(steps, self.trainer)
+        self.provenance = _provenance(cfg, self.dataset.name, self.group.size) | trained
 
     def _check_stream(self, cfg: ConfigDict, detector: Detector) -> None:
         if not self.group.alone:
@@ -117,7 +118,7 @@ class Session:
         AnoframeError: whatever can be known to be wrong, before any work starts.
     """
 
-    def __init__(self, cfg: ConfigDict, output: str | Path, start: str, fitted: Detector | None = None):
+    def __init__(self, cfg: ConfigDict, output: str | Path, start: str, fitted: Checkpoint | None = None):
         plan = Plan(cfg, fitted)
         self.cfg = cfg
         self.group, self.device = plan.group, plan.group.device
@@ -283,7 +284,11 @@ class Session:
 
     def _checkpoint(self, detector: Detector, fit: Fit, found: dict[str, Threshold | None] | None = None) -> Checkpoint:
         counts = {category: len(self._samples(category, "train")) for category in fit.categories}
-        return Checkpoint(detector, self.preprocessing, plain(self.cfg.model), self.cfg.seed, counts, found or {})
+        trained: dict[str, Any] = {
+            key: self.provenance[key] for key in ("trainer", "selected") if key in self.provenance
+        }
+        model, seed = plain(self.cfg.model), self.cfg.seed
+        return Checkpoint(detector, self.preprocessing, model, seed, counts, found or {}, trained)
 
     def _training(self, fit: Fit) -> Training:
         def look(detector: Detector) -> dict[str, Metrics]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 
@@ -73,6 +74,15 @@ def test_a_choice_on_the_test_set_is_marked(config, tmp_path):
     run = _train(config, tmp_path, **options)
     assert run.results.provenance["selected"] == "best on test"
     assert len(json.loads((run.folder / "training/felt.json").read_text())["looks"]) == 3
+
+
+def test_a_checkpoint_knows_how_it_was_trained_whatever_config_it_is_tested_with(config, tmp_path):
+    options = {"trainer.epochs": 2, "trainer.evaluate_every": 1, "trainer.select": "best_on_test"}
+    run = _train(config, tmp_path / "runs", **options)
+    alone = shutil.copytree(run.folder / "checkpoint", tmp_path / "alone")
+    tested = anoframe.test(alone, load_config(config), output=tmp_path / "tested")
+    made = tested.results.provenance
+    assert (made["trainer"]["epochs"], made["selected"]) == (2, "best on test")
 
 
 def test_looking_changes_no_file_of_the_result(trained, config, tmp_path):

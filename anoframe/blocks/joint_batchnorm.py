@@ -59,6 +59,11 @@ def joint_batchnorm(module: nn.Module, group: Group) -> Iterator[Joint]:
             del layer.joint
 
 
+def is_single_value(error: ValueError) -> bool:
+    """Whether batch normalisation, torch's or the one here, refused a batch that has one value a channel."""
+    return "more than 1 value per channel" in str(error) or "more than one value a channel" in str(error)
+
+
 class JointBatchNorm(_BatchNorm):
     """`nn.BatchNorm1d` to `3d` over all processes of a group; made by `joint_batchnorm`."""
 

@@ -6,7 +6,7 @@ The student of PatchCore-noising, a proposal of this project. While it learns, w
 
 `phi_l` the teacher's map of a level, `a_l` how much noise is proposed for each place of that training image, `std_l`
 the deviation of each channel over all training images, `xi` standard normal. What it is compared with are the clean
-maps. With `tau` zero nothing is drawn, and it learns as RD4AD does, to the bit (Deng and Li, "Anomaly Detection via
+maps. With `tau` zero nothing is drawn, and a step is that of RD4AD, to the bit (Deng and Li, "Anomaly Detection via
 Reverse Distillation from One-Class Embedding", CVPR 2022). When it is asked, there is no noise.
 """
 

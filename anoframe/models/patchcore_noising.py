@@ -40,8 +40,8 @@ from anoframe.types import Prediction, Sample
 
 AMPLITUDES = ("adaptive", "constant", "reversed")
 CALIBRATION_IMAGES = 20
-# Patches whose candidates are gathered at once: 64 * 64 * 1024 numbers are 17 MB. From 32 MB on glibc asks the system for
-# the memory of every chunk anew, and the scores take twice as long.
+# Patches whose candidates are gathered at once: 64 * 64 * 1024 numbers are 17 MB. From 32 MB on glibc asks the system
+# for the memory of every chunk anew, and the scores take twice as long.
 _CHUNK = 64
 
 

@@ -90,6 +90,7 @@ class GridTable:
     configs: Mapping[str, list[str]]  # config -> its weights, and what differs between configs
     categories: tuple[str, ...]
     rows: Sequence[Row]
+    chosen: frozenset[str] = frozenset()  # configs whose epoch was chosen on the test set
 
     @property
     def metrics(self) -> list[str]:
@@ -98,11 +99,13 @@ class GridTable:
         return [*(name for name in HEADLINE if name in found), *(name for name in found if name not in HEADLINE)]
 
     def best(self, row: Row, metric: str) -> bool:
-        """Whether no other config has more in that category, and some have less."""
+        """Whether no other config has more in that category, and some have less; of those that chose no epoch by it."""
         rivals = [
-            one.figures[metric].mean for one in self.rows if one.category == row.category and metric in one.figures
+            one.figures[metric].mean
+            for one in self.rows
+            if one.category == row.category and metric in one.figures and one.config not in self.chosen
         ]
-        return min(rivals) < max(rivals) == row.figures[metric].mean
+        return row.config not in self.chosen and min(rivals) < max(rivals) == row.figures[metric].mean
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,8 @@ def _table(runs: Sequence[RunRecord]) -> GridTable:
     if len(categories) > 1:
         rows += [_mean_row(config, configs, categories) for config in configs]
     about = {name: _about(Table(columns), column.runs[0]) for name, column in zip(names, columns, strict=True)}
-    return GridTable(_facts(runs), about, categories, rows)
+    chosen = frozenset(name for name, column in zip(names, columns, strict=True) if column.chosen_on_test)
+    return GridTable(_facts(runs), about, categories, rows, chosen)
 
 
 def _unique(names: Sequence[str]) -> list[str]:

@@ -44,7 +44,8 @@ _SENTENCES = {
     "features": "  {text}",
     "forecast": "  {text}",
     "training_resumed": "  {fit}: training goes on at step {done} of its phase",
-    "epoch": "  {phase} epoch {epoch}/{epochs}: {summary}, lr {lr:.2e}, {images_per_second:.1f} images/s",
+    "epoch": "  {phase} epoch {epoch}/{epochs}: {summary}, lr {lr:.2e}, {images_per_second:.1f} images/s, "
+    "{data_seconds:.1f} s waiting, peak {memory}",
     "stage": "  {name:<10} {seconds:8.1f} s",
     "evaluated": "  {category}: {summary}",
     "stream": "{summary}",

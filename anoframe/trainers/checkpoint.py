@@ -47,6 +47,7 @@ class Checkpoint:
     seed: int
     train_images: dict[str, int]  # category -> normal images it learned from
     thresholds: dict[str, Threshold | None] = field(default_factory=dict)  # category -> where it draws the line
+    training: dict[str, Any] = field(default_factory=dict)  # what results say of how it was trained, where it was
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -66,6 +67,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
         "seed": checkpoint.seed,
         "train_images": checkpoint.train_images,
         "thresholds": {name: one and asdict(one) for name, one in checkpoint.thresholds.items()},
+        "training": checkpoint.training,
         "learned_sha256": fingerprint(state),
     }
     write_json(folder / "detector.json", description)
@@ -98,7 +100,7 @@ def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
     with _told_of(path):
         limits = {category: _threshold(one) for category, one in description.get("thresholds", {}).items()}
     known = (description["model"], description["seed"], description["train_images"])
-    return Checkpoint(detector, preprocessing, *known, limits)
+    return Checkpoint(detector, preprocessing, *known, limits, description.get("training", {}))
 
 
 def find_checkpoints(path: Path) -> dict[str, Path]:
@@ -173,6 +175,7 @@ def _description(path: Path) -> dict[str, Any]:
     for key, kind in _KEYS.items():
         _check_kind(path, key, description[key], kind)
     _check_kind(path, "thresholds", description.get("thresholds", {}), _THRESHOLDS)
+    _check_kind(path, "training", description.get("training", {}), dict[str, dict[str, Any] | str])
     for key in ("name", "weights", "sha256"):
         _check_kind(path, f"backbone.{key}", description["backbone"].get(key), str)
     with _told_of(path):

@@ -20,17 +20,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from anoframe.blocks.joint_batchnorm import is_single_value
 from anoframe.detector import Detector, Phase, TrainingBatch
 from anoframe.distributed import Group, alone
 from anoframe.errors import AnoframeError
+from anoframe.memory import gigabytes
 from anoframe.progress import Bar
-from anoframe.tracking.clock import peak_memory
+from anoframe.tracking.clock import gpu_peak_memory, peak_memory
 from anoframe.tracking.tracker import Tracker
 from anoframe.trainers.feature_store import FeatureStore
 from anoframe.trainers.optimisation import build_optimizer, build_schedule
 from anoframe.trainers.settings import Settings
 from anoframe.trainers.shared import Part, SharedLoss, settle, shared_loss
-from anoframe.trainers.training_state import TrainingState, random_states, set_random_states
+from anoframe.trainers.training_state import TrainingState, random_states, seed_generators, set_random_states
+from anoframe.types import Sample
 
 Look = Callable[[Detector], Mapping[str, Mapping[str, float | None]]]
 _JUDGED = ("image_auroc", "pixel_auroc", "aupro")  # by whose mean `best_on_test` chooses
@@ -89,7 +92,8 @@ class PhaseTrainer:
         training: of the fit.
 
     Raises:
-        AnoframeError: a loss that is not finite, with the files of its batch.
+        AnoframeError: a loss or weights that are not finite, with the files of the batch that made them so; a batch
+            that has one value for batch normalisation.
     """
 
     def __init__(
@@ -103,7 +107,7 @@ class PhaseTrainer:
         self._per_epoch, self._total = settings.length(len(self._rows))
         self._epochs = math.ceil(self._total / self._per_epoch)
         self._optimizer = build_optimizer(settings.optimizer, phase.parameters)
-        self._schedule = build_schedule(settings.schedule, self._optimizer, self._per_epoch, self._total)
+        self._schedule = build_schedule(settings, self._optimizer, self._per_epoch, self._total)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=settings.precision == "float16")
         self._loss = torch.compile(phase.loss) if settings.compile else phase.loss
         self._done = 0
@@ -118,7 +122,7 @@ class PhaseTrainer:
         Args:
             state: of this phase, to go on from; the detector has its `learned` already.
         """
-        torch.manual_seed(self._seed())
+        seed_generators(self._training.seed, self._step, *self._own_numbers())
         self._curve: list[dict[str, Any]] = self._resume(state) if state and state.done else self._new_curve()
         saved = time.monotonic()
         with self._training_mode(), self._sharing() as shared, Bar(self._total, self._phase.name, self._done) as bar:
@@ -130,15 +134,16 @@ class PhaseTrainer:
                 if self._group.decided(due) and self._done < self._total:
                     self._save()
                     saved = time.monotonic()
+        if broken := self._broken():
+            raise AnoframeError(broken)
         settle(self._detector, self._group)
         if self._best:
             self._detector.load_learned_state(self._best["learned"])
         self._training.save(self._step + 1, 0, self._detector)
 
-    def _seed(self) -> int:
-        """Of what is drawn in the phase: other numbers in each process, or several images would have the same noise."""
-        own = () if self._group.leads else (self._group.rank,)
-        return int(np.random.SeedSequence((self._training.seed, self._step, *own)).generate_state(1)[0])
+    def _own_numbers(self) -> tuple[int, ...]:
+        """Each process draws others in the phase, or several images would have the same noise."""
+        return () if self._group.leads else (self._group.rank,)
 
     def _sharing(self) -> AbstractContextManager[SharedLoss]:
         return shared_loss(self._detector, self._phase, self._loss, self._group, self._settings.sync_batchnorm)
@@ -193,13 +198,30 @@ class PhaseTrainer:
         except torch._dynamo.exc.TorchDynamoException as error:  # only where it was asked to compile
             reason = str(error).strip().splitlines()[0]
             raise AnoframeError(f"torch.compile fails here ({reason}): --trainer.compile False") from error
+        except ValueError as error:
+            if not is_single_value(error):
+                raise
+            raise AnoframeError(
+                f"phase {self._phase.name}: batch normalisation needs more than one value a channel, and images this "
+                f"small in a batch of {len(batch)} give one: another --trainer.batch_size, or a larger --data.crop"
+            ) from error
 
     def _not_finite(self, losses: Mapping[str, Tensor], batch: TrainingBatch) -> str:
         values = ", ".join(f"{name} {float(value.detach()):g}" for name, value in losses.items())
-        files = "\n".join(f"  {sample.image}" for sample in batch.samples)
+        return self._broken() or self._blamed(self._done + 1, f"the loss is not finite ({values})", batch.samples)
+
+    def _broken(self) -> str:
+        """That the last step left weights which are not finite, as a finite loss with another gradient does."""
+        if not self._done or all(bool(one.isfinite().all()) for one in self._phase.parameters.values()):
+            return ""
+        samples = [self._store.samples[row] for row in self._batch(self._done - 1)]
+        return self._blamed(self._done, "it left weights that are not finite", samples)
+
+    def _blamed(self, step: int, what: str, samples: Sequence[Sample]) -> str:
+        files = "\n".join(f"  {sample.image}" for sample in samples)
         return (
-            f"phase {self._phase.name}, step {self._done + 1}: the loss is not finite ({values}). Lower "
-            f"--trainer.optimizer.lr, or set --trainer.clip; or look at the images of this batch:\n{files}"
+            f"phase {self._phase.name}, step {step}: {what}. Lower --trainer.optimizer.lr, or set --trainer.clip; "
+            f"or look at the images of this batch:\n{files}"
         )
 
     def _update(self) -> None:
@@ -280,7 +302,11 @@ class PhaseTrainer:
         self._totals = Totals()
         summary = ", ".join(f"{name} {value:.4f}" for name, value in entry["losses"].items())
         names = {"fit": self._training.fit, "phase": self._phase.name, "epochs": self._epochs}
-        self._training.tracker.log("epoch", **names, **entry, summary=summary, peak_bytes=peak_memory())
+        peak, of_gpu = peak_memory(), gpu_peak_memory()
+        memory = f"{gigabytes(peak)} and {gigabytes(of_gpu)} of the GPU" if of_gpu else gigabytes(peak)
+        self._training.tracker.log(
+            "epoch", **names, **entry, summary=summary, peak_bytes=peak, gpu_peak_bytes=of_gpu, memory=memory
+        )
         every = self._settings.evaluate_every
         if self._training.look and every and (epoch % every == 0 or self._done == self._total):
             self._look(self._training.look, epoch)

@@ -18,7 +18,7 @@ from anoframe.tracking.tracker import Tracker
 from anoframe.trainers.feature_store import FeatureStore
 from anoframe.trainers.gradient import PhaseTrainer, Training
 from anoframe.trainers.settings import settings_of
-from anoframe.trainers.training_state import TrainingState, latest_state
+from anoframe.trainers.training_state import TrainingState, latest_state, seed_generators
 
 _AT_ONCE = 16  # images that an observation is shown together where all features are at hand
 
@@ -63,6 +63,7 @@ def learn(
     steps = learning()  # what was put back may have more of them
     while done < len(steps):
         step = steps[done]
+        seed_generators(training.seed, done)  # so that it draws the same after a kill between two steps
         if isinstance(step, Phase):
             assert isinstance(source, FeatureStore)
             settings = settings_of(training.section, step.name)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
+from timm.optim import create_optimizer_v2, get_optimizer_class, get_optimizer_info, list_optimizers
 from timm.scheduler import CosineLRScheduler, StepLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
@@ -15,7 +15,7 @@ from anoframe.errors import AnoframeError, suggest
 from anoframe.registry import check_arguments
 
 if TYPE_CHECKING:
-    from anoframe.trainers.settings import Schedule
+    from anoframe.trainers.settings import Settings
 
 WARMUP_START = 1000  # a warm-up begins at the learning rate over this
 
@@ -31,7 +31,8 @@ def build_optimizer(section: Mapping[str, Any], parameters: Mapping[str, nn.Para
         parameters: by name.
 
     Raises:
-        AnoframeError: no such optimiser, an argument that it does not take, or a value that it refuses.
+        AnoframeError: no such optimiser, an argument that it does not take, a value that it refuses, or something that
+            is not here: second derivatives, a GPU, a package.
     """
     given = {key: value for key, value in section.items() if value is not None}
     name, rate, decay = given.pop("name", None), given.pop("lr", None), given.pop("weight_decay", 0.0)
@@ -39,14 +40,20 @@ def build_optimizer(section: Mapping[str, Any], parameters: Mapping[str, nn.Para
     known = [str(one) for one in list_optimizers()]
     if name not in known:
         raise AnoframeError(f"trainer.optimizer.name: {suggest(str(name), known)}, got {name!r}")
+    if get_optimizer_info(name).second_order:
+        raise AnoframeError(f"trainer.optimizer.name: {name!r} wants second derivatives, which are not kept: another")
     if not isinstance(rate, int | float) or not rate > 0 or not isinstance(decay, int | float) or decay < 0:
         raise AnoframeError(f"trainer.optimizer wants lr above 0 and weight_decay from 0, got {rate!r} and {decay!r}")
-    check_arguments(get_optimizer_class(name, bind_defaults=False), {"params": [], **given}, f"optimizer {name!r}")
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     try:
+        check_arguments(get_optimizer_class(name, bind_defaults=False), {"params": [], **given}, f"optimizer {name!r}")
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
         return create_optimizer_v2(_groups(parameters, decay, of_vectors), name, lr=rate, weight_decay=decay, **given)
     except (TypeError, ValueError) as error:
         raise AnoframeError(f"optimizer {name!r} refuses its arguments: {error}") from error
+    except (AssertionError, ImportError) as error:  # timm's word for what bitsandbytes and APEX need
+        raise AnoframeError(
+            f"optimizer {name!r} cannot be had here ({error}): another --trainer.optimizer.name"
+        ) from error
 
 
 def _groups(parameters: Mapping[str, nn.Parameter], decay: float, of_vectors: float) -> list[dict[str, Any]]:
@@ -57,7 +64,7 @@ def _groups(parameters: Mapping[str, nn.Parameter], decay: float, of_vectors: fl
     return [group for group in groups if group["params"]]
 
 
-def build_schedule(schedule: Schedule, optimizer: torch.optim.Optimizer, per_epoch: int, total: int) -> Scheduler:
+def build_schedule(settings: Settings, optimizer: torch.optim.Optimizer, per_epoch: int, total: int) -> Scheduler:
     """A schedule driven by `step_update(n)` before step `n`, counted from 0; it depends on nothing but `n`.
 
     A warm-up is part of the whole: it takes the place of the first steps, and moves no later decay (ADer's way).
@@ -66,10 +73,11 @@ def build_schedule(schedule: Schedule, optimizer: torch.optim.Optimizer, per_epo
         per_epoch: steps an epoch.
         total: steps in all.
     """
+    schedule = settings.schedule
     warmup = schedule.warmup_steps if schedule.warmup_steps is not None else round(schedule.warmup_epochs * per_epoch)
     start = max(group["lr"] for group in optimizer.param_groups) / WARMUP_START
     common: dict[str, Any] = {"warmup_t": warmup, "warmup_lr_init": start, "warmup_prefix": False, "t_in_epochs": False}
     if schedule.name == "cosine":
         return CosineLRScheduler(optimizer, total, lr_min=schedule.final_lr, **common)
-    every = max(1, round(schedule.decay_epochs * per_epoch)) if schedule.name == "step" else total
+    every = settings.fall(total) if schedule.name == "step" else total
     return StepLRScheduler(optimizer, every, schedule.decay_rate, **common)

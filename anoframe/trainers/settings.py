@@ -36,6 +36,8 @@ class Schedule:
             raise AnoframeError(f"trainer.schedule.name: {suggest(self.name, SCHEDULES)}, got {self.name!r}")
         if self.warmup_epochs < 0 or (self.warmup_steps or 0) < 0:
             raise AnoframeError("trainer.schedule: a warm-up is 0 epochs or steps, or more")
+        if not 0 <= self.final_lr < math.inf:
+            raise AnoframeError(f"trainer.schedule.final_lr is 0 or more, got {self.final_lr}")
         if not self.decay_epochs > 0 or not self.decay_rate > 0:
             raise AnoframeError(
                 f"trainer.schedule wants decay_epochs and decay_rate above 0, got {self.decay_epochs} and "
@@ -88,6 +90,10 @@ class Settings:
         per_epoch = math.ceil(images / self.batch_size)
         return per_epoch, self.steps or max(self.epochs * per_epoch, self.least_steps)
 
+    def fall(self, total: int) -> int:
+        """Steps between falls of a `step` schedule: as large a share of `total` as `decay_epochs` is of `epochs`."""
+        return max(1, round(self.schedule.decay_epochs * total / self.epochs))
+
 
 def settings_of(section: Mapping[str, Any] | None, phase: str) -> Settings:
     """The settings of a phase: the section, with what `trainer.phases` changes for it.
@@ -108,7 +114,10 @@ def settings_of(section: Mapping[str, Any] | None, phase: str) -> Settings:
     check_arguments(Schedule, schedule, "trainer.schedule")
     check_arguments(Settings, merged, "trainer")
     settings = Settings(**merged)  # first: a wrong number of epochs makes a wrong schedule
-    return replace(settings, schedule=Schedule(**schedule))
+    found = Schedule(**schedule)
+    if "epochs" in changes and "decay_epochs" not in changes.get("schedule", {}):  # it follows the phase's own epochs
+        found = replace(found, decay_epochs=found.decay_epochs * settings.epochs / max(1, section["epochs"]))
+    return replace(settings, schedule=found)
 
 
 def check_training(

@@ -100,6 +100,14 @@ def _read(folder: Path) -> TrainingState:
 # ------------------------------------------------------------------------------------------------ random states
 
 
+def seed_generators(*numbers: int) -> None:
+    """Set every generator that a method might draw from by these numbers, whatever was drawn before."""
+    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the global generator is what libraries draw from
+    torch.manual_seed(seed)
+
+
 def random_states() -> dict[str, Any]:
     """Of every generator that a method might draw from, as plain values and tensors."""
     name, keys, *numbers = np.random.get_state()  # noqa: NPY002 - the global generator is what libraries draw from
@@ -118,5 +126,5 @@ def set_random_states(states: dict[str, Any]) -> None:
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(states["torch"])
-    if states["cuda"]:
-        torch.cuda.set_rng_state_all(states["cuda"])
+    for number in range(min(len(states["cuda"]), torch.cuda.device_count())):  # a machine may have lost its GPUs since
+        torch.cuda.set_rng_state(states["cuda"][number], number)

@@ -23,7 +23,8 @@ with cfg.unlocked():
     cfg.trainer.schedule.name = "constant"  # or "step", "cosine"
     cfg.trainer.schedule.warmup_epochs = 0.0  # linearly up from a thousandth of the learning rate
     cfg.trainer.schedule.warmup_steps = placeholder(int)  # the same in steps, instead of epochs
-    cfg.trainer.schedule.decay_epochs = cfg.trainer.get_ref("epochs").to_float() * 0.8  # "step": epochs between falls
+    # "step": epochs between falls, out of `epochs`; where training is shorter or longer, so is what lies between them
+    cfg.trainer.schedule.decay_epochs = cfg.trainer.get_ref("epochs").to_float() * 0.8
     cfg.trainer.schedule.decay_rate = 0.1  # "step": by this factor
     cfg.trainer.schedule.final_lr = 0.0  # "cosine": where it ends
 

@@ -166,6 +166,17 @@ def test_the_highest_is_marked_and_equals_are_not(run_like):
     assert [table.best(one, "pixel_auroc") for one in felt] == [False, False]
 
 
+def test_what_chose_its_epoch_on_the_test_set_is_never_the_highest(run_like):
+    def choose(tree):
+        tree["provenance"]["selected"] = "best on test"
+
+    runs = [run_like("a", aupro=0.5), run_like("b", aupro=0.6), run_like("c", mend=choose, aupro=0.7)]
+    summary = summarise(runs, (0,))
+    felt = [one for one in summary.tables[0].rows if one.category == "felt"]
+    assert [summary.tables[0].best(one, "aupro") for one in felt] == [False, True, False]
+    assert "- c: selected: best on test" in markdown(summary)
+
+
 # ------------------------------------------------------------------------------------------------ as files
 
 

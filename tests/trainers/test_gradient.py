@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import re
 from contextlib import suppress
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,12 +54,25 @@ def test_the_detector_is_left_in_eval_mode_without_gradients(autoencoder, train)
     assert all(parameter.grad is None for parameter in detector.parameters())
 
 
-def test_one_seed_gives_one_result_whatever_was_drawn_before(autoencoder, train):
-    first, second = autoencoder(), autoencoder()
-    train(first)
-    torch.rand(7)
-    train(second)
-    assert same(first.learned_state(), second.learned_state())
+@pytest.mark.parametrize(
+    "draw",
+    [torch.rand, np.random.rand, lambda count: [random.random() for _ in range(count)]],
+    ids=["torch", "numpy", "python"],
+)
+def test_one_seed_gives_one_result_whatever_was_drawn_before(autoencoder, train, draw):
+    """In observations and in losses, by any generator."""
+    learned = []
+    for before in (1, 7):
+        detector = autoencoder()
+        draw(before)
+        detector._observe = lambda features, samples: None
+        detector._conclude = lambda d=detector: d.mean.fill_(float(draw(1)[0]))
+        detector._loss = lambda batch, d=detector: {
+            "drawn": (d.scale * float(draw(1)[0])).sum() + d.network[0].weight.sum()
+        }
+        train(detector)
+        learned.append(detector.learned_state())
+    assert same(*learned)
 
 
 def test_steps_can_be_said_instead_of_epochs(autoencoder, train):
@@ -93,6 +110,23 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_names_the_files(autoencoder
         detector.network[0].weight[0, 0, 0, 0] = torch.inf
     with pytest.raises(AnoframeError, match=r"(?s)shape, step 1: the loss is not finite.*felt/train/good/\d{3}\.png"):
         train(detector)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_weights_that_are_not_finite_name_the_files_of_the_step_that_made_them_so(autoencoder, train, heard, steps):
+    """The loss of the first step is finite, its gradient is not: the images of the second have no part in it."""
+    detector = autoencoder()
+    original = detector._loss
+    detector._loss = lambda batch: original(batch) | {"root": (0 * detector.network[0].weight).sum().sqrt()}
+    with pytest.raises(AnoframeError, match="shape, step 1: it left weights that are not finite") as told:
+        train(detector, steps=steps, tracker=heard)
+    assert re.findall(r"felt/train/good/(\d+)\.png", str(told.value)) == [f"{row:03d}" for row in detector.seen[0]]
+
+
+def test_a_batch_of_one_value_a_channel_is_told(autoencoder, train, images):
+    images[:] = [replace(one, features=one.features[:, :, :1, :1]) for one in images]
+    with pytest.raises(AnoframeError, match=r"phase shape: batch normalisation.*batch of 1 .*--trainer\.batch_size"):
+        train(autoencoder(), batch_size=3)
 
 
 def test_settings_of_a_phase_are_its_own(autoencoder, train):

@@ -8,7 +8,7 @@ from torch import nn
 
 from anoframe.errors import AnoframeError
 from anoframe.trainers.optimisation import build_optimizer, build_schedule
-from anoframe.trainers.settings import Schedule
+from anoframe.trainers.settings import Schedule, Settings
 
 LR = 0.005
 
@@ -22,11 +22,12 @@ def parameters():
 def rates(parameters):
     """The learning rate of each step of 10 epochs of 20 steps."""
 
-    def over(schedule):
+    def over(schedule, total=200):
         optimizer = build_optimizer({"name": "adam", "lr": LR}, parameters)
-        driven = build_schedule(schedule, optimizer, per_epoch=20, total=200)
+        settings = Settings({"name": "adam", "lr": LR}, 10, schedule=schedule)
+        driven = build_schedule(settings, optimizer, per_epoch=20, total=total)
         found = []
-        for step in range(200):
+        for step in range(total):
             driven.step_update(step)
             found.append(optimizer.param_groups[0]["lr"])
         return found
@@ -53,6 +54,12 @@ def test_steps_fall_to_a_tenth_after_four_fifths_of_all_whatever_the_warm_up(rat
     found = rates(Schedule("step", warmup_epochs=1.0, decay_epochs=8.0))
     assert found[159] == LR
     assert found[160:] == pytest.approx([LR / 10] * 40)
+
+
+@pytest.mark.parametrize("total", [10, 1000])
+def test_steps_that_stand_for_epochs_fall_after_four_fifths_of_them(rates, total):
+    found = rates(Schedule("step", decay_epochs=8.0), total)
+    assert found == pytest.approx([LR] * (total * 4 // 5) + [LR / 10] * (total // 5))
 
 
 def test_a_cosine_ends_at_its_final_rate(rates):
@@ -83,8 +90,16 @@ def test_arguments_reach_the_optimiser_and_none_is_left_to_it(parameters):
         ({"name": "sgd", "lr": LR, "betas": (0.5, 0.9)}, "betas"),
         ({"name": "adam", "lr": 0.0}, "lr above 0"),
         ({"name": "adam", "lr": LR, "betas": (0.5, 2.0)}, "refuses its arguments"),
+        ({"name": "adahessian", "lr": LR}, "second derivatives"),
     ],
 )
 def test_what_makes_no_sense_is_told(parameters, section, message):
     with pytest.raises(AnoframeError, match=message):
         build_optimizer(section, parameters)
+
+
+@pytest.mark.parametrize("name", ["fusedadam", "bnbadam"])
+def test_an_optimiser_that_needs_what_is_not_here_is_told(parameters, monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(AnoframeError, match=f"optimizer '{name}' cannot be had here"):
+        build_optimizer({"name": name, "lr": LR}, parameters)

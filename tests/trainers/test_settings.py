@@ -27,6 +27,16 @@ def test_a_phase_changes_what_it_names_and_keeps_the_rest(section):
     assert (other.epochs, other.optimizer["lr"]) == (3, 0.001)
 
 
+@pytest.mark.parametrize(("changes", "expected"), [
+    ({"epochs": 20}, 16.0),
+    ({"epochs": 20, "schedule": {"decay_epochs": 5.0}}, 5.0),
+    ({"schedule": {"name": "step"}}, 2.4),
+])  # fmt: skip
+def test_the_decay_of_a_phase_follows_its_own_epochs(section, changes, expected):
+    settings = settings_of(section(phases={"student": changes}), "student")
+    assert settings.schedule.decay_epochs == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("given", ["2.5", "7"])
 def test_a_decay_can_be_said_and_then_stays(given):
     cfg = load_config("__base__/gradient.py", {"trainer.schedule.decay_epochs": given, "trainer.epochs": 300})
@@ -56,6 +66,7 @@ def test_an_epoch_takes_the_last_small_batch_too(section, images, steps, expecte
         ({"select": "best_on_test"}, "evaluate_every"),
         ({"schedule.name": "cosin"}, "did you mean 'cosine'"),
         ({"schedule.decay_rate": 0.0}, "decay_rate"),
+        ({"schedule.final_lr": -1.0}, "final_lr is 0 or more"),
         ({"phases": {"studnet": {"epochs": 1}}}, "did you mean 'student'"),
         ({"phases": {"student": {"epoch": 1}}}, "did you mean 'epochs'"),
         ({"phases": {"student": {"epochs": "many"}}}, "epochs takes"),
