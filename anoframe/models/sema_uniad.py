@@ -298,6 +298,10 @@ class SemaUniAD(UniAD, ExpandingDetector):
         self._freeze()
         self._catch_up()
 
+    def learned_numbers(self) -> int:
+        """Parameters alone: what descriptors remember of their losses is more or less by the images of a task."""
+        return sum(parameter.numel() for parameter in self.reconstruction.parameters())
+
     def growth(self) -> dict[str, Any]:
         layers = [
             {"layer_id": place.layer_id, "kind": place.kind, "num_adapters": len(place.site.slots)}
