@@ -158,6 +158,15 @@ def test_a_detector_that_grew_loads_by_itself(stream, tmp_path):
     assert anoframe.test(run.folder, output=tmp_path).metrics == run.metrics
 
 
+def test_a_choice_on_the_test_set_is_told_though_the_last_task_trained_nothing(stream, tmp_path):
+    choosing = {"trainer.select": "best_on_test", "trainer.evaluate_every": 1}
+    run = stream("growing", "expand", **STREAM, **choosing, **{"model.expand_start": 5})
+    assert json.loads((run.folder / "results/continual.json").read_text())["params_trainable"][1] == 0
+    for one in (run, anoframe.test(run.folder, output=tmp_path)):
+        assert one.results.provenance["selected"] == "best on test"
+        assert one.results.provenance["trainer"]["epochs"] == 2
+
+
 def test_a_bank_that_is_fine_tuned_is_exchanged(stream):
     run = stream("bank", "finetune")
     assert learned(run, 1)["bank"].shape == learned(run, 0)["bank"].shape
