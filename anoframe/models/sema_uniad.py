@@ -338,7 +338,7 @@ class SemaUniAD(UniAD, ExpandingDetector):
     # ------------------------------------------------------------------------------------------------ learning
 
     def phase_names(self) -> Sequence[str]:
-        return ["reconstruction", "adapter", *([] if self.sema.joint_loss else ["descriptor"])]
+        return ["reconstruction", "adapter", "descriptor"]  # a config has settings of all, used or not
 
     def learning(self) -> Sequence[Observation | Phase]:
         """Of task 0: UniAD with a slot a site, their descriptors, and their statistics.
