@@ -145,6 +145,10 @@ class Detector(nn.Module, ABC):
         """Tensors that a checkpoint holds: all but the frozen encoder's."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith("backbone.")}
 
+    def learned_numbers(self) -> int:
+        """How large what was learned is: parameters, and what is kept beside them, as the entries of a bank."""
+        return sum(value.numel() for value in self.learned_state().values() if value.is_floating_point())
+
     def load_learned_state(self, state: dict[str, Tensor]) -> None:
         """Put back what `learned_state` gave. A buffer takes the shape it had; parameters keep theirs."""
         expected = self.learned_state()
@@ -170,7 +174,12 @@ class ExpandingDetector(Detector):
 
     On one of a stream of tasks: `start_task`, then the steps of `learning`, then `finish_task`. One that is given no
     task learns as if there were but one. `learned_state` holds all that the next task needs to know of this one.
+
+    Attributes:
+        cannot_expand: why it has no such way after all, for a detector made of one that has; empty otherwise.
     """
+
+    cannot_expand: str = ""
 
     @abstractmethod
     def start_task(self, task: int, images: int) -> None:

@@ -19,7 +19,7 @@ from anoframe.data.reader import Reader
 from anoframe.data.streams import Task, stream
 from anoframe.data.transforms import Preprocessing
 from anoframe.decision import Threshold
-from anoframe.detector import Detector, Observation, Phase
+from anoframe.detector import Detector
 from anoframe.distributed import join
 from anoframe.encoding import EncodedSamples
 from anoframe.errors import AnoframeError, OutputError
@@ -79,15 +79,15 @@ class Plan:
         self.trainer = plain(cfg.trainer) if "trainer" in cfg else None
         # a wrong name or weights: told now
         detector = fitted.detector if fitted else build_detector(plain(cfg.model), cfg.seed)
-        steps = detector.learning()
+        names = detector.phase_names()
         if not fitted:
             if not self.group.alone:
                 check_several(detector, f"{self.group.size} processes")
             if cfg.protocol.name == "continual":
                 self._check_stream(cfg, detector)
-            check_training(steps, self.trainer, self.group.device, detector.phase_names())
+            check_training(detector.learning(), self.trainer, self.group.device, names)
         trained = fitted.training if fitted else {}  # whatever this config says of training
-        trained = trained or _provenance_of_training(steps, self.trainer)
+        trained = trained or _provenance_of_training(names, self.trainer)
         self.provenance = _provenance(cfg, self.dataset.name, self.group.size) | trained
 
     def _check_stream(self, cfg: ConfigDict, detector: Detector) -> None:
@@ -434,9 +434,13 @@ def refuse_what_makes_no_sense(cfg: ConfigDict) -> None:
         raise AnoframeError(f"threshold.false_positive_rate lies in (0, 1), got {cfg.threshold.false_positive_rate}")
 
 
-def _provenance_of_training(steps: Sequence[Observation | Phase], section: dict[str, Any] | None) -> dict[str, Any]:
-    """How a detector is trained, where it is; and a choice that is made on test data, said where nobody misses it."""
-    phases = [step.name for step in steps if isinstance(step, Phase)]
+def _provenance_of_training(phases: Sequence[str], section: dict[str, Any] | None) -> dict[str, Any]:
+    """How a detector is trained, where it is; and a choice that is made on test data, said where nobody misses it.
+
+    Args:
+        phases: names of all that there may be: the last task of a stream may have had none.
+        section: `trainer` of the config.
+    """
     if section is None or not phases:
         return {}
     chosen = any(settings_of(section, name).select == "best_on_test" for name in phases)

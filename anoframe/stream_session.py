@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 
 from anoframe.backbones.weights import read_tensors
 from anoframe.config import ConfigDict
-from anoframe.detector import Detector, ExpandingDetector
+from anoframe.detector import Detector, ExpandingDetector, Observation, Phase
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.continual import JOINT, growth_line, stream_line, stream_results
 from anoframe.evaluation.provenance import git_commit
@@ -95,12 +96,16 @@ class StreamSession(Session):
         strategy.finish()
         if how.curves["phases"]:
             self.folder.write_curves(fit.name, how.curves)
-        self._note_seconds(fit.name, time.perf_counter() - begun)
+        self._note(fit.name, time.perf_counter() - begun, _trained(strategy.learning()))
         return self._save(fit, strategy)
 
-    def _note_seconds(self, name: str, seconds: float) -> None:
-        """How long a task took to learn; of one that was interrupted, the part after that."""
-        self.folder.write_state(task_seconds={**self.folder.state.get("task_seconds", {}), name: round(seconds, 3)})
+    def _note(self, name: str, seconds: float, trained: int) -> None:
+        """How long a task took to learn, of one that was interrupted the part after that; how much it trained."""
+        state = self.folder.state
+        self.folder.write_state(
+            task_seconds={**state.get("task_seconds", {}), name: round(seconds, 3)},
+            task_parameters={**state.get("task_parameters", {}), name: trained},
+        )
 
     def _save(self, fit: Fit, strategy: Strategy) -> Checkpoint:
         """Keep what a task ends with, the detector's description last."""
@@ -166,14 +171,11 @@ class StreamSession(Session):
         return found if whole else None
 
     def _about(self, task: int, detector: Detector) -> dict[str, Any]:
-        """What a task cost, how many numbers it changed and how many there are, and what has grown."""
-        curves = self.folder.path / "training" / f"{name_of(task)}.json"
-        phases = read_json(curves)["phases"] if curves.exists() else []
-        learned = detector.learned_state().values()
+        """What a task cost, how many numbers it trained and how many there are, and what has grown."""
         return {
             "seconds": self.folder.state["task_seconds"][name_of(task)],
-            "params_total": sum(value.numel() for value in learned if value.is_floating_point()),
-            "params_trainable": max((phase["parameters"] for phase in phases), default=0),
+            "params_total": detector.learned_numbers(),
+            "params_trainable": self.folder.state["task_parameters"][name_of(task)],
             "growth": detector.growth() if isinstance(detector, ExpandingDetector) else {},
         }
 
@@ -199,6 +201,12 @@ _STRATEGY = "strategy.safetensors"
 def name_of(task: int) -> str:
     """Of a task's checkpoint and files."""
     return f"task_{task:02d}"
+
+
+def _trained(steps: Sequence[Observation | Phase]) -> int:
+    """How many parameters the phases of a task change, each counted once however many phases change it."""
+    found = {id(one): one for step in steps if isinstance(step, Phase) for one in step.parameters.values()}
+    return sum(one.numel() for one in found.values())
 
 
 def _seed_of(seed: int, task: int) -> int:

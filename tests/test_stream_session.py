@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -128,12 +129,42 @@ def test_what_grew_is_in_the_results(stream):
     found = json.loads((stream("growing", "expand").folder / "results/continual.json").read_text())
     assert [stats["total_adapters"] for stats in found["adapter_stats"]] == [2, 4]
     assert [event["task"] for event in found["expansions"]] == [1, 1]
-    assert found["params_total"][1] > found["params_total"][0] > found["params_trainable"][1] > 0
+
+
+def test_parameters_of_a_stream_are_those_of_its_slots(stream):
+    """A slot of width 16 is an adapter and a descriptor of 16 x 4 + 4 + 4 x 16 + 16, and a column of 16 + 1."""
+    found = json.loads((stream("growing", "expand").folder / "results/continual.json").read_text())
+    (first, second), (trained, trained_later) = found["params_total"], found["params_trainable"]
+    slots = 2 * (148 + 148 + 17)
+    assert second - first == trained_later == slots
+    assert trained == first - 2 * 17  # one column alone has no say
+
+
+def test_what_does_not_grow_has_as_many_parameters_whatever_the_images(configs, tmp_path, tiny_root):
+    """Descriptors remember a loss an image, and that is no parameter."""
+    root = tmp_path / "data"
+    for name in ("felt", "mesh"):
+        shutil.copytree(tiny_root / name, root / name)
+    for one in sorted((root / "felt/train/good").iterdir())[:3]:
+        one.unlink()
+    changes = {**STREAM, "data.root": str(root), "trainer.epochs": 1}
+    run = _train(configs["growing"], tmp_path, "finetune", changes=changes)
+    first, second = json.loads((run.folder / "results/continual.json").read_text())["params_total"]
+    assert first == second
 
 
 def test_a_detector_that_grew_loads_by_itself(stream, tmp_path):
     run = stream("growing", "expand")
     assert anoframe.test(run.folder, output=tmp_path).metrics == run.metrics
+
+
+def test_a_choice_on_the_test_set_is_told_though_the_last_task_trained_nothing(stream, tmp_path):
+    choosing = {"trainer.select": "best_on_test", "trainer.evaluate_every": 1}
+    run = stream("growing", "expand", **STREAM, **choosing, **{"model.expand_start": 5})
+    assert json.loads((run.folder / "results/continual.json").read_text())["params_trainable"][1] == 0
+    for one in (run, anoframe.test(run.folder, output=tmp_path)):
+        assert one.results.provenance["selected"] == "best on test"
+        assert one.results.provenance["trainer"]["epochs"] == 2
 
 
 def test_a_bank_that_is_fine_tuned_is_exchanged(stream):
@@ -188,6 +219,7 @@ def test_tasks_may_be_the_categories_named(configs, stream, tmp_path, name):
         ({"protocol.tasks": "felt;mish"}, None, "did you mean 'mesh'"),
         ({}, ["felt"], "differ in mesh"),
         ({"protocol.strategy": "expand"}, None, "no way of its own"),
+        ({"protocol.order_seed": -1}, None, "order_seed is 0 or more"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_is_written(configs, tmp_path, changes, categories, message):

@@ -38,13 +38,16 @@ def stream(text: str, categories: Sequence[str] = (), order_seed: int | None = N
         order_seed: shuffles the categories over the tasks, whose sizes stay; None leaves them as they are.
 
     Raises:
-        AnoframeError: no category, an empty task, or a category that comes twice.
+        AnoframeError: no category, an empty task, a category that comes twice, or a seed below 0.
 
     >>> stream("brick,grass; gravel")
     [('brick', 'grass'), ('gravel',)]
     """
+    if order_seed is not None and order_seed < 0:
+        raise AnoframeError(f"protocol.order_seed is 0 or more, or None for the order as it is, got {order_seed}")
+    text = text.strip()
     single: list[Task] = [(name,) for name in categories]
-    tasks = _named(text) if text in STREAMS else _listed(text) if text.strip() else single
+    tasks = _named(text) if text in STREAMS else _listed(text) if text else single
     flat = [name for task in tasks for name in task]
     if not flat:
         raise AnoframeError(

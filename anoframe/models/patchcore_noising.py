@@ -112,6 +112,9 @@ class PatchCoreNoising(PatchCore):
         others: as for :class:`PatchCore`; distances here are always Euclidean.
     """
 
+    cannot_expand = (
+        "patchcore_noising knows the nominal deviations of one task, and a bank a task is for --model.name patchcore"
+    )
     deviation: Tensor
     quantiles: Tensor
     bank_images: Tensor
@@ -159,13 +162,6 @@ class PatchCoreNoising(PatchCore):
         self.register_buffer("quantiles", torch.zeros(2))
         self.register_buffer("bank_images", torch.empty(0, dtype=torch.int64))
         self.student = self._with_student(Student(**(student or {})))
-
-    def start_task(self, task: int, images: int) -> None:
-        if task:
-            raise AnoframeError(
-                "patchcore_noising knows nominal deviations of one task: a bank a task is for --model.name patchcore"
-            )
-        super().start_task(task, images)
 
     @property
     def active(self) -> bool:

@@ -298,6 +298,10 @@ class SemaUniAD(UniAD, ExpandingDetector):
         self._freeze()
         self._catch_up()
 
+    def learned_numbers(self) -> int:
+        """Parameters alone: what descriptors remember of their losses is more or less by the images of a task."""
+        return sum(parameter.numel() for parameter in self.reconstruction.parameters())
+
     def growth(self) -> dict[str, Any]:
         layers = [
             {"layer_id": place.layer_id, "kind": place.kind, "num_adapters": len(place.site.slots)}
@@ -334,7 +338,7 @@ class SemaUniAD(UniAD, ExpandingDetector):
     # ------------------------------------------------------------------------------------------------ learning
 
     def phase_names(self) -> Sequence[str]:
-        return ["reconstruction", "adapter", *([] if self.sema.joint_loss else ["descriptor"])]
+        return ["reconstruction", "adapter", "descriptor"]  # a config has settings of all, used or not
 
     def learning(self) -> Sequence[Observation | Phase]:
         """Of task 0: UniAD with a slot a site, their descriptors, and their statistics.

@@ -167,6 +167,8 @@ def build_strategy(name: str, detector: Detector, ewc_weight: float) -> Strategy
         if not isinstance(detector, ExpandingDetector):
             kind = type(detector).__name__
             raise AnoframeError(f"{kind} has no way of its own to learn task after task: --protocol.strategy finetune")
+        if detector.cannot_expand:
+            raise AnoframeError(f"protocol.strategy expand: {detector.cannot_expand}; --protocol.strategy finetune")
         return Expand(detector)
     if name == "ewc":
         if not ewc_weight > 0:

@@ -12,6 +12,11 @@ def test_lists_are_taken_as_they_stand():
     assert stream("mesh, felt;brick") == [("mesh", "felt"), ("brick",)]
 
 
+def test_spaces_around_a_text_are_no_part_of_it():
+    assert stream(" 10-5 ") == stream("10-5")
+    assert stream("  ", ["felt"]) == [("felt",)]
+
+
 def test_without_a_text_each_category_is_a_task():
     assert stream("", ["mesh", "felt"]) == [("mesh",), ("felt",)]
 
@@ -62,3 +67,8 @@ def test_one_number_gives_one_order_and_another_another():
 def test_what_is_no_stream_is_told(text, message):
     with pytest.raises(AnoframeError, match=message):
         stream(text)
+
+
+def test_an_order_below_zero_is_told():
+    with pytest.raises(AnoframeError, match="order_seed is 0 or more"):
+        stream("felt;mesh", order_seed=-1)

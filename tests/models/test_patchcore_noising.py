@@ -21,6 +21,7 @@ from anoframe.models.patchcore_noising import (
     noise_vectors,
     response,
 )
+from anoframe.trainers.strategies import build_strategy
 
 CONCAT = {"method": "concat"}  # 15 numbers a patch, 64 patches an image
 examples = settings(max_examples=25, deadline=None)
@@ -502,3 +503,8 @@ def test_noise_that_makes_no_sense_is_an_error_that_names_the_key(backbone, nois
 def test_an_argument_that_makes_no_sense_is_an_error_before_anything_is_fitted(backbone, arguments, message):
     with pytest.raises(AnoframeError, match=message):
         PatchCoreNoising(backbone, **arguments)
+
+
+def test_a_bank_a_task_is_refused_before_the_first_task(backbone):
+    with pytest.raises(AnoframeError, match="deviations of one task"):
+        build_strategy("expand", PatchCoreNoising(backbone), 1.0)

@@ -145,6 +145,19 @@ def test_a_strategy_that_cannot_be_is_refused(autoencoder, name, weight, message
         build_strategy(name, autoencoder(), weight)
 
 
+def test_a_detector_that_cannot_expand_after_all_says_why(autoencoder):
+    class Expanding(type(autoencoder()), ExpandingDetector):
+        cannot_expand = "it knows one task"
+
+        def start_task(self, task, images):
+            raise AssertionError
+
+        finish_task = start_task
+
+    with pytest.raises(AnoframeError, match=r"it knows one task; --protocol\.strategy finetune"):
+        build_strategy("expand", Expanding(), 1.0)
+
+
 def test_expanding_is_left_to_the_detector(autoencoder):
     class Expanding(type(autoencoder()), ExpandingDetector):
         def start_task(self, task, images):
