@@ -167,8 +167,9 @@ class ExpandingAdapter(nn.Module):
     `routing="learned"`: logits are linear in the token mean. A new column takes its share at once, so that the old
     mixture is scaled down when a slot is born, unless `new_router_bias` is far below 0.
 
-    `routing="rd"`: logits are minus the slots' z, made of frozen things alone. A slot whose descriptor has no records
-    yet has z = 0, and so takes the images that are strange to the others.
+    `routing="rd"`: logits are minus the slots' z, made of frozen things alone. A z below 0, which `one_sided` can give,
+    counts as 0, or a slot would draw images that it rebuilds better than its own. A slot whose descriptor has no
+    records yet has z = 0, and so takes the images that are strange to the others.
 
     Args:
         settings: of each slot.
@@ -207,7 +208,7 @@ class ExpandingAdapter(nn.Module):
     def weights(self, means: Tensor) -> Tensor:
         """Of the slots, for images with token means `[B, d]`: `[B, slots]`. Rows sum to 1; one slot has exactly 1."""
         if self.settings.routing == "rd":
-            return torch.softmax(-self.z(means.detach()).T, 1)
+            return torch.softmax(-self.z(means.detach()).clamp(min=0).T, 1)
         return torch.softmax(torch.cat([slot.router(means) for slot in self.all_slots if slot.router], 1), 1)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -72,6 +72,10 @@ class Sema:
         for key, least in (("adapter_bottleneck", 1), ("rd_dim", 1), ("rd_buffer_size", 3), ("rd_loss_weight", 0)):
             if getattr(self, key) < least:
                 raise AnoframeError(f"model.{key} is at least {least}, got {getattr(self, key)}")
+        if self.routing == "rd" and self.new_router_bias is not None:
+            raise AnoframeError(
+                "model.new_router_bias is for the learned router, which routing 'rd' has not: leave it None"
+            )
         if not 0 <= self.adapter_dropout < 1:
             raise AnoframeError(f"model.adapter_dropout lies between 0 and 1, got {self.adapter_dropout}")
 
@@ -269,6 +273,9 @@ class SemaUniAD(UniAD, ExpandingDetector):
         if not places:
             layers = f"{sema.sema_start_layer} to {sema.sema_end_layer}"
             raise AnoframeError(f"no layer among {layers} has a place for adapters: see model.sema_start_layer")
+        if not any(sema.expand_start <= place.layer_id <= sema.expand_end for place in places):
+            layers = f"{sema.expand_start} to {sema.expand_end}"
+            raise AnoframeError(f"no layer among {layers} has adapters that could multiply: see model.expand_start")
         return places
 
     # ------------------------------------------------------------------------------------------------ the stream

@@ -124,6 +124,7 @@ class PhaseTrainer:
         """
         seed_generators(self._training.seed, self._step, *self._own_numbers())
         self._curve: list[dict[str, Any]] = self._resume(state) if state and state.done else self._new_curve()
+        self._warn_of_warmup()
         saved = time.monotonic()
         with self._training_mode(), self._sharing() as shared, Bar(self._total, self._phase.name, self._done) as bar:
             while self._done < self._total:
@@ -140,6 +141,15 @@ class PhaseTrainer:
         if self._best:
             self._detector.load_learned_state(self._best["learned"])
         self._training.save(self._step + 1, 0, self._detector)
+
+    def _warn_of_warmup(self) -> None:
+        warmup = self._settings.warmup(self._per_epoch)
+        if warmup >= self._total:
+            text = (
+                f"phase {self._phase.name} trains for {self._total} steps, and its learning rate rises for {warmup}: it"
+            )
+            text += " never gets to --trainer.optimizer.lr; see --trainer.schedule.warmup_epochs"
+            self._training.tracker.log("warning", text=text)
 
     def _own_numbers(self) -> tuple[int, ...]:
         """Each process draws others in the phase, or several images would have the same noise."""

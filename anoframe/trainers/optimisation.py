@@ -73,8 +73,7 @@ def build_schedule(settings: Settings, optimizer: torch.optim.Optimizer, per_epo
         per_epoch: steps an epoch.
         total: steps in all.
     """
-    schedule = settings.schedule
-    warmup = schedule.warmup_steps if schedule.warmup_steps is not None else round(schedule.warmup_epochs * per_epoch)
+    schedule, warmup = settings.schedule, settings.warmup(per_epoch)
     start = max(group["lr"] for group in optimizer.param_groups) / WARMUP_START
     common: dict[str, Any] = {"warmup_t": warmup, "warmup_lr_init": start, "warmup_prefix": False, "t_in_epochs": False}
     if schedule.name == "cosine":

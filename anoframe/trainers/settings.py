@@ -90,6 +90,11 @@ class Settings:
         per_epoch = math.ceil(images / self.batch_size)
         return per_epoch, self.steps or max(self.epochs * per_epoch, self.least_steps)
 
+    def warmup(self, per_epoch: int) -> int:
+        """Steps over which the learning rate rises."""
+        in_steps = self.schedule.warmup_steps
+        return round(self.schedule.warmup_epochs * per_epoch) if in_steps is None else in_steps
+
     def fall(self, total: int) -> int:
         """Steps between falls of a `step` schedule: as large a share of `total` as `decay_epochs` is of `epochs`."""
         return max(1, round(self.schedule.decay_epochs * total / self.epochs))

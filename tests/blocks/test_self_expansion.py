@@ -178,6 +178,16 @@ def test_a_loss_below_the_mean_is_strange_unless_z_is_one_sided():
     assert found == [[2, 2], [-2, 2]]
 
 
+def test_one_sided_a_slot_draws_no_image_by_rebuilding_it_better_than_its_own(site_of, tokens):
+    site, means = site_of(2, routing="rd", one_sided=True), tokens.mean(1)
+    low, high = (slot.descriptor for slot in site.slots)
+    for descriptor, usual in ((low, 1e6), (high, 0.0)):  # far below the mean; far above it
+        descriptor.record.clear()
+        descriptor.record.push(usual + torch.tensor([0.0, 1e-3, 2e-3]))
+    assert site.z(means)[0].max() < -1e6
+    assert torch.equal(site.weights(means), torch.softmax(torch.stack([0 * high.z(means), -high.z(means)], 1), 1))
+
+
 def test_records_are_part_of_the_state(site_of, tokens):
     """In the prototype they were not: D7."""
     site, means = site_of(3), tokens.mean(1)

@@ -400,6 +400,8 @@ def test_defaults_of_the_class_and_of_the_config_are_the_sheets():
     ({"rd_buffer_size": 2}, r"model\.rd_buffer_size is at least 3, got 2"),
     ({"adapter_dropout": 1.0}, r"model\.adapter_dropout lies between 0 and 1, got 1\.0"),
     ({"sema_start_layer": 9}, r"no layer among 9 to 7 has a place for adapters: see model\.sema_start_layer"),
+    ({"expand_start": 5, "expand_end": 4}, r"no layer among 5 to 4 has adapters that could multiply"),
+    ({"routing": "rd", "new_router_bias": -4.0}, r"model\.new_router_bias is for the learned router"),
 ])  # fmt: skip
 def test_a_wrong_option_is_an_error_that_names_its_key(backbone, arguments, message):
     with pytest.raises(AnoframeError, match=message):

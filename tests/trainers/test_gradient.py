@@ -123,6 +123,14 @@ def test_weights_that_are_not_finite_name_the_files_of_the_step_that_made_them_s
     assert re.findall(r"felt/train/good/(\d+)\.png", str(told.value)) == [f"{row:03d}" for row in detector.seen[0]]
 
 
+@pytest.mark.parametrize(("epochs", "warned"), [(3, True), (4, False)])
+def test_a_warm_up_that_training_does_not_outlast_is_told(autoencoder, train, heard, epochs, warned):
+    train(autoencoder(), epochs=epochs, **{"schedule.warmup_epochs": 3.0}, tracker=heard)
+    told = [event["text"] for event in heard.of("warning")]
+    assert bool(told) == warned
+    assert all("learning rate rises" in text for text in told)
+
+
 def test_a_batch_of_one_value_a_channel_is_told(autoencoder, train, images):
     images[:] = [replace(one, features=one.features[:, :, :1, :1]) for one in images]
     with pytest.raises(AnoframeError, match=r"phase shape: batch normalisation.*batch of 1 .*--trainer\.batch_size"):
