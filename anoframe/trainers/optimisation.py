@@ -45,8 +45,8 @@ def build_optimizer(section: Mapping[str, Any], parameters: Mapping[str, nn.Para
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     try:
         return create_optimizer_v2(_groups(parameters, decay, of_vectors), name, lr=rate, weight_decay=decay, **given)
-    except (TypeError, ValueError) as error:
-        raise AnoframeError(f"optimizer {name!r} refuses its arguments: {error}") from error
+    except (TypeError, ValueError, IndexError) as error:  # the last for one beta where two are unpacked
+        raise AnoframeError(f"optimizer {name!r} refuses its arguments {given}: {error}") from error
 
 
 def _groups(parameters: Mapping[str, nn.Parameter], decay: float, of_vectors: float) -> list[dict[str, Any]]:

@@ -83,6 +83,7 @@ def test_arguments_reach_the_optimiser_and_none_is_left_to_it(parameters):
         ({"name": "sgd", "lr": LR, "betas": (0.5, 0.9)}, "betas"),
         ({"name": "adam", "lr": 0.0}, "lr above 0"),
         ({"name": "adam", "lr": LR, "betas": (0.5, 2.0)}, "refuses its arguments"),
+        ({"name": "adam", "lr": LR, "betas": (0.5,)}, r"refuses its arguments {'betas': \(0.5,\)}"),
     ],
 )
 def test_what_makes_no_sense_is_told(parameters, section, message):
