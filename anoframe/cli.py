@@ -160,7 +160,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         value = getattr(options, option)
         if value is not None:
             options.overrides[name] = " ".join(value) if isinstance(value, list) else value
-    if "protocol.tasks" in options.overrides:
+    if options.overrides.keys() & {"protocol.tasks", "protocol.strategy"}:  # what no other protocol reads
         options.overrides.setdefault("protocol.name", "continual")
     if options.cache in ("on", "off"):
         options.overrides |= {f"cache.{kind}": options.cache == "on" for kind in KINDS}

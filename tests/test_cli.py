@@ -150,9 +150,10 @@ def test_the_difference_of_a_config_is_shown(cli):
 # ------------------------------------------------------------------------------------------------ words it refuses
 
 
+@pytest.mark.parametrize("asked", [("--protocol.tasks", "felt;mesh"), ("--protocol.strategy", "ewc")])
 @pytest.mark.parametrize(("words", "protocol"), [((), "continual"), (("--protocol", "unified"), "unified")])
-def test_tasks_ask_for_a_stream_unless_another_protocol_is_named(cli, words, protocol):
-    done = cli("--config", "uniad/uniad_lite0.py", "--print_config", "--protocol.tasks", "felt;mesh", *words)
+def test_tasks_and_strategies_ask_for_a_stream_unless_another_protocol_is_named(cli, asked, words, protocol):
+    done = cli("--config", "uniad/uniad_lite0.py", "--print_config", *asked, *words)
     assert f"\n  name: {protocol}\n" in done.out
 
 
@@ -164,6 +165,7 @@ def test_tasks_ask_for_a_stream_unless_another_protocol_is_named(cli, words, pro
         (("--print_config",), ["--config is needed"]),
         (("stray",), ["unexpected argument 'stray'"]),
         (("--sede", "1"), ["unknown option --sede", "did you mean 'seed'"]),
+        (("--epochs", "1"), ["unknown option --epochs", "Known: cache", "dotted name"]),
         (("--config", "patchcore/patchcore_242.py"), ["did you mean 'patchcore/patchcore_224.py'"]),
         (("--config", "patchcore/patchcore_224.py", "--data.root"), ["--data.root needs a value"]),
         (("--config", "patchcore/patchcore_224.py", "--data.rooot", "x"), ["did you mean 'data.root'"]),
@@ -190,6 +192,9 @@ def test_an_unknown_mode_is_refused(cli):
     [
         ((), ["no category given: --cls_names"]),
         (("--cls_names", "flet"), ["unknown category 'flet'", "did you mean 'felt'"]),
+        (("--cls_names", "Felt"), ["did you mean 'felt'"]),
+        (("--cls_names", "ALL"), ["did you mean 'all'"]),
+        (("--cls_names", "felt, mesh"), ["spaces between them, --cls_names felt mesh"]),
         (("--cls_names", "felt", "felt"), ["given twice: felt"]),
         (("--cls_names", "all", "felt"), ["'all' stands alone"]),
         (("--cls_names", "felt", "--protocol", "continal"), ["did you mean 'continual'"]),
