@@ -55,8 +55,8 @@ def load_config(source: str | Path, overrides: Mapping[str, Any] | None = None) 
 
     Args:
         source: a Python config (a path, or the name of a shipped one), a run's `config.yaml`, or a run folder.
-        overrides: dotted name -> value; text is read as the type of the value it replaces. `protocol.tasks` asks for
-            `protocol.name` continual, unless another one is among them.
+        overrides: dotted name -> value; text is read as the type of the value it replaces. `protocol.tasks` and
+            `protocol.strategy` ask for `protocol.name` continual, unless another one is among them.
 
     Raises:
         AnoframeError: not found, not readable as a config, an unknown key, a value of another type.
@@ -66,7 +66,7 @@ def load_config(source: str | Path, overrides: Mapping[str, Any] | None = None) 
     if path.suffix == ".py" and "config_name" in cfg:
         cfg.config_name = path.stem
     changes = dict(overrides or {})
-    if "protocol.tasks" in changes:
+    if changes.keys() & {"protocol.tasks", "protocol.strategy"}:  # what no other protocol reads
         changes.setdefault("protocol.name", "continual")
     for name, value in changes.items():
         override(cfg, name, value)

@@ -21,8 +21,11 @@ def dotted_options(words: Sequence[str], parser: argparse.ArgumentParser) -> dic
         if word.startswith("--") and len(word) > 2:
             name, equals, value = word[2:].partition("=")
             if "." not in name:
-                known = [action.removeprefix("--") for action in parser._option_string_actions]
-                raise AnoframeError(f"unknown option --{name}: {suggest(name, known)}")
+                known = [word.removeprefix("--") for word in parser._option_string_actions if word.startswith("--")]
+                raise AnoframeError(
+                    f"unknown option --{name}: {suggest(name, known)}; a value of the config goes by its dotted name, "
+                    "as --data.root"
+                )
             overrides[name] = [value] if equals else []
         elif name:
             overrides[name].append(word)

@@ -22,10 +22,13 @@ def suggest(word: object, known: Iterable[str], limit: int = 12) -> str:
 
     >>> suggest("botle", ["bottle", "screw"])
     "did you mean 'bottle'? Known: bottle, screw"
+    >>> suggest("EWC", ["ewc", "joint"])
+    "did you mean 'ewc'? Known: ewc, joint"
     """
     names = sorted(known)
     if not names:
         return "nothing is known here"
-    near = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
+    lowered = {name.lower(): name for name in reversed(names)}  # capitals are the commonest slip
+    near = difflib.get_close_matches(str(word).lower(), lowered, n=1, cutoff=0.5)
     shown = ", ".join(names[:limit]) + (f", and {len(names) - limit} more" if len(names) > limit else "")
-    return (f"did you mean {near[0]!r}? " if near else "") + f"Known: {shown}"
+    return (f"did you mean {lowered[near[0]]!r}? " if near else "") + f"Known: {shown}"

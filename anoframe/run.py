@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from anoframe.config import ConfigDict, check_config, load_config, plain
+from anoframe.config import ConfigDict, check_config, flatten, load_config, plain
 from anoframe.config_files import config_of
 from anoframe.data.loader import load_image
 from anoframe.data.streams import stream
+from anoframe.detector import Phase
 from anoframe.devices import choose_device
 from anoframe.distributed import join
 from anoframe.errors import AnoframeError, suggest
 from anoframe.evaluation.results import Metrics, Results
 from anoframe.files import read_json
+from anoframe.run_folder import NO_RESULT
 from anoframe.session import Session
 from anoframe.stream_session import StreamSession
 from anoframe.trainers.checkpoint import Checkpoint, find_checkpoint, find_checkpoints, holder_of, load_checkpoint
@@ -89,6 +91,8 @@ def test(
     loaded = [load_checkpoint(folder, device) for folder in folders.values()]
     learned = [category for one in loaded for category in one.categories]
     _check_same_model(cfg, loaded[0], Path(checkpoint))
+    if any(isinstance(step, Phase) for step in loaded[0].detector.learning()):
+        _check_same_training(cfg, Path(checkpoint))
     if list(categories or ["all"]) == ["all"]:
         categories = [category for category in cfg.categories if category in learned] or learned
     chosen = with_categories(cfg, categories)
@@ -148,8 +152,9 @@ class Run:
     def timetable(self) -> str:
         """Seconds and peak memory a stage, as `run.json` has them."""
         stages = read_json(self.folder / "run.json")["stages"]
-        lines = [f"{n:<10} {s['seconds']:8.1f} s  {s['peak_bytes'] / 1e9:6.2f} GB" for n, s in stages.items()]
-        return "\n".join(["stage         seconds  peak memory so far", *lines])
+        width = max(map(len, ("stage", *stages)))
+        lines = [f"{n:<{width}}  {s['seconds']:8.1f} s  {s['peak_bytes'] / 1e9:6.2f} GB" for n, s in stages.items()]
+        return "\n".join([f"{'stage':<{width}}     seconds  peak memory so far", *lines])
 
     def predict(self, image: ImageLike, category: str | None = None) -> Prediction:
         """Score one image: a file, a Pillow image, or a uint8 array `[H, W]`, `[H, W, 3]` or `[H, W, 4]`.
@@ -211,3 +216,22 @@ def _check_same_model(cfg: ConfigDict, fitted: Checkpoint, path: Path) -> None:
     for key, value in asdict(fitted.preprocessing).items():
         if cfg.data[key] != value:
             raise AnoframeError(f"{path} was fitted with data.{key} {value}, not {cfg.data[key]}: leave it as it was")
+
+
+def _check_same_training(cfg: ConfigDict, path: Path) -> None:
+    """Results say how their detector was trained, so a test must not say otherwise than the run that trained it."""
+    try:
+        own = load_config(config_of(path))
+    except AnoframeError:  # a checkpoint without its run: nothing is known but what the config says
+        return
+    trained, said = _training_of(own), _training_of(cfg)
+    for key in sorted(trained.keys() | said.keys()):
+        if trained.get(key) != said.get(key):
+            raise AnoframeError(
+                f"{path} was trained with {key} {trained.get(key)}, not {said.get(key)}: leave it as it was"
+            )
+
+
+def _training_of(cfg: ConfigDict) -> dict[str, object]:
+    keys = ((key, value) for key, value in flatten(cfg) if key.startswith("trainer."))
+    return {key: value for key, value in keys if not key.startswith(NO_RESULT)}

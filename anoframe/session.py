@@ -373,8 +373,9 @@ class Session:
     def _tell(self, category: str, result: dict[str, Any]) -> None:
         metrics, lost = result["metrics"], result["counts"]["defects_cropped_away"]
         if lost:
-            text = f"{category}: {lost} defects lie outside the crop, no pixel of them is left"
-            self.tracker.log("warning", text=text)
+            images = f"{lost} defect image{'s' * (lost > 1)}"
+            why = "it is too small for data.resize, or outside of data.crop"
+            self.tracker.log("warning", text=f"{category}: of {images} no pixel of the mask is left: {why}")
         summary = ", ".join(f"{name} {percent(metrics[name])}" for name in ("image_auroc", "pixel_auroc", "aupro"))
         self.tracker.log("evaluated", category=category, summary=summary, metrics=metrics)
 

@@ -158,6 +158,7 @@ def test_the_difference_of_a_config_is_shown(cli):
         (("--print_config",), ["--config is needed"]),
         (("stray",), ["unexpected argument 'stray'"]),
         (("--sede", "1"), ["unknown option --sede", "did you mean 'seed'"]),
+        (("--epochs", "1"), ["unknown option --epochs", "Known: cache", "dotted name"]),
         (("--config", "patchcore/patchcore_242.py"), ["did you mean 'patchcore/patchcore_224.py'"]),
         (("--config", "patchcore/patchcore_224.py", "--data.root"), ["--data.root needs a value"]),
         (("--config", "patchcore/patchcore_224.py", "--data.rooot", "x"), ["did you mean 'data.root'"]),
@@ -184,6 +185,9 @@ def test_an_unknown_mode_is_refused(cli):
     [
         ((), ["no category given: --cls_names"]),
         (("--cls_names", "flet"), ["unknown category 'flet'", "did you mean 'felt'"]),
+        (("--cls_names", "Felt"), ["did you mean 'felt'"]),
+        (("--cls_names", "ALL"), ["did you mean 'all'"]),
+        (("--cls_names", "felt, mesh"), ["spaces between them, --cls_names felt mesh"]),
         (("--cls_names", "felt", "felt"), ["given twice: felt"]),
         (("--cls_names", "all", "felt"), ["'all' stands alone"]),
         (("--cls_names", "felt", "--protocol", "continal"), ["did you mean 'continual'"]),

@@ -435,6 +435,7 @@ def test_every_shipped_config_is_complete():
         check_config(load_config(name))
 
 
+@pytest.mark.parametrize("asked", [{"protocol.tasks": "a;b"}, {"protocol.strategy": "ewc"}])
 @pytest.mark.parametrize(("more", "protocol"), [({}, "continual"), ({"protocol.name": "separate"}, "separate")])
-def test_tasks_ask_for_a_stream_unless_another_protocol_is_named(more, protocol):
-    assert load_config("uniad/uniad_lite0.py", {"protocol.tasks": "a;b", **more}).protocol.name == protocol
+def test_tasks_and_strategies_ask_for_a_stream_unless_another_protocol_is_named(asked, more, protocol):
+    assert load_config("uniad/uniad_lite0.py", {**asked, **more}).protocol.name == protocol

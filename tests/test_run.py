@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -247,6 +248,20 @@ def test_provenance_has_neither_host_nor_time(tree):
 def test_without_masks_pixel_metrics_are_not_available(incomplete):
     found = incomplete.metrics["b_no_masks"]
     assert {name for name, value in found.items() if value is None} == set(PIXEL)
+
+
+def test_a_mask_too_thin_for_the_resolution_is_not_said_to_lie_outside(train_tiny, tiny_root, tmp_path):
+    root = shutil.copytree(tiny_root, tmp_path / "data")
+    path = next((root / "felt/ground_truth").rglob("*.png"))
+    mask = np.zeros_like(np.asarray(Image.open(path)))
+    mask[0, 0] = 255
+    Image.fromarray(mask).save(path)
+    run = train_tiny(["felt"], data__root=str(root), data__resize=32, data__crop=32, model__coreset__ratio=0.5)
+    events = map(json.loads, (run.folder / "log.jsonl").read_text().splitlines())
+    told = [event["text"] for event in events if event["event"] == "warning" and "no pixel" in event["text"]]
+    assert told == [
+        "felt: of 1 defect image no pixel of the mask is left: it is too small for data.resize, or outside of data.crop"
+    ]
 
 
 def test_without_defects_no_metric_is_available(incomplete):

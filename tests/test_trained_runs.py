@@ -92,6 +92,24 @@ def test_looking_changes_no_file_of_the_result(trained, config, tmp_path):
     assert run.metrics == trained.metrics
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("trainer.epochs", 5, "was trained with trainer.epochs 3, not 5"),
+        ("trainer.evaluate_every", 1, "was trained with trainer.evaluate_every 0, not 1"),
+    ],
+)
+def test_a_test_does_not_say_another_training_than_there_was(trained, tmp_path, key, value, message):
+    with pytest.raises(AnoframeError, match=message):
+        anoframe.test(trained.folder, load_config(trained.folder, {key: value}), output=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_test_may_say_otherwise_what_changes_no_result(trained, tmp_path):
+    cfg = load_config(trained.folder, {"trainer.save_minutes": 1.0})
+    assert anoframe.test(trained.folder, cfg, output=tmp_path).metrics == trained.metrics
+
+
 def test_testing_a_checkpoint_gives_the_metrics_of_the_run(trained, tmp_path):
     tested = anoframe.test(trained.folder, output=tmp_path)
     assert tested.metrics == trained.metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -109,6 +110,12 @@ def _check_name(dataset: Dataset, name: str) -> None:
         return
     if name == "all":
         raise AnoframeError("'all' stands alone: give either 'all' or names of categories")
+    if name.lower() == "all":
+        raise AnoframeError(f"unknown category {name!r}: did you mean 'all'?")
+    parts = [part.strip() for part in name.split(",")]
+    if len(parts) > 1 and set(parts) <= {*dataset.categories, ""}:
+        spaced = shlex.join(part for part in parts if part)
+        raise AnoframeError(f"unknown category {name!r}: names have spaces between them, --cls_names {spaced}")
     if name in dataset.absent:
         raise AnoframeError(
             f"category {name!r} of {dataset.name!r} is not on disk: put it in {dataset.root}, "

@@ -74,7 +74,7 @@ def plan_grid(
     """
     _refuse_repeated("config", [str(config) for config in configs])
     _refuse_repeated("seed", seeds)
-    loaded = [load_config(config, overrides) for config in configs]
+    loaded = [_loaded(config, overrides) for config in configs]
     _refuse_repeated("config name", [cfg.get("config_name") for cfg in loaded], ": it names the folders of runs")
     cells, stubs = [], []
     for cfg in loaded:
@@ -99,6 +99,15 @@ def run_cell(cell: Cell) -> dict[str, str]:
     except Exception as error:  # whatever a method comes up with: other cells go on
         reason = str(error) if isinstance(error, AnoframeError) else f"{type(error).__name__}: {error}"
         return {"+".join(cell.categories): reason}
+
+
+def _loaded(config: str | Path, overrides: Mapping[str, Any] | None) -> ConfigDict:
+    """A config as the grid runs it; what it has no key for is told with its name, since others may have one."""
+    load_config(config)  # what is wrong in the file itself is told with its name already
+    try:
+        return load_config(config, overrides)
+    except AnoframeError as error:
+        raise AnoframeError(f"{config}: {error}") from error
 
 
 def _cell(cfg: ConfigDict, categories: Sequence[str], seed: int, output: str, provenance: Mapping[str, Any]) -> Cell:

@@ -259,7 +259,16 @@ def _decisions(category: Category) -> str:
     return (
         f"A score of <b>{number(category.limit)}</b> or more is a defect. {missed} defects missed, {alarms} good "
         f"images flagged (in red below). The threshold was set{aim} on the scores{source}, not on the test set."
+        f"{_promise(told)}"
     )
+
+
+def _promise(threshold: Mapping[str, Any]) -> str:
+    """A word where too few images were held back for the rate that was asked for (docs/runs.md, thresholds)."""
+    images, rate = threshold.get("images"), threshold.get("false_positive_rate")
+    if not (isinstance(images, int) and isinstance(rate, (int, float))) or (images + 1) * rate >= 1:
+        return ""
+    return f" So few can promise no rate below {100 / (images + 1):.3g} %."
 
 
 def _wrong(count: int, total: int) -> str:

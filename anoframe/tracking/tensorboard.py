@@ -49,7 +49,9 @@ class TensorBoard:
         for name, value in values.items():
             self._open.add_scalar(f"train/{fit}/{phase}/{name}", value, step)
 
-    def _on_look(self, fit: str, phase: str, epoch: int, metrics: Mapping[str, Mapping[str, float | None]]) -> None:
+    def _on_look(
+        self, fit: str, phase: str, epoch: int, metrics: Mapping[str, Mapping[str, float | None]], **_: Any
+    ) -> None:
         for category, found in metrics.items():
             self._scalars(f"look/{fit}/{phase}/{category}", found, epoch)
 

@@ -46,6 +46,7 @@ _SENTENCES = {
     "training_resumed": "  {fit}: training goes on at step {done} of its phase",
     "epoch": "  {phase} epoch {epoch}/{epochs}: {summary}, lr {lr:.2e}, {images_per_second:.1f} images/s, "
     "{data_seconds:.1f} s waiting, peak {memory}",
+    "look": "  {phase} epoch {epoch}, on the test images: {summary}",
     "stage": "  {name:<10} {seconds:8.1f} s",
     "evaluated": "  {category}: {summary}",
     "stream": "{summary}",

@@ -183,7 +183,13 @@ class WandB:
         self._history(run, prefix, values)
 
     def _on_look(
-        self, run: wandb.Run, fit: str, phase: str, epoch: int, metrics: Mapping[str, Mapping[str, float | None]]
+        self,
+        run: wandb.Run,
+        fit: str,
+        phase: str,
+        epoch: int,
+        metrics: Mapping[str, Mapping[str, float | None]],
+        **_: Any,
     ) -> None:
         """Metrics on the test images while a phase goes on, drawn over its epochs."""
         prefix = f"look/{fit}/{phase}"

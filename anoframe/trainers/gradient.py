@@ -24,6 +24,7 @@ from anoframe.blocks.joint_batchnorm import is_single_value
 from anoframe.detector import Detector, Phase, TrainingBatch
 from anoframe.distributed import Group, alone
 from anoframe.errors import AnoframeError
+from anoframe.evaluation.results import percent
 from anoframe.memory import gigabytes
 from anoframe.progress import Bar
 from anoframe.tracking.clock import gpu_peak_memory, peak_memory
@@ -330,7 +331,7 @@ class PhaseTrainer:
         self._detector.train()
         set_random_states(states)
         names = {"fit": self._training.fit, "phase": self._phase.name, "epoch": epoch}
-        self._training.tracker.log("look", **names, metrics=found)
+        self._training.tracker.log("look", **names, metrics=found, summary=_means(found))
         self._training.curves["looks"].append({"phase": self._phase.name, "epoch": epoch, "metrics": found})
         if self._settings.select == "best_on_test":
             self._choose(found)
@@ -374,6 +375,15 @@ class PhaseTrainer:
         set_random_states(rest["random"][self._group.rank])
         curve: list[dict[str, Any]] = self._training.curves["phases"][-1]["epochs"]
         return curve
+
+
+def _means(found: Mapping[str, Mapping[str, float | None]]) -> str:
+    """What a look found, in percent: means over the categories where a metric is available."""
+    said = []
+    for name in _JUDGED:
+        known = [value for metrics in found.values() if (value := metrics.get(name)) is not None]
+        said.append(f"{name} {percent(sum(known) / len(known) if known else None)}")
+    return ", ".join(said)
 
 
 def _parts(rows: Sequence[int], count: int) -> Iterator[Sequence[int]]:

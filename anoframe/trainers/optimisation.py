@@ -48,8 +48,8 @@ def build_optimizer(section: Mapping[str, Any], parameters: Mapping[str, nn.Para
         check_arguments(get_optimizer_class(name, bind_defaults=False), {"params": [], **given}, f"optimizer {name!r}")
         given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
         return create_optimizer_v2(_groups(parameters, decay, of_vectors), name, lr=rate, weight_decay=decay, **given)
-    except (TypeError, ValueError) as error:
-        raise AnoframeError(f"optimizer {name!r} refuses its arguments: {error}") from error
+    except (TypeError, ValueError, IndexError) as error:  # the last for one beta where two are unpacked
+        raise AnoframeError(f"optimizer {name!r} refuses its arguments {given}: {error}") from error
     except (AssertionError, ImportError) as error:  # timm's word for what bitsandbytes and APEX need
         raise AnoframeError(
             f"optimizer {name!r} cannot be had here ({error}): another --trainer.optimizer.name"

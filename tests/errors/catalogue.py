@@ -528,6 +528,18 @@ def _(bench):
     return bench.train(categories=("flet",))
 
 
+@refused(DATASETS, "all in capitals", "unknown category 'ALL'", way_out="did you mean 'all'")
+def _(bench):
+    return bench.train(categories=("ALL",))
+
+
+@refused(
+    DATASETS, "commas between categories", "unknown category 'felt,mesh'", way_out="spaces between them, --cls_names"
+)
+def _(bench):
+    return bench.train(categories=("felt,mesh",))
+
+
 @refused(DATASETS, "a category that leads elsewhere", "unknown category '../data/felt'", way_out="Known: felt, mesh")
 def _(bench):
     return bench.train(categories=("../data/felt",))

@@ -69,6 +69,12 @@ def test_what_is_wrong_is_told_before_the_first_cell(tiny_config, tmp_path, cate
         plan_grid([tiny_config], categories, seeds, tmp_path, overrides)
 
 
+def test_a_key_that_one_config_lacks_is_told_with_its_config(tiny_config, other_config, tmp_path):
+    other = other_config("other.py", "with cfg.unlocked():\n    cfg.own = 1\n")
+    with pytest.raises(AnoframeError, match=r"tiny\.py: unknown config key 'own'"):
+        plan_grid([other, tiny_config], ["felt"], (0,), tmp_path, {"own": "2"})
+
+
 def test_a_broken_file_of_any_category_is_told(tiny_config, tiny_root, tmp_path):
     root = shutil.copytree(tiny_root, tmp_path / "data")
     (root / "mesh/train/good/000.png").write_bytes(b"torn")

@@ -107,6 +107,20 @@ def test_the_wrong_decisions_are_counted(page):
     assert "42 held-back normal training images, not on the test set" in text
 
 
+@pytest.mark.parametrize(
+    ("images", "rate", "words"),
+    [(2, 0.01, "no rate below 33.3 %"), (98, 0.01, "no rate below 1.01 %"), (99, 0.01, None), (42, 0.05, None)],
+)
+def test_too_few_held_back_images_are_said_to_promise_less(full_run, images, rate, words):
+    for path in full_run.glob("results/*.json"):
+        result = json.loads(path.read_text())
+        if result["threshold"]:
+            result["threshold"] |= {"images": images, "false_positive_rate": rate}
+        path.write_text(json.dumps(result))
+    text = Reader(page_of(full_run)).text
+    assert words in text if words else "can promise" not in text
+
+
 def test_pictures_are_inside_the_page_as_webp(page, full_run):
     pictures = [one for one in Reader(page).references if one.startswith("data:")]
     assert {one.split(",")[0] for one in pictures} == {"data:image/webp;base64"}

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+import anoframe
 from anoframe.tracking import clock as module
 from anoframe.tracking.clock import Clock, peak_memory
 
@@ -66,6 +67,16 @@ def test_a_run_says_its_stages(finished):
     stages = json.loads((finished.folder / "run.json").read_text())["stages"]
     assert list(stages) == ["build", "encode", "conclude", "threshold", "save", "predict", "measure", "draw"]
     assert all(stage["peak_bytes"] > 0 for stage in stages.values())
+
+
+def test_the_columns_of_the_timetable_stand_below_each_other(run_copy):
+    path = run_copy / "run.json"
+    state = json.loads(path.read_text())
+    state["stages"]["reconstruction"] = state["stages"]["save"]
+    path.write_text(json.dumps(state))
+    head, *rows = anoframe.load_run(run_copy).timetable().splitlines()
+    end = head.index("seconds") + len("seconds") - 2
+    assert {row[end - 2] for row in rows} == {"."}
 
 
 def test_the_timetable_has_a_line_a_stage(finished):

@@ -24,7 +24,7 @@ def shown(tmp_path_factory):
         tracker.log("step", epoch=step // 2, step=step, losses={"cosine": step / 4}, **STEP)
     for epoch in (2, 4):
         metrics = {"felt": {"image_auroc": epoch / 8, "aupro": None}}
-        tracker.log("look", fit="felt", phase="distil", epoch=epoch, metrics=metrics)
+        tracker.log("look", fit="felt", phase="distil", epoch=epoch, metrics=metrics, summary="fine")
     tracker.log("evaluated", category="felt", summary="fine", metrics={"image_auroc": 0.875, "aupro": None})
     row = {"file": "000.png", "kind": "worst", "defect": "cut", "name": "cut/007.png", "score": 1.25}
     tracker.log("pictures", category="felt", folder=folder, rows=[row])

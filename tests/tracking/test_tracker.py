@@ -55,6 +55,11 @@ def test_the_console_tells_of_a_category_that_failed(capsys):
     assert capsys.readouterr().out == "  felt FAILED: no test images\n"
 
 
+def test_the_console_tells_what_a_look_found(capsys):
+    Console().log("look", fit="felt", phase="student", epoch=2, metrics={}, summary="image_auroc 98.00")
+    assert capsys.readouterr().out == "  student epoch 2, on the test images: image_auroc 98.00\n"
+
+
 def test_the_console_has_a_line_a_task_of_a_stream(capsys):
     Console().log("growth", task=1, growth={}, summary="9 adapters at 8 sites")
     Console().log("stream", results={}, summary="after task 1 of 0 to 4: aupro 91.20 (ACC)")

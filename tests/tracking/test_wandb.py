@@ -64,7 +64,7 @@ def tell(tracker, folder: Path, cfg, resumed: bool = False) -> None:
         tracker.log("step", fit="felt", phase="distil", epoch=step // 4, step=step, losses=losses, lr=0.01, **times)
     for epoch in (2, 4):
         metrics = {"felt": {**METRICS, "image_auroc": epoch / 8}}
-        tracker.log("look", fit="felt", phase="distil", epoch=epoch, metrics=metrics)
+        tracker.log("look", fit="felt", phase="distil", epoch=epoch, metrics=metrics, summary="fine")
     metadata = {"categories": ["felt"], "seed": 0, "learned_sha256": "ab12"}
     tracker.log("checkpoint", fit="felt", folder=folder / "checkpoint" / "felt", metadata=metadata)
     tracker.log("evaluated", category="felt", summary="fine", metrics=METRICS)

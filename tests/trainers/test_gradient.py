@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from anoframe.errors import AnoframeError
+from anoframe.tracking.tracker import Trackers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -177,6 +178,18 @@ def test_looking_changes_nothing_that_is_learned(autoencoder, train):
     assert [(look["phase"], look["epoch"]) for look in how.curves["looks"]] == [
         (name, epoch) for name in ("shape", "scale") for epoch in (1, 2, 3)
     ]
+
+
+def test_a_look_is_told_in_means_of_what_is_available(autoencoder, train):
+    told = []
+
+    class Kept:
+        def log(self, event, **fields):
+            told.extend([fields["summary"]] if event == "look" else [])
+
+    found = {"felt": {"image_auroc": 0.5, "aupro": None}, "mesh": {"image_auroc": 1.0, "aupro": 0.25}}
+    train(autoencoder(), tracker=Trackers(Kept()), look=lambda one: found, evaluate_every=3)
+    assert told == ["image_auroc 75.00, pixel_auroc n/a, aupro 25.00"] * 2
 
 
 def test_the_best_on_test_is_kept_where_that_is_asked_for(autoencoder, train):

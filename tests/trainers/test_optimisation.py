@@ -91,6 +91,7 @@ def test_arguments_reach_the_optimiser_and_none_is_left_to_it(parameters):
         ({"name": "adam", "lr": 0.0}, "lr above 0"),
         ({"name": "adam", "lr": LR, "betas": (0.5, 2.0)}, "refuses its arguments"),
         ({"name": "adahessian", "lr": LR}, "second derivatives"),
+        ({"name": "adam", "lr": LR, "betas": (0.5,)}, r"refuses its arguments {'betas': \(0.5,\)}"),
     ],
 )
 def test_what_makes_no_sense_is_told(parameters, section, message):
