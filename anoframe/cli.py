@@ -97,6 +97,10 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
             )
         cfg = load_config(options.config or _missing("--config"), options.overrides)
     check_config(cfg)
+    if options.mode == "train":
+        from anoframe.trainers.protocols import check_categories
+
+        check_categories(cfg, names)
     if len(cfg.device.split()) > 1 and not distributed.launched():
         from anoframe.launch import launch
 

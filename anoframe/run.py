@@ -12,7 +12,6 @@ from PIL import Image
 from anoframe.config import ConfigDict, check_config, flatten, load_config, plain
 from anoframe.config_files import config_of
 from anoframe.data.loader import load_image
-from anoframe.data.streams import stream
 from anoframe.detector import Phase
 from anoframe.devices import choose_device
 from anoframe.distributed import join
@@ -23,7 +22,7 @@ from anoframe.run_folder import NO_RESULT
 from anoframe.session import Session
 from anoframe.stream_session import StreamSession
 from anoframe.trainers.checkpoint import Checkpoint, find_checkpoint, find_checkpoints, holder_of, load_checkpoint
-from anoframe.trainers.protocols import Fit
+from anoframe.trainers.protocols import Fit, with_categories
 from anoframe.types import Prediction
 
 ImageLike = str | Path | Image.Image | np.ndarray
@@ -181,28 +180,6 @@ class Run:
 
 def _finished(session: Session) -> Run:
     return Run(session.folder.path, session.cfg, session.finish())
-
-
-def with_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> ConfigDict:
-    """A copy of a config that names the categories to run; AnoframeError where there are none."""
-    chosen = cfg.copy_and_resolve_references()
-    if categories is not None:
-        chosen.categories = tuple(categories)
-    if chosen.protocol.name == "continual" and chosen.protocol.tasks:
-        chosen.categories = _categories_of_stream(chosen)
-    if not chosen.categories:
-        raise AnoframeError("no category given: --cls_names NAME [NAME ...], or --cls_names all")
-    return chosen
-
-
-def _categories_of_stream(cfg: ConfigDict) -> tuple[str, ...]:
-    """Those of a stream that the config spells out; AnoframeError where others were named."""
-    names = tuple(name for task in stream(cfg.protocol.tasks) for name in task)
-    named = set(cfg.categories) - {"all"}
-    if named and named != set(names):
-        differing = ", ".join(sorted(named ^ set(names)))
-        raise AnoframeError(f"--cls_names and protocol.tasks differ in {differing}: leave out --cls_names")
-    return names
 
 
 def _check_same_model(cfg: ConfigDict, fitted: Checkpoint, path: Path) -> None:

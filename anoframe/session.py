@@ -14,7 +14,7 @@ from typing import Any
 from anoframe.cache import KINDS, Cache, cache_root
 from anoframe.config import ConfigDict, plain
 from anoframe.data.check import check
-from anoframe.data.dataset import Dataset, choose_categories, open_dataset
+from anoframe.data.dataset import choose_categories
 from anoframe.data.reader import Reader
 from anoframe.data.streams import Task, stream
 from anoframe.data.transforms import Preprocessing
@@ -38,7 +38,7 @@ from anoframe.tracking.tracker import Status, Tracker, Trackers
 from anoframe.trainers.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from anoframe.trainers.gradient import Training
 from anoframe.trainers.learn import learn, seed_everything
-from anoframe.trainers.protocols import Fit, plan_fits
+from anoframe.trainers.protocols import Fit, dataset_of, plan_fits
 from anoframe.trainers.settings import check_training, settings_of
 from anoframe.trainers.shared import check_several
 from anoframe.trainers.strategies import build_strategy
@@ -69,7 +69,7 @@ class Plan:
         check_tracking(cfg)
         self.group = join(cfg.device)
         self.preprocessing = Preprocessing(**{name: cfg.data[name] for name in _PREPROCESSING})
-        self.dataset = _open(cfg)
+        self.dataset = dataset_of(cfg)
         self.categories = choose_categories(self.dataset, cfg.categories)
         cfg.categories = tuple(self.categories)  # config.yaml names them, whatever "all" means later
         self.fits = plan_fits(cfg.protocol.name, self.categories)
@@ -398,10 +398,6 @@ class Session:
 def tasks_of(cfg: ConfigDict) -> list[Task]:
     """The stream of a config; AnoframeError where it says none."""
     return stream(cfg.protocol.tasks, cfg.categories, cfg.protocol.order_seed)
-
-
-def _open(cfg: ConfigDict) -> Dataset:
-    return open_dataset(cfg.data.name, cfg.data.root or Path("data") / cfg.data.name)
 
 
 def _caches(cfg: ConfigDict, tracker: Tracker) -> list[Cache | None]:

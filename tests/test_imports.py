@@ -30,10 +30,11 @@ except SystemExit:
 GRID_DOOR = DOOR.replace("anoframe.cli", "anoframe.grid.door")
 
 
-def heavy_modules(work: str) -> list[str]:
-    """Heavy modules that a fresh Python has loaded after some work."""
+def heavy_modules(work: str, told: str = "") -> list[str]:
+    """Heavy modules that a fresh Python has loaded after some work, which told something on standard error."""
     script = SCRIPT.format(work=work, heavy=HEAVY)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert told in done.stderr
     return done.stdout.splitlines()[-1].split()[1:]
 
 
@@ -54,6 +55,19 @@ def heavy_modules(work: str) -> list[str]:
 )
 def test_it_loads_nothing_heavy(work):
     assert heavy_modules(work) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--cls_names", "flet"], "did you mean 'felt'"),
+        (["--protocol.tasks", "felt;mish"], "did you mean 'mesh'"),
+        (["--cls_names", "felt", "--data.root", "nowhere"], "nowhere does not exist: --data.root"),
+    ],
+)
+def test_wrong_data_and_categories_are_told_before_torch_is_loaded(tiny_root, words, told):
+    given = ["--config", "uniad/uniad_lite0.py", "--data.name", "folder", "--data.root", str(tiny_root)]
+    assert "torch" not in heavy_modules(DOOR.format(words=[*given, *words]), told)
 
 
 def test_the_door_of_the_checkout_works_from_any_folder(tmp_path):

@@ -37,7 +37,9 @@ class Dataset(ABC):
         self.root = Path(root)
         if not self.root.is_dir():
             what = "is a file, not a folder" if self.root.exists() else "does not exist"
-            raise AnoframeError(f"dataset {self.name!r}: {self.root} {what}. Expected\n{self.tree}")
+            raise AnoframeError(
+                f"dataset {self.name!r}: {self.root} {what}: --data.root says where it is. Expected\n{self.tree}"
+            )
         self.categories: tuple[str, ...] = tuple(sorted(self._find_categories()))
         if not self.categories:
             raise AnoframeError(f"dataset {self.name!r}: {self._misplaced()}. Expected\n{self.tree}")

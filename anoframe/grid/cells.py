@@ -11,9 +11,10 @@ from anoframe.config import ConfigDict, check_config, load_config
 from anoframe.errors import AnoframeError
 from anoframe.report.compare import read_finished, sort_into_tables
 from anoframe.report.folder import RunRecord
-from anoframe.run import train, with_categories
+from anoframe.run import train
 from anoframe.run_folder import earlier_state, run_folder
 from anoframe.session import Plan, refuse_what_makes_no_sense
+from anoframe.trainers.protocols import with_categories
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def plan_grid(
     """
     _refuse_repeated("config", [str(config) for config in configs])
     _refuse_repeated("seed", seeds)
-    loaded = [_loaded(config, overrides) for config in configs]
+    loaded = _load(configs, overrides or {})
     _refuse_repeated("config name", [cfg.get("config_name") for cfg in loaded], ": it names the folders of runs")
     cells, stubs = [], []
     for cfg in loaded:
@@ -101,13 +102,23 @@ def run_cell(cell: Cell) -> dict[str, str]:
         return {"+".join(cell.categories): reason}
 
 
-def _loaded(config: str | Path, overrides: Mapping[str, Any] | None) -> ConfigDict:
-    """A config as the grid runs it; what it has no key for is told with its name, since others may have one."""
-    load_config(config)  # what is wrong in the file itself is told with its name already
-    try:
-        return load_config(config, overrides)
-    except AnoframeError as error:
-        raise AnoframeError(f"{config}: {error}") from error
+def _load(configs: Sequence[str | Path], overrides: Mapping[str, Any]) -> list[ConfigDict]:
+    """Configs as the grid runs them.
+
+    What is changed in a section that a config has not, as `trainer` of PatchCore, is left out there, so that methods
+    of both kinds go into one grid; where no config has it, it is an unknown key.
+    """
+    bare = [load_config(config) for config in configs]  # what is wrong in a file itself is told with its name already
+    sections = {key for cfg in bare for key in cfg if isinstance(cfg[key], ConfigDict)}
+    loaded = []
+    for config, cfg in zip(configs, bare, strict=True):
+        foreign = tuple(f"{section}." for section in sections - set(cfg))
+        own = {name: value for name, value in overrides.items() if not name.startswith(foreign)}
+        try:
+            loaded.append(load_config(config, own))
+        except AnoframeError as error:  # with its name, since others may have the key
+            raise AnoframeError(f"{config}: {error}") from error
+    return loaded
 
 
 def _cell(cfg: ConfigDict, categories: Sequence[str], seed: int, output: str, provenance: Mapping[str, Any]) -> Cell:

@@ -52,7 +52,7 @@ def run_grid(
         configs: as for `load_config`.
         categories: names, or `["all"]`; by default those in each config.
         output: parent of run folders; the table is written into it.
-        overrides: dotted name -> value, for every config.
+        overrides: dotted name -> value, for every config that has the section.
         workers: 0 runs one cell after another in this process, a number in so many processes, `"ray"` on a cluster.
         address: of the Ray cluster; None starts one on this machine.
         cores: that a cell takes on Ray.

@@ -69,6 +69,18 @@ def test_what_is_wrong_is_told_before_the_first_cell(tiny_config, tmp_path, cate
         plan_grid([tiny_config], categories, seeds, tmp_path, overrides)
 
 
+def test_a_section_that_only_some_configs_have_is_changed_in_these(tiny_config, other_config, tmp_path):
+    other = other_config("other.py", "with cfg.unlocked():\n    cfg.own = dict(depth=1)\n")
+    plan = plan_grid([other, tiny_config], ["felt"], (0,), tmp_path, {"own.depth": "2", "data.batch_size": "3"})
+    assert [cell.cfg.get("own", {}).get("depth") for cell in plan.cells] == [2, None]
+    assert [cell.cfg.data.batch_size for cell in plan.cells] == [3, 3]
+
+
+def test_a_section_that_no_config_has_is_told(tiny_config, tmp_path):
+    with pytest.raises(AnoframeError, match=r"tiny\.py: unknown config key 'own\.depth'"):
+        plan_grid([tiny_config], ["felt"], (0,), tmp_path, {"own.depth": "2"})
+
+
 def test_a_key_that_one_config_lacks_is_told_with_its_config(tiny_config, other_config, tmp_path):
     other = other_config("other.py", "with cfg.unlocked():\n    cfg.own = 1\n")
     with pytest.raises(AnoframeError, match=r"tiny\.py: unknown config key 'own'"):
