@@ -7,7 +7,7 @@ A category is a task, unless `--protocol.tasks` says otherwise; so may any other
 category to `--train` and `--test` images, then trains a small UniAD (see `SMALL`) under each strategy, SEMA-UniAD, and
 PatchCore with a bank a task, for each seed and order of the categories, on `--workers` processes of one thread. Runs
 that are done are kept, those that were interrupted go on. Prints a table of means and standard deviations over seeds
-and orders as markdown; `--table` prints it alone. Expected: docs/continual.md.
+as markdown; `--table` prints it alone. Expected: docs/continual.md.
 """
 
 from __future__ import annotations
@@ -162,12 +162,13 @@ def main() -> None:
 
 
 def _found(runs: Path) -> dict[str, list[dict[str, Any]]]:
-    """Method -> the results of its finished runs."""
+    """Config, strategy and order -> the results of its finished runs."""
     found: dict[str, list[dict[str, Any]]] = {}
     for file in sorted(runs.glob("*/continual-*/*/*/results/continual.json")):
         config, protocol = file.parts[-6:-4]
         if (file.parents[1] / "metrics.json").exists():
-            found.setdefault(f"{config} {protocol.split('-')[1]}", []).append(json.loads(file.read_text()))
+            name = " ".join([config, *protocol.split("-")[1:]])
+            found.setdefault(name, []).append(json.loads(file.read_text()))
     return found
 
 
