@@ -8,6 +8,7 @@ from pathlib import Path
 from anoframe.errors import AnoframeError, suggest
 
 _PACKAGE = Path(__file__).resolve().parent
+_KINDS = (".py", ".yaml", ".yml")
 
 
 def configs_root() -> Path:
@@ -31,6 +32,8 @@ def find_config(name: str | Path) -> Path:
             if path.is_dir() and (path / "config.yaml").is_file():
                 return (path / "config.yaml").resolve()
             if path.is_file():
+                if path.suffix not in _KINDS:
+                    raise AnoframeError(f"{path} is no config: give a .py file, or a run folder or its config.yaml")
                 return path.resolve()
     raise AnoframeError(
         f"no config {str(name)!r}, neither on disk nor shipped: {suggest(str(shipped), list_configs())}"
@@ -44,4 +47,6 @@ def config_of(checkpoint: str | Path) -> Path:
             return folder / "config.yaml"
     if not Path(checkpoint).exists():
         raise AnoframeError(f"there is no checkpoint {checkpoint}: give a run folder, or its checkpoint folder")
+    if runs := [file.parent for file in sorted(Path(checkpoint).glob("*/*/*/config.yaml"))]:
+        raise AnoframeError(f"{checkpoint} holds {len(runs)} run(s): give one of them, as {runs[0]}")
     raise AnoframeError(f"no config.yaml beside {checkpoint}: say with --config what to test on")

@@ -10,7 +10,7 @@ from torch import nn
 
 from anoframe.backbones import FeaturePyramid
 from anoframe.config import check_config, diff_config, flatten, format_config, inherit, load_config, save_config
-from anoframe.config_files import configs_root, find_config, list_configs
+from anoframe.config_files import config_of, configs_root, find_config, list_configs
 from anoframe.errors import AnoframeError
 from anoframe.models import build_detector
 from anoframe.registry import DATASETS, MODELS, check_arguments
@@ -439,3 +439,15 @@ def test_every_shipped_config_is_complete():
 @pytest.mark.parametrize(("more", "protocol"), [({}, "continual"), ({"protocol.name": "separate"}, "separate")])
 def test_tasks_and_strategies_ask_for_a_stream_unless_another_protocol_is_named(asked, more, protocol):
     assert load_config("uniad/uniad_lite0.py", {**asked, **more}).protocol.name == protocol
+
+
+def test_a_file_of_another_kind_is_no_config(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text('{"aupro": false}')
+    with pytest.raises(AnoframeError, match=r"metrics\.json is no config: give a \.py file"):
+        load_config(path)
+
+
+def test_a_folder_of_runs_is_no_checkpoint_and_one_of_them_is_named(finished):
+    with pytest.raises(AnoframeError, match=r"holds 1 run\(s\): give one of them, as .*"):
+        config_of(finished.folder.parents[2])
