@@ -90,6 +90,9 @@ def test_arguments_reach_the_optimiser_and_none_is_left_to_it(parameters):
         ({"name": "sgd", "lr": LR, "betas": (0.5, 0.9)}, "betas"),
         ({"name": "adam", "lr": 0.0}, "lr above 0"),
         ({"name": "adam", "lr": LR, "betas": (0.5, 2.0)}, "refuses its arguments"),
+        ({"name": "adam", "lr": LR, "betas": (0.5,)}, "betas takes 2 numbers"),
+        ({"name": "adam", "lr": LR, "betas": (0.5, 0.9, 0.99)}, "betas takes 2 numbers"),
+        ({"name": "adan", "lr": LR, "betas": [0.5, 0.9]}, "betas takes 3 numbers"),
         ({"name": "adahessian", "lr": LR}, "second derivatives"),
     ],
 )
