@@ -16,7 +16,7 @@ from anoframe.config import ConfigDict, plain
 from anoframe.data.check import check
 from anoframe.data.dataset import Dataset, choose_categories, open_dataset
 from anoframe.data.reader import Reader
-from anoframe.data.streams import Task, stream
+from anoframe.data.streams import STREAMS, Task, stream
 from anoframe.data.transforms import Preprocessing
 from anoframe.decision import Threshold
 from anoframe.detector import Detector
@@ -70,7 +70,7 @@ class Plan:
         self.group = join(cfg.device)
         self.preprocessing = Preprocessing(**{name: cfg.data[name] for name in _PREPROCESSING})
         self.dataset = _open(cfg)
-        self.categories = choose_categories(self.dataset, cfg.categories)
+        self.categories = _categories(self.dataset, cfg)
         cfg.categories = tuple(self.categories)  # config.yaml names them, whatever "all" means later
         self.fits = plan_fits(cfg.protocol.name, self.categories)
         report = check(self.dataset, self.categories, follow_links=cfg.data.follow_links)
@@ -82,7 +82,7 @@ class Plan:
         names = detector.phase_names()
         if not fitted:
             if not self.group.alone:
-                check_several(detector, f"{self.group.size} processes")
+                check_several(detector, cfg.protocol.name, f"{self.group.size} processes")
             if cfg.protocol.name == "continual":
                 self._check_stream(cfg, detector)
             check_training(detector.learning(), self.trainer, self.group.device, names)
@@ -91,8 +91,6 @@ class Plan:
         self.provenance = _provenance(cfg, self.dataset.name, self.group.size) | trained
 
     def _check_stream(self, cfg: ConfigDict, detector: Detector) -> None:
-        if not self.group.alone:
-            raise AnoframeError("a stream of tasks is learned by one process: give one --device")
         if Path(STREAM).stem in self.categories:
             raise AnoframeError(f"results/{STREAM} holds what a stream gave: rename that category")
         build_strategy(cfg.protocol.strategy, detector, cfg.protocol.ewc_weight)
@@ -401,6 +399,20 @@ def tasks_of(cfg: ConfigDict) -> list[Task]:
 
 def _open(cfg: ConfigDict) -> Dataset:
     return open_dataset(cfg.data.name, cfg.data.root or Path("data") / cfg.data.name)
+
+
+def _categories(dataset: Dataset, cfg: ConfigDict) -> list[str]:
+    """What the config's categories come to; one that a named stream brought is told with that name."""
+    try:
+        return choose_categories(dataset, cfg.categories)
+    except AnoframeError as error:
+        named = cfg.protocol.tasks.strip()
+        if cfg.protocol.name != "continual" or named not in STREAMS:
+            raise
+        raise AnoframeError(
+            f"protocol.tasks {named} is a stream of {STREAMS[named][0].name}: give --data.name and --data.root of that "
+            f"dataset, or tasks of this one as in 'a,b;c;d'; {error}"
+        ) from error
 
 
 def _caches(cfg: ConfigDict, tracker: Tracker) -> list[Cache | None]:

@@ -230,7 +230,6 @@ def test_what_is_wrong_is_told_before_anything_is_written(configs, tmp_path, cha
 
 def test_several_processes_are_refused(configs, tmp_path, monkeypatch):
     monkeypatch.setattr("anoframe.session.join", lambda device: Group(torch.device("cpu"), size=2))
-    monkeypatch.setattr("anoframe.session.check_several", lambda detector, what: None)
     with pytest.raises(AnoframeError, match="learned by one process"):
         _train(configs["trained"], tmp_path, "finetune")
 
