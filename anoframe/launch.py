@@ -28,11 +28,11 @@ def launch(argv: Sequence[str], cfg: ConfigDict, learns: bool) -> int:
         The exit status: that of the process that failed first, or 0.
 
     Raises:
-        AnoframeError: a device is not there, or the method learns on one alone.
+        AnoframeError: a device is not there, or what is to be learned is learned on one alone.
     """
     count = len(cfg.device.split())
     if learns:
-        check_several(build_detector(plain(cfg.model), cfg.seed), f"--device {cfg.device}")
+        check_several(build_detector(plain(cfg.model), cfg.seed), cfg.protocol.name, f"--device {cfg.device}")
     choose_devices(cfg.device, count)
     _prepare_environment(count)
     return _launch(["--standalone", "--nproc-per-node", str(count), "--module", "anoframe", *argv])

@@ -14,7 +14,6 @@ from typing import Any
 from anoframe.cache import KINDS, Cache, cache_root
 from anoframe.config import ConfigDict, plain
 from anoframe.data.check import check
-from anoframe.data.dataset import choose_categories
 from anoframe.data.reader import Reader
 from anoframe.data.streams import Task, stream
 from anoframe.data.transforms import Preprocessing
@@ -38,7 +37,7 @@ from anoframe.tracking.tracker import Status, Tracker, Trackers
 from anoframe.trainers.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from anoframe.trainers.gradient import Training
 from anoframe.trainers.learn import learn, seed_everything
-from anoframe.trainers.protocols import Fit, dataset_of, plan_fits
+from anoframe.trainers.protocols import Fit, categories_of, dataset_of, plan_fits
 from anoframe.trainers.settings import check_training, settings_of
 from anoframe.trainers.shared import check_several
 from anoframe.trainers.strategies import build_strategy
@@ -70,7 +69,7 @@ class Plan:
         self.group = join(cfg.device)
         self.preprocessing = Preprocessing(**{name: cfg.data[name] for name in _PREPROCESSING})
         self.dataset = dataset_of(cfg)
-        self.categories = choose_categories(self.dataset, cfg.categories)
+        self.categories = categories_of(self.dataset, cfg)
         cfg.categories = tuple(self.categories)  # config.yaml names them, whatever "all" means later
         self.fits = plan_fits(cfg.protocol.name, self.categories)
         report = check(self.dataset, self.categories, follow_links=cfg.data.follow_links)
@@ -82,7 +81,7 @@ class Plan:
         names = detector.phase_names()
         if not fitted:
             if not self.group.alone:
-                check_several(detector, f"{self.group.size} processes")
+                check_several(detector, cfg.protocol.name, f"{self.group.size} processes")
             if cfg.protocol.name == "continual":
                 self._check_stream(cfg, detector)
             check_training(detector.learning(), self.trainer, self.group.device, names)
@@ -91,8 +90,6 @@ class Plan:
         self.provenance = _provenance(cfg, self.dataset.name, self.group.size) | trained
 
     def _check_stream(self, cfg: ConfigDict, detector: Detector) -> None:
-        if not self.group.alone:
-            raise AnoframeError("a stream of tasks is learned by one process: give one --device")
         if Path(STREAM).stem in self.categories:
             raise AnoframeError(f"results/{STREAM} holds what a stream gave: rename that category")
         build_strategy(cfg.protocol.strategy, detector, cfg.protocol.ewc_weight)

@@ -160,7 +160,7 @@ def test_a_detector_that_grew_loads_by_itself(stream, tmp_path):
 
 def test_a_choice_on_the_test_set_is_told_though_the_last_task_trained_nothing(stream, tmp_path):
     choosing = {"trainer.select": "best_on_test", "trainer.evaluate_every": 1}
-    run = stream("growing", "expand", **STREAM, **choosing, **{"model.expand_start": 5})
+    run = stream("growing", "expand", **STREAM, **choosing, **{"model.expansion_threshold": 1e9})
     assert json.loads((run.folder / "results/continual.json").read_text())["params_trainable"][1] == 0
     for one in (run, anoframe.test(run.folder, output=tmp_path)):
         assert one.results.provenance["selected"] == "best on test"
@@ -230,7 +230,6 @@ def test_what_is_wrong_is_told_before_anything_is_written(configs, tmp_path, cha
 
 def test_several_processes_are_refused(configs, tmp_path, monkeypatch):
     monkeypatch.setattr("anoframe.session.join", lambda device: Group(torch.device("cpu"), size=2))
-    monkeypatch.setattr("anoframe.session.check_several", lambda detector, what: None)
     with pytest.raises(AnoframeError, match="learned by one process"):
         _train(configs["trained"], tmp_path, "finetune")
 

@@ -55,7 +55,7 @@ def stream(text: str, categories: Sequence[str] = (), order_seed: int | None = N
             f"{', '.join(STREAMS)}, or --cls_names in the order in which they are to come"
         )
     if twice := sorted({name for name in flat if flat.count(name) > 1}):
-        raise AnoframeError(f"protocol.tasks has {', '.join(twice)} more than once")
+        raise AnoframeError(f"protocol.tasks has {', '.join(twice)} more than once: a category belongs to one task")
     if order_seed is None:
         return tasks
     shuffled = iter(np.random.default_rng(order_seed).permutation(flat).tolist())
@@ -71,7 +71,9 @@ def _named(name: str) -> list[Task]:
 def _listed(text: str) -> list[Task]:
     tasks = [tuple(name.strip() for name in task.split(",")) for task in text.split(";")]
     if ";" not in text and "," not in text:
-        raise AnoframeError(f"protocol.tasks: {suggest(text, STREAMS)}, or lists as in 'a,b;c;d'; got {text!r}")
+        raise AnoframeError(
+            f"protocol.tasks {text!r} is no list as in 'a,b;c;d', and no stream: {suggest(text, STREAMS)}"
+        )
     if any(not name for task in tasks for name in task):
         raise AnoframeError(f"protocol.tasks has an empty place, got {text!r}: 'a,b;c;d' are three tasks")
     return tasks

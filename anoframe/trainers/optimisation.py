@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,14 +40,18 @@ def build_optimizer(section: Mapping[str, Any], parameters: Mapping[str, nn.Para
     of_vectors = decay if given.pop("decay_vectors", False) else 0.0
     known = [str(one) for one in list_optimizers()]
     if name not in known:
-        raise AnoframeError(f"trainer.optimizer.name: {suggest(str(name), known)}, got {name!r}")
+        raise AnoframeError(f"unknown trainer.optimizer.name {name!r}: {suggest(str(name), known)}")
     if get_optimizer_info(name).second_order:
-        raise AnoframeError(f"trainer.optimizer.name: {name!r} wants second derivatives, which are not kept: another")
+        raise AnoframeError(
+            f"trainer.optimizer.name: {name!r} wants second derivatives, which are not kept: take another"
+        )
     if not isinstance(rate, int | float) or not rate > 0 or not isinstance(decay, int | float) or decay < 0:
         raise AnoframeError(f"trainer.optimizer wants lr above 0 and weight_decay from 0, got {rate!r} and {decay!r}")
     try:
-        check_arguments(get_optimizer_class(name, bind_defaults=False), {"params": [], **given}, f"optimizer {name!r}")
+        kind = get_optimizer_class(name, bind_defaults=False)
+        check_arguments(kind, {"params": [], **given}, f"optimizer {name!r}")
         given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        _check_lengths(kind, given)
         return create_optimizer_v2(_groups(parameters, decay, of_vectors), name, lr=rate, weight_decay=decay, **given)
     except (TypeError, ValueError, IndexError) as error:  # the last for one beta where two are unpacked
         raise AnoframeError(f"optimizer {name!r} refuses its arguments {given}: {error}") from error
@@ -54,6 +59,15 @@ def build_optimizer(section: Mapping[str, Any], parameters: Mapping[str, nn.Para
         raise AnoframeError(
             f"optimizer {name!r} cannot be had here ({error}): another --trainer.optimizer.name"
         ) from error
+
+
+def _check_lengths(kind: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """Raise AnoframeError for another number of betas, or the like, than a class has: some see it at a step alone."""
+    defaults = {name: one.default for name, one in inspect.signature(kind).parameters.items()}
+    for key, value in given.items():
+        usual = defaults.get(key)
+        if isinstance(usual, tuple) and (not isinstance(value, tuple) or len(value) != len(usual)):
+            raise AnoframeError(f"trainer.optimizer.{key} takes {len(usual)} numbers, as {usual}, got {value!r}")
 
 
 def _groups(parameters: Mapping[str, nn.Parameter], decay: float, of_vectors: float) -> list[dict[str, Any]]:

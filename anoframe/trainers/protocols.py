@@ -8,7 +8,7 @@ from pathlib import Path
 
 from anoframe.config import ConfigDict
 from anoframe.data.dataset import Dataset, choose_categories, open_dataset
-from anoframe.data.streams import stream
+from anoframe.data.streams import STREAMS, stream
 from anoframe.errors import AnoframeError, suggest
 from anoframe.files import plain_name
 
@@ -42,12 +42,26 @@ def check_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> None:
     Raises:
         AnoframeError: no such dataset, folder or category.
     """
-    choose_categories(dataset_of(cfg), with_categories(cfg, categories).categories)
+    categories_of(dataset_of(cfg), with_categories(cfg, categories))
 
 
 def dataset_of(cfg: ConfigDict) -> Dataset:
     """What a config says of its data, opened; AnoframeError where it is not there."""
     return open_dataset(cfg.data.name, cfg.data.root or Path("data") / cfg.data.name)
+
+
+def categories_of(dataset: Dataset, cfg: ConfigDict) -> list[str]:
+    """What a config's categories come to; AnoframeError for one that is not there, with the named stream that brought it."""
+    try:
+        return choose_categories(dataset, cfg.categories)
+    except AnoframeError as error:
+        named = cfg.protocol.tasks.strip()
+        if cfg.protocol.name != "continual" or named not in STREAMS:
+            raise
+        raise AnoframeError(
+            f"protocol.tasks {named} is a stream of {STREAMS[named][0].name}: give --data.name and --data.root of that "
+            f"dataset, or tasks of this one as in 'a,b;c;d'; {error}"
+        ) from error
 
 
 def with_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> ConfigDict:

@@ -33,7 +33,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.name not in SCHEDULES:
-            raise AnoframeError(f"trainer.schedule.name: {suggest(self.name, SCHEDULES)}, got {self.name!r}")
+            raise AnoframeError(f"unknown trainer.schedule.name {self.name!r}: {suggest(self.name, SCHEDULES)}")
         if self.warmup_epochs < 0 or (self.warmup_steps or 0) < 0:
             raise AnoframeError("trainer.schedule: a warm-up is 0 epochs or steps, or more")
         if not 0 <= self.final_lr < math.inf:
@@ -75,9 +75,9 @@ class Settings:
             if not 0 <= getattr(self, name) < math.inf:
                 raise AnoframeError(f"trainer.{name} is 0 or more, got {getattr(self, name)}")
         if self.precision not in PRECISIONS:
-            raise AnoframeError(f"trainer.precision: {suggest(self.precision, PRECISIONS)}, got {self.precision!r}")
+            raise AnoframeError(f"unknown trainer.precision {self.precision!r}: {suggest(self.precision, PRECISIONS)}")
         if self.select not in SELECTIONS:
-            raise AnoframeError(f"trainer.select: {suggest(self.select, SELECTIONS)}, got {self.select!r}")
+            raise AnoframeError(f"unknown trainer.select {self.select!r}: {suggest(self.select, SELECTIONS)}")
         if self.select == "best_on_test" and not self.evaluate_every:
             raise AnoframeError("trainer.select best_on_test needs looks to choose from: --trainer.evaluate_every N")
 
@@ -147,9 +147,17 @@ def check_training(
         settings = settings_of(section, name)
         _check_precision(settings.precision, device)
         build_optimizer(settings.optimizer, phases[0].parameters)  # holds nothing yet, and refuses what it cannot be
+        _check_cosine(settings)
     for name in (section or {}).get("phases", {}):
         if name not in names:
             raise AnoframeError(f"trainer.phases has settings for {name!r}: {suggest(name, names)}")
+
+
+def _check_cosine(settings: Settings) -> None:
+    """Raise AnoframeError for a cosine that rises: it would train with steps that nobody asked for."""
+    final, rate = settings.schedule.final_lr, settings.optimizer["lr"]
+    if settings.schedule.name == "cosine" and final > rate:
+        raise AnoframeError(f"trainer.schedule.final_lr is at most trainer.optimizer.lr, got {final} and {rate}")
 
 
 def _check_precision(precision: str, device: torch.device) -> None:
@@ -158,4 +166,6 @@ def _check_precision(precision: str, device: torch.device) -> None:
             f"this {device.type} computes no bfloat16 of its own, and would only be slower: --trainer.precision float32"
         )
     if precision == "float16" and device.type != "cuda":
-        raise AnoframeError(f"trainer.precision float16 is for GPUs, this is a {device.type}: float32, or bfloat16")
+        raise AnoframeError(
+            f"trainer.precision float16 is for GPUs, this is a {device.type}: --trainer.precision float32"
+        )

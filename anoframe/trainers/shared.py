@@ -121,8 +121,17 @@ def settle(detector: Detector, group: Group) -> None:
         group.copy_first(list(detector.learned_state().values()))
 
 
-def check_several(detector: Detector, asked: str) -> None:
-    """Raise AnoframeError for a method that has nothing to train, and would do all the same on each device."""
+def check_several(detector: Detector, protocol: str, asked: str) -> None:
+    """Raise AnoframeError for what is not learned on several devices.
+
+    That is a stream of tasks, and a method that has nothing to train and would do all the same on each device.
+
+    Args:
+        protocol: `protocol.name` of the config.
+        asked: what asks for several, for the message.
+    """
+    if protocol == "continual":
+        raise AnoframeError(f"{asked}: a stream of tasks is learned by one process, name one device")
     if not any(isinstance(step, Phase) for step in detector.learning()):
         raise AnoframeError(f"{asked}: this method runs on one device, name one of them")
 

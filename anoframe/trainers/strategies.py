@@ -162,7 +162,7 @@ def build_strategy(name: str, detector: Detector, ewc_weight: float) -> Strategy
         AnoframeError: unknown, or one that this detector cannot follow.
     """
     if name not in STRATEGIES:
-        raise AnoframeError(f"protocol.strategy: {suggest(name, STRATEGIES)}, got {name!r}")
+        raise AnoframeError(f"unknown protocol.strategy {name!r}: {suggest(name, STRATEGIES)}")
     if name == "expand":
         if not isinstance(detector, ExpandingDetector):
             kind = type(detector).__name__
@@ -172,7 +172,9 @@ def build_strategy(name: str, detector: Detector, ewc_weight: float) -> Strategy
         return Expand(detector)
     if name == "ewc":
         if not ewc_weight > 0:
-            raise AnoframeError(f"protocol.ewc_weight is above 0, got {ewc_weight}")
+            raise AnoframeError(
+                f"protocol.ewc_weight is above 0, got {ewc_weight}: --protocol.strategy finetune holds nothing back"
+            )
         if not any(isinstance(step, Phase) for step in detector.learning()):
             kind = type(detector).__name__
             raise AnoframeError(f"ewc holds back gradients, and {kind} learns without any: another --protocol.strategy")

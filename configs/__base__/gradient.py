@@ -26,7 +26,7 @@ with cfg.unlocked():
     # "step": epochs between falls, out of `epochs`; where training is shorter or longer, so is what lies between them
     cfg.trainer.schedule.decay_epochs = cfg.trainer.get_ref("epochs").to_float() * 0.8
     cfg.trainer.schedule.decay_rate = 0.1  # "step": by this factor
-    cfg.trainer.schedule.final_lr = 0.0  # "cosine": where it ends
+    cfg.trainer.schedule.final_lr = 0.0  # "cosine": where it ends; at most `lr`
 
     cfg.trainer.precision = "float32"  # or "bfloat16", where the device has it; "float16" on a GPU
     cfg.trainer.compile = False  # True: a minute or more at first, faster steps afterwards

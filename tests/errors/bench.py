@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_data import TINY_DATA
 
 from anoframe.errors import AnoframeError
 
@@ -91,17 +92,28 @@ class Bench:
         path.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
         return path
 
+    def method(self, parent: str, *lines: str) -> Path:
+        """A config of one's own that inherits a shipped one, on this bench's data and a network with random weights."""
+        tiny = (TINY_DATA.format(root=str(self.data)), 'cfg.model.backbone.weights = "random"')
+        return self.config(*tiny, *lines, parent=parent)
+
     # ------------------------------------------------------------------------------------------------ doors
 
     def train(self, *words: object, categories: tuple[str, ...] = ("felt",), config: Path | None = None) -> Outcome:
         """The command line in training, on the tiny config and this bench's data."""
-        root = () if "--data.root" in words else ("--data.root", self.data)
-        front = ("--config", config or self._config, "--output", self.output, "--cls_names", *categories)
-        return self.call(*front, *root, *words)
+        return self._learn("--cls_names", *categories, *words, config=config)
+
+    def stream(self, tasks: str, *words: object, config: Path | None = None) -> Outcome:
+        """The same on a stream of tasks."""
+        return self._learn("--protocol.tasks", tasks, *words, config=config)
 
     def test(self, *words: object, checkpoint: Path | None = None) -> Outcome:
         """The command line in testing, on this bench's run."""
         return self.call("--mode", "test", "--checkpoint", checkpoint or self.run, "--output", self.output, *words)
+
+    def _learn(self, *words: object, config: Path | None) -> Outcome:
+        root = () if "--data.root" in words else ("--data.root", self.data)
+        return self.call("--config", config or self._config, "--output", self.output, *root, *words)
 
     def call(self, *words: object) -> Outcome:
         done = self._cli(*words)

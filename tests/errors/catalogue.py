@@ -801,6 +801,280 @@ def _(bench):
     return bench.train(config=bench.replace(bench.run / "config.yaml", "config_name: tiny", tag))
 
 
+# ------------------------------------------------------------------------------------------------ streams
+
+STREAMS = "Streams of tasks"
+RD4AD = "rd4ad/rd4ad_lite0_256.py"
+UNIAD = "uniad/uniad_lite0.py"
+SEMA = "sema_uniad/sema_uniad_lite0.py"
+NOISING = "patchcore_noising/patchcore_noising_lite0_256.py"
+ONE_TOKEN = "cfg.model.window = 1"  # of the few that the tiny images have
+LIBRARY = r"(?<=Known: ).*"  # names that another release may have more of
+
+
+@refused(STREAMS, "a misspelt category in a task", "unknown category 'mehs'", way_out="did you mean 'mesh'")
+def _(bench):
+    return bench.stream("felt;mehs")
+
+
+@refused(
+    STREAMS,
+    "an empty place in the tasks",
+    "protocol.tasks has an empty place, got 'felt;;mesh'",
+    way_out="'a,b;c;d' are three tasks",
+)
+def _(bench):
+    return bench.stream("felt;;mesh")
+
+
+@refused(STREAMS, "a misspelt stream", "protocol.tasks '10-1x55' is no list", way_out="did you mean '10-1x5'")
+def _(bench):
+    return bench.stream("10-1x55")
+
+
+@refused(
+    STREAMS,
+    "a stream of another dataset",
+    "protocol.tasks 15x1 is a stream of mvtec",
+    "unknown category 'bottle' of 'folder'",
+    way_out="give --data.name and --data.root of that dataset, or tasks of this one",
+)
+def _(bench):
+    return bench.stream("15x1")
+
+
+@refused(
+    STREAMS,
+    "a category in two tasks",
+    "protocol.tasks has felt more than once",
+    way_out="a category belongs to one task",
+)
+def _(bench):
+    return bench.stream("felt;mesh,felt")
+
+
+@refused(
+    STREAMS,
+    "other categories than the tasks have",
+    "--cls_names and protocol.tasks differ in mesh",
+    way_out="leave out --cls_names",
+)
+def _(bench):
+    return bench.stream("felt;mesh", "--cls_names", "felt")
+
+
+@refused(STREAMS, "an order that is none", "protocol.order_seed is 0 or more", "got -1", way_out="or None")
+def _(bench):
+    return bench.stream("felt;mesh", "--protocol.order_seed", -1)
+
+
+@refused(STREAMS, "a misspelt strategy", "unknown protocol.strategy 'fintune'", way_out="did you mean 'finetune'")
+def _(bench):
+    return bench.stream("felt;mesh", "--protocol.strategy", "fintune")
+
+
+@refused(
+    STREAMS,
+    "elastic weight consolidation without gradients",
+    "ewc holds back gradients, and PatchCore learns without any",
+    way_out="another --protocol.strategy",
+)
+def _(bench):
+    return bench.stream("felt;mesh", "--protocol.strategy", "ewc")
+
+
+@refused(
+    STREAMS,
+    "elastic weight consolidation without a weight",
+    "protocol.ewc_weight is above 0, got 0.0",
+    way_out="--protocol.strategy finetune",
+)
+def _(bench):
+    words = ("--protocol.strategy", "ewc", "--protocol.ewc_weight", 0)
+    return bench.stream("felt;mesh", *words, config=bench.method(RD4AD))
+
+
+@refused(
+    STREAMS,
+    "a method without a way of its own",
+    "RD4AD has no way of its own to learn task after task",
+    way_out="--protocol.strategy finetune",
+)
+def _(bench):
+    return bench.stream("felt;mesh", "--protocol.strategy", "expand", config=bench.method(RD4AD))
+
+
+@refused(
+    STREAMS,
+    "a method without a way of its own, whose heir has one",
+    "UniAD has no way of its own to learn task after task",
+    way_out="--protocol.strategy finetune",
+)
+def _(bench):
+    return bench.stream("felt;mesh", "--protocol.strategy", "expand", config=bench.method(UNIAD, ONE_TOKEN))
+
+
+@refused(
+    STREAMS,
+    "a method that cannot go its parent's way",
+    "patchcore_noising knows the nominal deviations of one task",
+    way_out="--protocol.strategy finetune",
+)
+def _(bench):
+    return bench.stream("felt;mesh", "--protocol.strategy", "expand", config=bench.method(NOISING))
+
+
+@refused(
+    STREAMS,
+    "a stream on several devices",
+    "--device cpu cpu: a stream of tasks is learned by one process",
+    way_out="name one device",
+)
+def _(bench):
+    return bench.stream("felt;mesh", "--device", "cpu", "cpu", config=bench.method(RD4AD))
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+TRAINING = "Training by gradients"
+
+
+def _trained(bench: Bench, *words: object) -> Outcome:
+    """The command line on a detector that is trained."""
+    return bench.train(*words, config=bench.method(RD4AD))
+
+
+@refused(
+    TRAINING,
+    "a misspelt optimiser",
+    "unknown trainer.optimizer.name 'addam'",
+    way_out="did you mean 'adam'",
+    varies=LIBRARY,
+)
+def _(bench):
+    return _trained(bench, "--trainer.optimizer.name", "addam")
+
+
+@refused(TRAINING, "a learning rate of 0", "got 0.0", way_out="wants lr above 0")
+def _(bench):
+    return _trained(bench, "--trainer.optimizer.lr", 0)
+
+
+@refused(
+    TRAINING,
+    "an argument that the optimiser does not take",
+    "optimizer 'sgd' takes no argument 'betas'",
+    way_out="Known: ",
+    varies=LIBRARY,
+)
+def _(bench):
+    return _trained(bench, "--trainer.optimizer.name", "sgd", "--trainer.optimizer.betas", "(0.9, 0.999)")
+
+
+@refused(TRAINING, "fewer betas than the optimiser has", "got (0.5,)", way_out="betas takes 2 numbers")
+def _(bench):
+    return _trained(bench, "--trainer.optimizer.betas", 0.5)
+
+
+@refused(
+    TRAINING,
+    "an optimiser that wants a GPU, where there is none",
+    "optimizer 'fusedadam' cannot be had here",
+    way_out="another --trainer.optimizer.name",
+    varies=r"(?<=here )\(.*\)(?=: another)",
+)
+def _(bench):
+    bench.patch.setattr(torch.cuda, "is_available", lambda: False)
+    return _trained(bench, "--trainer.optimizer.name", "fusedadam")
+
+
+@refused(
+    TRAINING,
+    "an optimiser that wants second derivatives",
+    "'adahessian' wants second derivatives, which are not kept",
+    way_out="take another",
+)
+def _(bench):
+    return _trained(bench, "--trainer.optimizer.name", "adahessian")
+
+
+@refused(TRAINING, "a misspelt schedule", "unknown trainer.schedule.name 'cosin'", way_out="did you mean 'cosine'")
+def _(bench):
+    return _trained(bench, "--trainer.schedule.name", "cosin")
+
+
+@refused(TRAINING, "a final learning rate below 0", "trainer.schedule.final_lr", "got -1.0", way_out="is 0 or more")
+def _(bench):
+    return _trained(bench, "--trainer.schedule.final_lr", -1)
+
+
+@refused(
+    TRAINING,
+    "a cosine that rises",
+    "trainer.schedule.final_lr",
+    "got 1.0 and 0.005",
+    way_out="is at most trainer.optimizer.lr",
+)
+def _(bench):
+    return _trained(bench, "--trainer.schedule.name", "cosine", "--trainer.schedule.final_lr", 1)
+
+
+@refused(
+    TRAINING,
+    "the best on the test set, without a look at it",
+    "trainer.select best_on_test needs looks to choose from",
+    way_out="--trainer.evaluate_every N",
+)
+def _(bench):
+    return _trained(bench, "--trainer.select", "best_on_test")
+
+
+@refused(
+    TRAINING,
+    "half precision on a CPU",
+    "trainer.precision float16 is for GPUs, this is a cpu",
+    way_out="--trainer.precision float32",
+)
+def _(bench):
+    return _trained(bench, "--trainer.precision", "float16")
+
+
+@refused(TRAINING, "no epoch", "trainer.epochs", "got 0", way_out="is 1 or more")
+def _(bench):
+    return _trained(bench, "--trainer.epochs", 0)
+
+
+@refused(TRAINING, "a longest gradient below 0", "trainer.clip", "got -1.0", way_out="is 0 or more")
+def _(bench):
+    return _trained(bench, "--trainer.clip", -1)
+
+
+@refused(
+    TRAINING,
+    "another length than a run began with",
+    "cannot resume RUNS/own/separate/felt/0, it began otherwise",
+    "trainer.epochs was 100 and is 200",
+    way_out="Use what it began with, choose another --output, or replace it with --overwrite",
+    before_work=False,
+)
+def _(bench):
+    brief = bench.method(RD4AD, "cfg.model.width = 0.1", "cfg.model.depths = (1, 1, 1)", "cfg.trainer.steps = 1")
+    assert bench.train(config=brief).status == 0
+    return bench.train("--resume", "--trainer.epochs", 200, config=brief)
+
+
+@refused(TRAINING, "misspelt heads", "model.heads", "got 'liner'", way_out="is one of auto, relu, linear")
+def _(bench):
+    return _trained(bench, "--model.heads", "liner")
+
+
+@refused(
+    TRAINING, "a misspelt place of adapters", "model.sema_position", "got 'fnn'", way_out="is one of ffn, attn, both"
+)
+def _(bench):
+    return bench.stream("felt;mesh", "--model.sema_position", "fnn", config=bench.method(SEMA, ONE_TOKEN))
+
+
 # ------------------------------------------------------------------------------------------------ checkpoints
 
 CHECKPOINTS = "Checkpoints and weights"

@@ -67,6 +67,7 @@ def test_an_epoch_takes_the_last_small_batch_too(section, images, steps, expecte
         ({"schedule.name": "cosin"}, "did you mean 'cosine'"),
         ({"schedule.decay_rate": 0.0}, "decay_rate"),
         ({"schedule.final_lr": -1.0}, "final_lr is 0 or more"),
+        ({"schedule.name": "cosine", "schedule.final_lr": 1.0}, "final_lr is at most"),
         ({"phases": {"studnet": {"epochs": 1}}}, "did you mean 'student'"),
         ({"phases": {"student": {"epoch": 1}}}, "did you mean 'epochs'"),
         ({"phases": {"student": {"epochs": "many"}}}, "epochs takes"),

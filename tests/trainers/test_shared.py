@@ -148,6 +148,11 @@ class Observer(Net):
 
 
 def test_a_method_without_phases_is_refused():
-    check_several(Net(), "--device 0 1")
+    check_several(Net(), "separate", "--device 0 1")
     with pytest.raises(AnoframeError, match="--device 0 1: this method runs on one device"):
-        check_several(Observer(), "--device 0 1")
+        check_several(Observer(), "separate", "--device 0 1")
+
+
+def test_a_stream_is_refused_before_a_process_is_started():
+    with pytest.raises(AnoframeError, match="--device 0 1: a stream of tasks is learned by one process"):
+        check_several(Net(), "continual", "--device 0 1")
