@@ -51,7 +51,7 @@ def dataset_of(cfg: ConfigDict) -> Dataset:
 
 
 def categories_of(dataset: Dataset, cfg: ConfigDict) -> list[str]:
-    """What a config's categories come to; AnoframeError for one that is not there, with the named stream that brought it."""
+    """What a config's categories come to; one that is not there is told, with the named stream that brought it."""
     try:
         return choose_categories(dataset, cfg.categories)
     except AnoframeError as error:
