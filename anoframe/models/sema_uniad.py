@@ -505,6 +505,8 @@ class SemaUniAD(UniAD, ExpandingDetector):
         now.expansions += self._reasons
         for number in found:
             self._grow(number)
+        for number in self._unsettled(found):
+            self.places[number].site.newest.descriptor.record.clear()
         now.steps += self._next_steps(found)
         self._write()
 
@@ -512,14 +514,24 @@ class SemaUniAD(UniAD, ExpandingDetector):
         now, again = self._progress, {"kind": "scan", "pass": self._pass + 1, "batch": 0}
         if found:
             rest = {"kind": "scan", "pass": self._pass, "batch": self._batch}
-            more = self._batch * TOGETHER < now.images
-            return [{"kind": "adapter", "sites": found}, *self._after_adapters(found), rest if more else again]
+            more, unsettled = self._batch * TOGETHER < now.images, self._unsettled(found)
+            trained = unsettled if self.sema.scan_order == "joint" else found
+            return [{"kind": "adapter", "sites": trained}, *self._after_adapters(unsettled), rest if more else again]
         grown = [one["pass"] for one in now.expansions if one["task"] == now.task]
         if self._pass in grown:
             return [again]
         if self.sema.reuse_finetune and not grown:
             return [{"kind": "adapter", "sites": self._all_sites(), "reuse": True}]
         return []
+
+    def _unsettled(self, found: list[int]) -> list[int]:
+        """Sites that have just grown, and those behind them that grew in this task before.
+
+        What comes to these changes with the slots before them, and is strange to a descriptor that was trained and
+        measured on what came until now: they get both anew, and where slots are trained together, adapters too.
+        """
+        task, born = self._progress.task, self._progress.born
+        return [n for n in range(min(found), len(born)) if born[n][-1] == task] if found else []
 
     def _grow(self, number: int) -> None:
         """One slot more at a site: the same one, whatever was drawn before."""
@@ -577,7 +589,7 @@ class SemaUniAD(UniAD, ExpandingDetector):
         """Only what the phases to come change wants gradients."""
         steps = [] if self._progress.finished else self._progress.steps
         newest = [entry for entry in steps if entry["kind"] in ("reconstruction", "adapter", "descriptor")]
-        last = [entry for entry in newest if entry["sites"] == newest[-1]["sites"]]
+        last = [entry for entry in newest if entry["sites"][0] == newest[-1]["sites"][0]]
         wanted = {id(parameter) for entry in last for parameter in self._trained(entry).values()}
         for parameter in self.reconstruction.parameters():
             parameter.requires_grad_(id(parameter) in wanted)

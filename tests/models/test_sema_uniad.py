@@ -312,6 +312,26 @@ def test_statistics_taken_again_are_of_the_descriptor_as_it_is_now(backbone):
     torch.testing.assert_close(descriptor.record.losses, expected)
 
 
+@pytest.mark.parametrize("options", [{}, {"scan_order": "joint"}, {"routing": "rd"}, {"joint_loss": True}])
+def test_a_slot_before_one_of_the_same_task_has_its_descriptor_measured_anew(backbone, monkeypatch, options):
+    """Site 1 grows, then site 0, which changes what site 1 gets."""
+    detector = learn_stream(small(backbone, **options), [cluster(0)])
+    strange = [1, 0]
+
+    def strangeness(features):
+        grown = sum(slots(detector)) - len(detector.places)
+        at = strange[grown] if grown < len(strange) else None
+        return [torch.full((1, len(features)), 9.0 * (number == at)) for number in range(len(detector.places))]
+
+    monkeypatch.setattr(detector, "strangeness", strangeness)
+    learn_task(detector, 1, cluster(1))
+    assert slots(detector)[:2] == [2, 2]
+    means = detector._token_means(cluster(1))
+    for number in (0, 1):
+        descriptor = detector.places[number].site.newest.descriptor
+        torch.testing.assert_close(descriptor.record.losses.sort().values, descriptor.loss(means[number]).sort().values)
+
+
 # ------------------------------------------------------------------------------------------------ options
 
 
