@@ -53,7 +53,7 @@ def build_optimizer(section: Mapping[str, Any], parameters: Mapping[str, nn.Para
         given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
         _check_lengths(kind, given)
         return create_optimizer_v2(_groups(parameters, decay, of_vectors), name, lr=rate, weight_decay=decay, **given)
-    except (TypeError, ValueError, IndexError) as error:  # the last for one beta where two are unpacked
+    except (TypeError, ValueError) as error:
         raise AnoframeError(f"optimizer {name!r} refuses its arguments {given}: {error}") from error
     except (AssertionError, ImportError) as error:  # timm's word for what bitsandbytes and APEX need
         raise AnoframeError(
