@@ -12,7 +12,6 @@ from PIL import Image
 from anoframe.config import ConfigDict, check_config, flatten, load_config, plain
 from anoframe.config_files import config_of
 from anoframe.data.loader import load_image
-from anoframe.detector import Phase
 from anoframe.devices import choose_device
 from anoframe.distributed import join
 from anoframe.errors import AnoframeError, suggest
@@ -90,7 +89,7 @@ def test(
     loaded = [load_checkpoint(folder, device) for folder in folders.values()]
     learned = [category for one in loaded for category in one.categories]
     _check_same_model(cfg, loaded[0], Path(checkpoint))
-    if any(isinstance(step, Phase) for step in loaded[0].detector.learning()):
+    if loaded[0].detector.phase_names():
         _check_same_training(cfg, Path(checkpoint))
     if list(categories or ["all"]) == ["all"]:
         categories = [category for category in cfg.categories if category in learned] or learned

@@ -165,6 +165,8 @@ def test_a_choice_on_the_test_set_is_told_though_the_last_task_trained_nothing(s
     for one in (run, anoframe.test(run.folder, output=tmp_path)):
         assert one.results.provenance["selected"] == "best on test"
         assert one.results.provenance["trainer"]["epochs"] == 2
+    with pytest.raises(AnoframeError, match=r"was trained with trainer\.epochs 2, not 7"):
+        anoframe.test(run.folder, load_config(run.folder, {"trainer.epochs": 7}), output=tmp_path / "other")
 
 
 def test_a_bank_that_is_fine_tuned_is_exchanged(stream):
