@@ -35,10 +35,11 @@ from anoframe.tracking.clock import Clock, Stage
 from anoframe.tracking.open import check_tracking, open_trackers
 from anoframe.tracking.tracker import Status, Tracker, Trackers
 from anoframe.trainers.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from anoframe.trainers.checks import check_training
 from anoframe.trainers.gradient import Training
 from anoframe.trainers.learn import learn, seed_everything
 from anoframe.trainers.protocols import Fit, categories_of, dataset_of, plan_fits
-from anoframe.trainers.settings import check_training, settings_of
+from anoframe.trainers.settings import settings_of
 from anoframe.trainers.shared import check_several
 from anoframe.trainers.strategies import build_strategy
 from anoframe.trainers.threshold import thresholds
@@ -85,8 +86,7 @@ class Plan:
             if cfg.protocol.name == "continual":
                 self._check_stream(cfg, detector)
             check_training(detector.learning(), self.trainer, self.group.device, names)
-        trained = fitted.training if fitted else {}  # whatever this config says of training
-        trained = trained or _provenance_of_training(names, self.trainer)
+        trained = fitted.training if fitted else _provenance_of_training(names, self.trainer)
         self.provenance = _provenance(cfg, self.dataset.name, self.group.size) | trained
 
     def _check_stream(self, cfg: ConfigDict, detector: Detector) -> None:

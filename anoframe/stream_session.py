@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from anoframe.backbones.weights import read_tensors
 from anoframe.config import ConfigDict
 from anoframe.detector import Detector, ExpandingDetector, Observation, Phase
 from anoframe.errors import AnoframeError
-from anoframe.evaluation.continual import JOINT, growth_line, stream_line, stream_results
+from anoframe.evaluation.continual import JOINT, expansion_line, growth_line, stream_line, stream_results
 from anoframe.evaluation.provenance import git_commit
 from anoframe.evaluation.results import Metrics, category_metrics
 from anoframe.files import read_json, write_json
@@ -92,12 +92,26 @@ class StreamSession(Session):
         seed_everything(how.seed)
         strategy.start(task, len(samples))
         batches = self._prepared(strategy.detector, samples)
-        learn(strategy.detector, batches, len(samples), self.clock, how, strategy.learning)
+        learn(strategy.detector, batches, len(samples), self.clock, how, self._telling(strategy))
         strategy.finish()
         if how.curves["phases"]:
             self.folder.write_curves(fit.name, how.curves)
         self._note(fit.name, time.perf_counter() - begun, _trained(strategy.learning()))
         return self._save(fit, strategy)
+
+    def _telling(self, strategy: Strategy) -> Callable[[], Sequence[Observation | Phase]]:
+        """The steps of a strategy, asked for after each of them; what has grown meanwhile is told."""
+        told = len(_expansions(strategy.detector))
+
+        def learning() -> Sequence[Observation | Phase]:
+            nonlocal told
+            events = _expansions(strategy.detector)
+            for event in events[told:]:
+                self.tracker.log("expansion", **event, summary=expansion_line(event))
+            told = len(events)
+            return strategy.learning()
+
+        return learning
 
     def _note(self, name: str, seconds: float, trained: int) -> None:
         """How long a task took to learn, of one that was interrupted the part after that; how much it trained."""
@@ -201,6 +215,14 @@ _STRATEGY = "strategy.safetensors"
 def name_of(task: int) -> str:
     """Of a task's checkpoint and files."""
     return f"task_{task:02d}"
+
+
+def _expansions(detector: Detector) -> list[dict[str, Any]]:
+    """What has grown in a stream so far; nothing in a detector that cannot."""
+    found: list[dict[str, Any]] = (
+        detector.growth().get("expansions", []) if isinstance(detector, ExpandingDetector) else []
+    )
+    return found
 
 
 def _trained(steps: Sequence[Observation | Phase]) -> int:

@@ -131,6 +131,18 @@ def test_what_grew_is_in_the_results(stream):
     assert [event["task"] for event in found["expansions"]] == [1, 1]
 
 
+def test_an_expansion_is_told_when_it_happens(stream):
+    """Before the slot that it is about is trained."""
+    run = stream("growing", "expand")
+    lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    told = [
+        line["event"] for line in lines if line["event"] in ("expansion", "epoch") and line.get("phase") != "descriptor"
+    ]
+    assert told == ["epoch"] * 2 + ["expansion", "epoch", "epoch"] * 2
+    where = [line["site"] for line in lines if line["event"] == "expansion"]
+    assert where == [[0, "ffn"], [1, "ffn"]]
+
+
 def test_parameters_of_a_stream_are_those_of_its_slots(stream):
     """A slot of width 16 is an adapter and a descriptor of 16 x 4 + 4 + 4 x 16 + 16, and a column of 16 + 1."""
     found = json.loads((stream("growing", "expand").folder / "results/continual.json").read_text())

@@ -130,14 +130,15 @@ def stream_line(results: Mapping[str, Any]) -> str:
 
 
 def growth_line(growth: Mapping[str, Any], task: int) -> str:
-    """Adapters after a task, and where that task added some; empty where nothing can grow."""
+    """Adapters after a task, and how many that task added; empty where nothing can grow."""
     if "adapter_stats" not in growth:
         return ""
     stats = growth["adapter_stats"]
-    added = [
-        f"layer {event['site'][0]} {event['site'][1]} (z {event['min_z']:.2f})"
-        for event in growth.get("expansions", [])
-        if event["task"] == task
-    ]
-    events = f"task {task} expanded at {', '.join(added)}" if added else f"task {task} expanded nowhere"
-    return f"{stats['total_adapters']} adapters at {stats['total_modules']} sites; {events}"
+    added = sum(event["task"] == task for event in growth.get("expansions", []))
+    return f"{stats['total_adapters']} adapters at {stats['total_modules']} sites; task {task} added {added or 'none'}"
+
+
+def expansion_line(event: Mapping[str, Any]) -> str:
+    """One of `expansions`, when it happens."""
+    layer, kind = event["site"]
+    return f"task {event['task']} grows an adapter at layer {layer} {kind} (z {event['min_z']:.2f})"

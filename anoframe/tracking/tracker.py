@@ -50,6 +50,7 @@ _SENTENCES = {
     "stage": "  {name:<10} {seconds:8.1f} s",
     "evaluated": "  {category}: {summary}",
     "stream": "{summary}",
+    "expansion": "  {summary}",
     "growth": "  {summary}",
     "done": "fit {fit}: done before",
     "failed": "  {category} FAILED: {reason}",

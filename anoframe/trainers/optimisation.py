@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from timm.optim import create_optimizer_v2, get_optimizer_class, get_optimizer_info, list_optimizers
@@ -14,9 +14,7 @@ from torch import nn
 
 from anoframe.errors import AnoframeError, suggest
 from anoframe.registry import check_arguments
-
-if TYPE_CHECKING:
-    from anoframe.trainers.settings import Settings
+from anoframe.trainers.settings import Settings
 
 WARMUP_START = 1000  # a warm-up begins at the learning rate over this
 

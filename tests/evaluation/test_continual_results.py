@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from stream_example import TASKS, rows, stream_example
 
-from anoframe.evaluation.continual import growth_line, stream_line, stream_results
+from anoframe.evaluation.continual import expansion_line, growth_line, stream_line, stream_results
 from anoframe.files import read_json, write_json
 
 HEAD = {"seed": 3, "git": None, "strategy": "finetune", "class_order": ["a", "b", "c"], "key_metric": "pixel_auroc"}
@@ -182,12 +182,15 @@ def test_the_line_of_a_task_has_averages_and_what_is_not_available():
     assert line == "after task 0 of 0 to 1: pixel_auroc 60.00 (ACC), forgetting n/a"
 
 
-def test_the_line_of_growth_says_where_it_expanded(results):
+def test_the_line_of_growth_counts_what_a_task_added(results):
     growth = {"adapter_stats": results["adapter_stats"][-1], "expansions": results["expansions"]}
-    assert growth_line(growth, 1) == (
-        "15 adapters at 8 sites; task 1 expanded at layer 0 ffn (z 3.50), layer 5 ffn (z 4.75)"
-    )
-    assert growth_line(growth, 2).endswith("task 2 expanded nowhere")
+    assert growth_line(growth, 1) == "15 adapters at 8 sites; task 1 added 2"
+    assert growth_line(growth, 2).endswith("task 2 added none")
+
+
+def test_the_line_of_an_expansion_says_where_and_how_strange_it_was():
+    event = {"task": 1, "site": [5, "ffn"], "pass": 0, "batch": 2, "min_z": 4.754, "all_z": [4.754]}
+    assert expansion_line(event) == "task 1 grows an adapter at layer 5 ffn (z 4.75)"
 
 
 def test_without_adapters_there_is_no_line_of_growth():

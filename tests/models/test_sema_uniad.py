@@ -17,8 +17,8 @@ from anoframe.errors import AnoframeError
 from anoframe.models import build_detector
 from anoframe.models.sema_uniad import SemaUniAD
 from anoframe.models.uniad import UniAD
+from anoframe.trainers.checks import check_training
 from anoframe.trainers.gradient import PhaseTrainer
-from anoframe.trainers.settings import check_training
 
 POSITIONS, MODES = ("ffn", "attn", "both"), ("parallel", "sequential")
 UNIAD = {name: value for name, value in SMALL.items() if name not in ("adapter_bottleneck", "rd_dim")}
