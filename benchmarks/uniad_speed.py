@@ -1,9 +1,11 @@
 """A step of UniAD's training: with plain nn.MultiheadAttention instead, and with the encoder run in it.
 
     python benchmarks/uniad_speed.py
+    python benchmarks/uniad_speed.py --size small --steps 40
 
-The published size (7.7 million parameters, 14 x 14 tokens, EfficientNet-b4 with random weights), batches of 8 random
-images, AdamW, dropout and noise as published. Sides, all from the same weights and through the same trainer:
+The published size (7.7 million parameters, 14 x 14 tokens, EfficientNet-b4 with random weights), or the small one that
+`continual_table.py` trains on a CPU (1.9 million, 8 x 8 tokens of 128 pixels, EfficientNet-Lite0). Batches of 8
+photographs, AdamW, dropout and noise as published. Sides, all from the same weights and through the same trainer:
 
 - anoframe: features come from memory, as they do in every epoch after the cache was filled;
 - nn.MultiheadAttention: the same model with torch's layer for each attention, asked for no weights (its fast way);
@@ -33,6 +35,21 @@ from _rounds import Side, alternate, keep, table
 
 MULTIHEAD, TORCH, ENCODER, FILES = "nn.MultiheadAttention", "all of torch", "encoder each step", "files each step"
 LOW, LOW_FILES = "bfloat16", "bfloat16, files each step"
+# Size -> name of a marker in README.md, pixels of a side, and what differs from uniad_224.
+SIZES: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "published": ("uniad", 224, {"model.backbone.name": "tf_efficientnet_b4"}),
+    "small": (
+        "uniad_small",
+        128,
+        {
+            "model.backbone.name": "tf_efficientnet_lite0",
+            "model.width": 128,
+            "model.hidden": 512,
+            "model.heads": 4,
+            "model.window": 3,
+        },
+    ),
+}
 SIDES = ("anoframe", MULTIHEAD, TORCH, ENCODER, FILES, LOW, LOW_FILES)
 
 
@@ -78,7 +95,7 @@ def photographs(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def run(side: str, backbone: str, count: int, steps: int, folder: Path) -> None:
+def run(side: str, size: str, count: int, steps: int, folder: Path) -> None:
     """Train; prints what a side prints."""
     import torch
 
@@ -96,11 +113,12 @@ def run(side: str, backbone: str, count: int, steps: int, folder: Path) -> None:
     from anoframe.types import Sample
 
     seed_everything(0)
-    changes = {"model.backbone.name": backbone, "model.backbone.weights": "random"}
+    _, pixels, changes = SIZES[size]
+    changes = changes | {"model.backbone.weights": "random", "data.resize": pixels, "data.crop": pixels}
     changes |= {"trainer.precision": "bfloat16"} if side.startswith(LOW) else {}
     cfg = load_config("uniad/uniad_224.py", {**changes, "trainer.steps": steps, "trainer.batch_size": count})
     detector: Any = build_detector(plain(cfg.model)).eval()
-    reader, pool, paths = Reader(Preprocessing(224, 224)), ThreadPoolExecutor(2), photographs(folder, count)
+    reader, pool, paths = Reader(Preprocessing(pixels, pixels)), ThreadPoolExecutor(2), photographs(folder, count)
 
     def read() -> Any:
         return torch.stack([photograph.pixels for photograph in pool.map(reader.image, paths)])
@@ -135,7 +153,7 @@ def run(side: str, backbone: str, count: int, steps: int, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="tf_efficientnet_b4", help="timm name, with random weights")
+    parser.add_argument("--size", choices=SIZES, default="published")
     parser.add_argument("--images", type=int, default=8, help="of a batch")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=5)
@@ -143,16 +161,16 @@ def main() -> None:
     options = parser.parse_args()
     if options.side:
         with tempfile.TemporaryDirectory() as folder:
-            run(options.side, options.backbone, options.images, options.steps, Path(folder))
+            run(options.side, options.size, options.images, options.steps, Path(folder))
         return
-    words = ["--backbone", options.backbone, "--images", str(options.images), "--steps", str(options.steps)]
+    words = ["--size", options.size, "--images", str(options.images), "--steps", str(options.steps)]
     here = str(Path(__file__).resolve())
     sides = [Side(name, [sys.executable, here, "--side", name, *words]) for name in SIDES]
     alternate(sides, options.rounds)
     extra = {"images a second": "images", "loss of the first step": "first", "of the last": "last"}
-    text = f"A step on {options.images} images, {options.backbone}.\n\n{table(sides, extra)}"
+    text = f"A step on {options.images} images, {options.size} size.\n\n{table(sides, extra)}"
     print(text)
-    keep("uniad", text)
+    keep(SIZES[options.size][0], text)
 
 
 if __name__ == "__main__":
