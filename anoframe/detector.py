@@ -177,9 +177,11 @@ class ExpandingDetector(Detector):
 
     Attributes:
         cannot_expand: why it has no such way after all, for a detector made of one that has; empty otherwise.
+        least_images: training images that each task must have.
     """
 
     cannot_expand: str = ""
+    least_images: int = 1
 
     @abstractmethod
     def start_task(self, task: int, images: int) -> None:

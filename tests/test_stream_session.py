@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import time
@@ -228,6 +229,34 @@ def test_what_is_wrong_is_told_before_anything_is_written(configs, tmp_path, cha
     with pytest.raises(AnoframeError, match=message):
         anoframe.train(load_config(configs["trained"], {**STREAM, **changes}), categories, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_image_of_a_later_task_is_told_before_the_first_is_learned(configs, tmp_path, tiny_root):
+    """Its head and its end are whole, which is all that other runs look at beforehand."""
+    shutil.copytree(tiny_root, tmp_path / "data")
+    path = tmp_path / "data/mesh/train/good/001.png"
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 50] = bytes(50)
+    path.write_bytes(content)
+    cfg = load_config(configs["bank"], {**STREAM, "data.root": str(tmp_path / "data")})
+    with pytest.raises(AnoframeError, match=r"mesh/train/good/001.png: damaged"):
+        anoframe.train(cfg, None, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("tasks", "told"), [("felt;mesh", "task 1 (mesh) has 2 training images"), ("mesh,felt", "")])
+def test_a_task_too_small_for_the_statistics_of_a_slot_is_told(configs, tmp_path, tiny_root, tasks, told):
+    """With fewer than three losses z is 0: no later task would ever expand. It may come with another category."""
+    shutil.copytree(tiny_root, tmp_path / "data")
+    for path in sorted((tmp_path / "data/mesh/train/good").iterdir())[2:]:
+        path.unlink()
+    changes = {"protocol.tasks": tasks, "data.root": str(tmp_path / "data")}
+    if told:
+        with pytest.raises(AnoframeError, match=re.escape(told)):
+            anoframe.train(load_config(configs["growing"], changes), None, tmp_path / "runs")
+        changes["protocol.strategy"] = "finetune"  # which needs no statistics
+    assert anoframe.train(load_config(configs["growing"], changes), None, tmp_path / "runs").metrics
 
 
 def test_several_processes_are_refused(configs, tmp_path, monkeypatch):

@@ -23,7 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anoframe.blocks.self_expansion import ROUTINGS, ExpandingAdapter, SlotSettings, is_strange, watching
+from anoframe.blocks.self_expansion import (
+    LEAST_RECORDS,
+    ROUTINGS,
+    ExpandingAdapter,
+    SlotSettings,
+    is_strange,
+    watching,
+)
 from anoframe.detector import ExpandingDetector, Features, Observation, Phase, TrainingBatch
 from anoframe.errors import AnoframeError
 from anoframe.models.uniad import UniAD
@@ -171,6 +178,7 @@ class SemaUniAD(UniAD, ExpandingDetector):
     """
 
     progress: Tensor
+    least_images = LEAST_RECORDS  # a slot of fewer would find nothing strange, and so keep later tasks from expanding
 
     def __init__(
         self,
