@@ -134,10 +134,29 @@ def growth_line(growth: Mapping[str, Any], task: int) -> str:
     if "adapter_stats" not in growth:
         return ""
     stats = growth["adapter_stats"]
+    line = f"{stats['total_adapters']} adapters at {stats['total_modules']} sites"
     added = [
         f"layer {event['site'][0]} {event['site'][1]} (z {event['min_z']:.2f})"
         for event in growth.get("expansions", [])
         if event["task"] == task
     ]
-    events = f"task {task} expanded at {', '.join(added)}" if added else f"task {task} expanded nowhere"
-    return f"{stats['total_adapters']} adapters at {stats['total_modules']} sites; {events}"
+    if added:
+        return f"{line}; task {task} expanded at {', '.join(added)}"
+    judged = _judged(growth, task)
+    nearest = f" (z up to {max(judged):.2f}, {_bound(growth)})" if judged else ""
+    return f"{line}; task {task} expanded nowhere{nearest}"
+
+
+def _judged(growth: Mapping[str, Any], task: int) -> list[float]:
+    """z, of the least strange slot, of each batch of a task at each site that might have expanded."""
+    scans = [scan["min_z"] for scan in growth.get("scans", []) if scan["task"] == task]
+    if not scans:  # the first task is not scanned
+        return []
+    first, last = (growth["sema_config"][key] for key in ("expand_start", "expand_end"))
+    inside = [first <= layer["layer_id"] <= last for layer in growth["adapter_stats"]["adapters_per_layer"]]
+    return [z for found in scans for z, may in zip(found, inside, strict=True) if may]
+
+
+def _bound(growth: Mapping[str, Any]) -> str:
+    threshold = growth["sema_config"]["expansion_threshold"]
+    return "no threshold" if threshold is None else f"threshold {threshold:g}"

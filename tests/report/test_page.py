@@ -58,6 +58,12 @@ def page(full_run):
     return page_of(full_run)
 
 
+def test_a_tile_says_of_how_many_categories_its_mean_is(full_run, change):
+    change(full_run / "metrics.json", lambda tree: tree["categories"]["mesh"].update(aupro=None))
+    tiles = re.findall(r"mean of .*? categories", Reader(page_of(full_run)).text)
+    assert tiles == ["mean of 2 categories", "mean of 2 categories", "mean of 1 of 2 categories"]
+
+
 def test_every_tag_is_closed(page):
     assert Reader(page).open == []
 
