@@ -101,6 +101,13 @@ def test_the_result_of_the_run_is_the_last_row(stream):
     assert [run.metrics[name]["pixel_auroc"] for name in ("felt", "mesh")] == matrix(run)[-1]
 
 
+def test_a_run_gives_its_matrices_and_one_on_no_stream_has_none(stream, tmp_path):
+    run = anoframe.load_run(stream("bank", "finetune").folder)
+    assert run.stream["R"]["pixel_auroc"] == matrix(run)
+    assert run.stream["cl_metrics"][-1]["by_metric"]["pixel_auroc"]["acc"] == pytest.approx(run.mean["pixel_auroc"])
+    assert anoframe.test(run.folder, output=tmp_path).stream is None
+
+
 def test_frozen_forgets_nothing_and_learns_nothing(stream):
     run = stream("trained", "frozen")
     first, second = matrix(run)
@@ -199,6 +206,24 @@ def test_the_last_detector_is_the_one_that_is_tested_and_asked(stream, tmp_path,
     run = stream("bank", "expand")
     assert anoframe.test(run.folder, output=tmp_path).metrics == run.metrics
     assert anoframe.load_run(run.folder).predict(tiny_root / "felt/test/cut/000.png").anomaly_map.shape == (64, 64)
+
+
+def test_new_images_are_predicted_with_no_task_named(stream, tmp_path, tiny_root):
+    """There is one detector and no threshold, so that nothing is left to choose."""
+    run, source = stream("bank", "expand"), tiny_root / "felt/test/cut"
+    for name, category in (("unnamed", None), ("named", "mesh")):
+        assert anoframe.predict(run.folder, source, tmp_path / name, category=category).images > 0
+    assert (tmp_path / "unnamed/scores.csv").read_bytes() == (tmp_path / "named/scores.csv").read_bytes()
+
+
+def test_where_each_category_has_a_threshold_one_is_to_be_named(stream, tmp_path, tiny_root):
+    shutil.copytree(stream("bank", "expand").folder / "checkpoint/task_01", tmp_path / "fitted")
+    path = tmp_path / "fitted/detector.json"
+    told = json.loads(path.read_text())
+    limits = {"image": 1.0, "pixel": 1.0, "false_positive_rate": 0.01, "images": 20}
+    path.write_text(json.dumps({**told, "thresholds": {"felt": limits, "mesh": {**limits, "image": 2.0}}}))
+    with pytest.raises(AnoframeError, match="draws a line for each category, say which: felt, mesh"):
+        anoframe.predict(tmp_path / "fitted", tiny_root / "felt/test/cut", tmp_path / "found")
 
 
 def test_a_config_of_a_run_gives_the_run_again(stream, tmp_path):

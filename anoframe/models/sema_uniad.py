@@ -398,7 +398,9 @@ class SemaUniAD(UniAD, ExpandingDetector):
             )
             return Observation("statistics", begin, take, conclude, together=TOGETHER)
         loss = self._descriptor_loss if kind == "descriptor" else self._adapter_loss
-        return Phase(kind, self._trained(entry), partial(loss, entry["sites"]))
+        alone = [self.places[number] for number in entry["sites"]] if len(entry["sites"]) == 1 else []
+        label = "".join(f"layer {place.layer_id} {place.kind}" for place in alone)
+        return Phase(kind, self._trained(entry), partial(loss, entry["sites"]), label=label)
 
     def _trained(self, entry: Mapping[str, Any]) -> dict[str, nn.Parameter]:
         """What a phase changes, by the names of a checkpoint."""

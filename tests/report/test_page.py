@@ -187,6 +187,19 @@ def test_looks_are_drawn_and_chose_nothing(trained):
     assert "These looks were on the test set, and chose nothing" in trained.text
 
 
+def test_phases_of_one_name_have_charts_of_their_own(trained_run, change):
+    """And each the looks that were made while it went on."""
+
+    def double(tree):
+        first, second = tree["phases"]
+        second.update(name=first["name"], label="layer 3 ffn")
+        tree["looks"] = [{**look, "phase": "student layer 3 ffn"} for look in tree["looks"]]
+
+    change(trained_run / "training/felt.json", double)
+    named = [label.split(" over epochs")[0] for label in Reader(page_of(trained_run)).labels if " over epochs" in label]
+    assert named == ["student: loss", "student layer 3 ffn: loss", "student layer 3 ffn: on the test set"]
+
+
 def test_without_looks_nothing_is_said_of_them(trained_run, change):
     change(trained_run / "training/felt.json", lambda tree: tree.update(looks=[]))
     assert "looks" not in Reader(page_of(trained_run)).text
