@@ -151,7 +151,7 @@ class Run:
 
     @property
     def stream(self) -> dict[str, Any] | None:
-        """Of a stream of tasks what `results/continual.json` holds: matrices, ACC, forgetting; see docs/continual.md."""
+        """What `results/continual.json` holds of a stream of tasks: matrices, ACC, forgetting (docs/continual.md)."""
         if self.config.protocol.name != "continual":
             return None
         found: dict[str, Any] = read_json(self.folder / "results" / STREAM)

@@ -9,6 +9,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+import yaml
 from stream_example import stream_example
 
 from anoframe.errors import AnoframeError
@@ -285,6 +286,21 @@ def test_all_tasks_at_once_are_a_point_at_the_end(runs):
     chart = re.search(r'aria-label="Image AUROC: ACC over.*?</svg>', comparison_page(compare(runs)))[0]
     assert "<title>task 0: tiny, expand 91.00</title>" in chart
     assert "<title>task 4: tiny, expand 82.70, tiny, joint 65.70</title>" in chart
+
+
+def test_a_column_says_its_strategy_however_much_differs(runs):
+    """Two methods differ in more keys than a head has room for."""
+    folders = runs[1:]
+    for folder, value, strategy in zip(folders, (1, 2), ("expand", "finetune"), strict=True):
+        path = folder / "config.yaml"
+        tree = yaml.safe_load(path.read_text().replace("!!python/tuple", ""))
+        tree["model"] = {f"a{number}": value for number in range(30)} | tree["model"]
+        tree["protocol"]["strategy"] = strategy
+        path.write_text(yaml.safe_dump(tree))
+    text = text_of(comparison_page(compare(folders)))
+    assert "protocol.strategy expand" in text
+    assert "protocol.strategy finetune" in text
+    assert "and 24 more" in text
 
 
 def test_the_lowest_forgetting_is_the_best(runs, change):
