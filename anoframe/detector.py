@@ -84,12 +84,14 @@ class Phase:
         parameters: what is changed, by name; nothing else is.
         loss: of a batch, in train mode: name -> scalar, each a mean over the images of the batch. They are added up.
         rows: which training images, by their place in the index; None is all.
+        label: tells phases of one name apart in progress and curves, as "layer 3 ffn" does.
     """
 
     name: str
     parameters: Mapping[str, nn.Parameter]
     loss: Callable[[TrainingBatch], Mapping[str, Tensor]]
     rows: Sequence[int] | None = None
+    label: str = ""
 
 
 class Detector(nn.Module, ABC):
@@ -177,9 +179,11 @@ class ExpandingDetector(Detector):
 
     Attributes:
         cannot_expand: why it has no such way after all, for a detector made of one that has; empty otherwise.
+        least_images: training images that each task must have.
     """
 
     cannot_expand: str = ""
+    least_images: int = 1
 
     @abstractmethod
     def start_task(self, task: int, images: int) -> None:

@@ -67,7 +67,7 @@ def predict(
     Args:
         checkpoint: a run folder, its `checkpoint/`, or one fit's folder.
         source: an image, or a folder that is searched to its bottom.
-        category: which detector to ask; needed where the run has several.
+        category: which detector to ask, and by which threshold to decide; needed where there are several of either.
         device: as for a run.
         batch_size: images at once.
         maps: `"npy"`, `"png"` or `"none"`.
@@ -84,7 +84,7 @@ def predict(
         raise AnoframeError(f"batch size {batch_size} must be 1 or more")
     root, files = _files(Path(source), Path(output))
     fitted = load_checkpoint(find_checkpoint(Path(checkpoint), category), choose_device(device))
-    if category is None and len(fitted.categories) > 1:
+    if category is None and len(fitted.categories) > 1 and any(fitted.thresholds.values()):
         names = ", ".join(fitted.categories)
         raise AnoframeError(f"{checkpoint} draws a line for each category, say which: {names} (--cls_names)")
     writer = _Writer(Path(output), fitted, category or fitted.categories[0], maps, overlays, overwrite)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,6 +18,7 @@ from anoframe.distributed import join
 from anoframe.errors import AnoframeError, suggest
 from anoframe.evaluation.results import Metrics, Results
 from anoframe.files import read_json
+from anoframe.report.stream import STREAM
 from anoframe.run_folder import NO_RESULT
 from anoframe.session import Session
 from anoframe.stream_session import StreamSession
@@ -146,6 +148,14 @@ class Run:
     def failed(self) -> dict[str, str]:
         """Category -> why it has no metrics."""
         return self.results.failed
+
+    @property
+    def stream(self) -> dict[str, Any] | None:
+        """What `results/continual.json` holds of a stream of tasks: matrices, ACC, forgetting (docs/continual.md)."""
+        if self.config.protocol.name != "continual":
+            return None
+        found: dict[str, Any] = read_json(self.folder / "results" / STREAM)
+        return found
 
     def timetable(self) -> str:
         """Seconds and peak memory a stage, as `run.json` has them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from functools import partial
@@ -54,6 +54,7 @@ class Plan:
     Args:
         cfg: with its categories, which are changed to what they come to.
         fitted: what is to be tested; None for a run that learns.
+        decode: every pixel is looked at, as a stream can afford, which otherwise stops at a damaged image hours later.
 
     Attributes:
         group: the processes that work on it together.
@@ -64,7 +65,7 @@ class Plan:
         AnoframeError: a value, device, category, file or part of the detector is wrong.
     """
 
-    def __init__(self, cfg: ConfigDict, fitted: Checkpoint | None = None):
+    def __init__(self, cfg: ConfigDict, fitted: Checkpoint | None = None, decode: bool = False):
         refuse_what_makes_no_sense(cfg)
         check_tracking(cfg)
         self.group = join(cfg.device)
@@ -73,7 +74,7 @@ class Plan:
         self.categories = categories_of(self.dataset, cfg)
         cfg.categories = tuple(self.categories)  # config.yaml names them, whatever "all" means later
         self.fits = plan_fits(cfg.protocol.name, self.categories)
-        report = check(self.dataset, self.categories, follow_links=cfg.data.follow_links)
+        report = check(self.dataset, self.categories, decode, cfg.data.follow_links)
         report.raise_if_broken()
         self.remarks = report.remarks
         self.trainer = plain(cfg.trainer) if "trainer" in cfg else None
@@ -84,15 +85,23 @@ class Plan:
             if not self.group.alone:
                 check_several(detector, cfg.protocol.name, f"{self.group.size} processes")
             if cfg.protocol.name == "continual":
-                self._check_stream(cfg, detector)
+                self._check_stream(cfg, detector, {one.name: one.train for one in report.categories})
             check_training(detector.learning(), self.trainer, self.group.device, names)
         trained = fitted.training if fitted else _provenance_of_training(names, self.trainer)
         self.provenance = _provenance(cfg, self.dataset.name, self.group.size) | trained
 
-    def _check_stream(self, cfg: ConfigDict, detector: Detector) -> None:
+    def _check_stream(self, cfg: ConfigDict, detector: Detector, images: Mapping[str, int]) -> None:
+        """`images`: those to train on, of each category."""
         if Path(STREAM).stem in self.categories:
             raise AnoframeError(f"results/{STREAM} holds what a stream gave: rename that category")
-        build_strategy(cfg.protocol.strategy, detector, cfg.protocol.ewc_weight)
+        least = build_strategy(cfg.protocol.strategy, detector, cfg.protocol.ewc_weight).least_images
+        for number, task in enumerate(tasks_of(cfg)):
+            count = sum(images[category] for category in task)
+            if count < least:
+                raise AnoframeError(
+                    f"task {number} ({', '.join(task)}) has {count} training image{'s' * (count > 1)}, and "
+                    f"{type(detector).__name__} wants {least} or more a task: add some, or put it into another task"
+                )
 
 
 class Session:
@@ -116,7 +125,7 @@ class Session:
     """
 
     def __init__(self, cfg: ConfigDict, output: str | Path, start: str, fitted: Checkpoint | None = None):
-        plan = Plan(cfg, fitted)
+        plan = Plan(cfg, fitted, decode=cfg.protocol.name == "continual")
         self.cfg = cfg
         self.group, self.device = plan.group, plan.group.device
         self.preprocessing, self.dataset = plan.preprocessing, plan.dataset

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import time
@@ -98,6 +99,13 @@ def test_every_category_is_tested_after_every_task(stream):
 def test_the_result_of_the_run_is_the_last_row(stream):
     run = stream("bank", "finetune")
     assert [run.metrics[name]["pixel_auroc"] for name in ("felt", "mesh")] == matrix(run)[-1]
+
+
+def test_a_run_gives_its_matrices_and_one_on_no_stream_has_none(stream, tmp_path):
+    run = anoframe.load_run(stream("bank", "finetune").folder)
+    assert run.stream["R"]["pixel_auroc"] == matrix(run)
+    assert run.stream["cl_metrics"][-1]["by_metric"]["pixel_auroc"]["acc"] == pytest.approx(run.mean["pixel_auroc"])
+    assert anoframe.test(run.folder, output=tmp_path).stream is None
 
 
 def test_frozen_forgets_nothing_and_learns_nothing(stream):
@@ -212,6 +220,24 @@ def test_the_last_detector_is_the_one_that_is_tested_and_asked(stream, tmp_path,
     assert anoframe.load_run(run.folder).predict(tiny_root / "felt/test/cut/000.png").anomaly_map.shape == (64, 64)
 
 
+def test_new_images_are_predicted_with_no_task_named(stream, tmp_path, tiny_root):
+    """There is one detector and no threshold, so that nothing is left to choose."""
+    run, source = stream("bank", "expand"), tiny_root / "felt/test/cut"
+    for name, category in (("unnamed", None), ("named", "mesh")):
+        assert anoframe.predict(run.folder, source, tmp_path / name, category=category).images > 0
+    assert (tmp_path / "unnamed/scores.csv").read_bytes() == (tmp_path / "named/scores.csv").read_bytes()
+
+
+def test_where_each_category_has_a_threshold_one_is_to_be_named(stream, tmp_path, tiny_root):
+    shutil.copytree(stream("bank", "expand").folder / "checkpoint/task_01", tmp_path / "fitted")
+    path = tmp_path / "fitted/detector.json"
+    told = json.loads(path.read_text())
+    limits = {"image": 1.0, "pixel": 1.0, "false_positive_rate": 0.01, "images": 20}
+    path.write_text(json.dumps({**told, "thresholds": {"felt": limits, "mesh": {**limits, "image": 2.0}}}))
+    with pytest.raises(AnoframeError, match="draws a line for each category, say which: felt, mesh"):
+        anoframe.predict(tmp_path / "fitted", tiny_root / "felt/test/cut", tmp_path / "found")
+
+
 def test_a_config_of_a_run_gives_the_run_again(stream, tmp_path):
     run = stream("trained", "finetune")
     again = anoframe.train(load_config(run.folder / "config.yaml"), None, tmp_path)
@@ -240,6 +266,34 @@ def test_what_is_wrong_is_told_before_anything_is_written(configs, tmp_path, cha
     with pytest.raises(AnoframeError, match=message):
         anoframe.train(load_config(configs["trained"], {**STREAM, **changes}), categories, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_image_of_a_later_task_is_told_before_the_first_is_learned(configs, tmp_path, tiny_root):
+    """Its head and its end are whole, which is all that other runs look at beforehand."""
+    shutil.copytree(tiny_root, tmp_path / "data")
+    path = tmp_path / "data/mesh/train/good/001.png"
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 50] = bytes(50)
+    path.write_bytes(content)
+    cfg = load_config(configs["bank"], {**STREAM, "data.root": str(tmp_path / "data")})
+    with pytest.raises(AnoframeError, match=r"mesh/train/good/001.png: damaged"):
+        anoframe.train(cfg, None, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("tasks", "told"), [("felt;mesh", "task 1 (mesh) has 2 training images"), ("mesh,felt", "")])
+def test_a_task_too_small_for_the_statistics_of_a_slot_is_told(configs, tmp_path, tiny_root, tasks, told):
+    """With fewer than three losses z is 0: no later task would ever expand. It may come with another category."""
+    shutil.copytree(tiny_root, tmp_path / "data")
+    for path in sorted((tmp_path / "data/mesh/train/good").iterdir())[2:]:
+        path.unlink()
+    changes = {"protocol.tasks": tasks, "data.root": str(tmp_path / "data")}
+    if told:
+        with pytest.raises(AnoframeError, match=re.escape(told)):
+            anoframe.train(load_config(configs["growing"], changes), None, tmp_path / "runs")
+        changes["protocol.strategy"] = "finetune"  # which needs no statistics
+    assert anoframe.train(load_config(configs["growing"], changes), None, tmp_path / "runs").metrics
 
 
 def test_several_processes_are_refused(configs, tmp_path, monkeypatch):

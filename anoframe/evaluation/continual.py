@@ -130,15 +130,35 @@ def stream_line(results: Mapping[str, Any]) -> str:
 
 
 def growth_line(growth: Mapping[str, Any], task: int) -> str:
-    """Adapters after a task, and how many that task added; empty where nothing can grow."""
+    """Adapters after a task, and how many that task added, or how near it came; empty where nothing can grow."""
     if "adapter_stats" not in growth:
         return ""
     stats = growth["adapter_stats"]
+    line = f"{stats['total_adapters']} adapters at {stats['total_modules']} sites"
+    if task == 0:  # which is not scanned: it comes with an adapter a site
+        return line
     added = sum(event["task"] == task for event in growth.get("expansions", []))
-    return f"{stats['total_adapters']} adapters at {stats['total_modules']} sites; task {task} added {added or 'none'}"
+    judged = _judged(growth, task)
+    nearest = f" (z up to {max(judged):.2f}, {_bound(growth)})" if judged and not added else ""
+    return f"{line}; task {task} added {added or 'none'}{nearest}"
 
 
 def expansion_line(event: Mapping[str, Any]) -> str:
     """One of `expansions`, when it happens."""
     layer, kind = event["site"]
     return f"task {event['task']} grows an adapter at layer {layer} {kind} (z {event['min_z']:.2f})"
+
+
+def _judged(growth: Mapping[str, Any], task: int) -> list[float]:
+    """z, of the least strange slot, of each batch of a task at each site that might have expanded."""
+    scans = [scan["min_z"] for scan in growth.get("scans", []) if scan["task"] == task]
+    if not scans:
+        return []
+    first, last = (growth["sema_config"][key] for key in ("expand_start", "expand_end"))
+    inside = [first <= layer["layer_id"] <= last for layer in growth["adapter_stats"]["adapters_per_layer"]]
+    return [z for found in scans for z, may in zip(found, inside, strict=True) if may]
+
+
+def _bound(growth: Mapping[str, Any]) -> str:
+    threshold = growth["sema_config"]["expansion_threshold"]
+    return "no threshold" if threshold is None else f"threshold {threshold:g}"

@@ -134,7 +134,16 @@ class Results:
 
 def percent(value: float | None) -> str:
     """
-    >>> percent(0.98765), percent(None)
-    ('98.77', 'n/a')
+    >>> percent(0.98765), percent(None), percent(-0.00001)
+    ('98.77', 'n/a', '0.00')
     """
-    return "n/a" if value is None else f"{100 * value:.2f}"
+    return "n/a" if value is None else fixed(100 * value, 2)
+
+
+def fixed(value: float, digits: int) -> str:
+    """So many digits behind the point, and no `-0.0`.
+
+    >>> fixed(-0.04, 1), fixed(-0.06, 1)
+    ('0.0', '-0.1')
+    """
+    return f"{round(value, digits) + 0.0:.{digits}f}"

@@ -23,7 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anoframe.blocks.self_expansion import ROUTINGS, ExpandingAdapter, SlotSettings, is_strange, watching
+from anoframe.blocks.self_expansion import (
+    LEAST_RECORDS,
+    ROUTINGS,
+    ExpandingAdapter,
+    SlotSettings,
+    is_strange,
+    watching,
+)
 from anoframe.detector import ExpandingDetector, Features, Observation, Phase, TrainingBatch
 from anoframe.errors import AnoframeError
 from anoframe.models.uniad import UniAD
@@ -171,6 +178,7 @@ class SemaUniAD(UniAD, ExpandingDetector):
     """
 
     progress: Tensor
+    least_images = LEAST_RECORDS  # a slot of fewer would find nothing strange, and so keep later tasks from expanding
 
     def __init__(
         self,
@@ -390,7 +398,9 @@ class SemaUniAD(UniAD, ExpandingDetector):
             )
             return Observation("statistics", begin, take, conclude, together=TOGETHER)
         loss = self._descriptor_loss if kind == "descriptor" else self._adapter_loss
-        return Phase(kind, self._trained(entry), partial(loss, entry["sites"]))
+        alone = [self.places[number] for number in entry["sites"]] if len(entry["sites"]) == 1 else []
+        label = "".join(f"layer {place.layer_id} {place.kind}" for place in alone)
+        return Phase(kind, self._trained(entry), partial(loss, entry["sites"]), label=label)
 
     def _trained(self, entry: Mapping[str, Any]) -> dict[str, nn.Parameter]:
         """What a phase changes, by the names of a checkpoint."""

@@ -205,7 +205,8 @@ def what_differs(table: Table, run: RunRecord) -> list[str]:
     settings = [_settings(first) for first in firsts]
     keys = dict.fromkeys(key for one, other in combinations(settings, 2) for key in _unequal(one, other))
     own = _settings(run)
-    lines = [f"{key} {own.get(key, 'not set')}" for key in keys]
+    first = sorted(keys, key=lambda key: key != "protocol.strategy")  # what a column of a stream is, and not cut off
+    lines = [f"{key} {own.get(key, 'not set')}" for key in first]
     if len(lines) > _MOST_CHANGES:
         lines = [*lines[:_MOST_CHANGES], f"and {len(lines) - _MOST_CHANGES} more"]
     for name in ("git", "versions"):

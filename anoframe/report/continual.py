@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from anoframe.evaluation.continual import JOINT
-from anoframe.evaluation.results import TITLES, percent
+from anoframe.evaluation.results import TITLES, fixed, percent
 from anoframe.metrics.continual import Matrix, average, forgetting, forgetting_of_each
 from anoframe.report.charts import Series, epoch_chart
 from anoframe.report.folder import RunRecord
@@ -56,9 +56,10 @@ def continual_section(run: RunRecord) -> str:
 
 
 def _summary(stream: Stream) -> str:
-    categories = sum(map(len, stream.tasks))
+    tasks, categories = len(stream.tasks), sum(map(len, stream.tasks))
     line = (
-        f"strategy <b>{escape(stream.strategy)}</b> · <b>{len(stream.tasks)}</b> tasks · <b>{categories}</b> categories"
+        f"strategy <b>{escape(stream.strategy)}</b> · <b>{tasks}</b> task{'s' * (tasks > 1)} · "
+        f"<b>{categories}</b> categor{'ies' if categories > 1 else 'y'}"
     )
     alert = ""
     if not stream.learned or stream.seen(stream.learned - 1) < len(stream.tasks):
@@ -183,11 +184,11 @@ def _square(value: float | None, scale: tuple[float, float], seen: bool, just_le
     low, span = scale
     depth = f' style="--depth:{_PALEST + (_DEEPEST - _PALEST) * (value - low) / span:.1f}%"' if seen else ""
     kind = " class=new" if just_learned else kind
-    return f'<td{kind}{depth} title="{percent(value)}">{100 * value:.1f}</td>'
+    return f'<td{kind}{depth} title="{percent(value)}">{fixed(100 * value, 1)}</td>'
 
 
 def _total(value: float | None) -> str:
-    return f"<td class=total>{'n/a' if value is None else f'{100 * value:.1f}'}</td>"
+    return f"<td class=total>{'n/a' if value is None else fixed(100 * value, 1)}</td>"
 
 
 def _figure(title: str, heads: str, body: str, foot: str = "") -> str:

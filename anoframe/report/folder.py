@@ -241,8 +241,13 @@ def _fit_curves(folder: Path, fit: str) -> FitCurves:
     if not tree:
         return FitCurves(fit, remark=f"this run folder does not hold them (training/{fit}.json)")
     with _damage_in(path):
-        phases = [(str(phase["name"]), _epochs(phase["epochs"])) for phase in tree["phases"]]
+        phases = [(_title(phase), _epochs(phase["epochs"])) for phase in tree["phases"]]
         return FitCurves(fit, phases, [_look(row) for row in tree.get("looks") or []])
+
+
+def _title(phase: Mapping[str, Any]) -> str:
+    """By which its looks name a phase too."""
+    return f"{phase['name']} {phase.get('label', '')}".rstrip()
 
 
 def _epochs(rows: Iterable[Mapping[str, Any]]) -> list[Epoch]:

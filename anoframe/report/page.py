@@ -44,7 +44,8 @@ _NAMES = {
 
 def report_page(run: RunRecord) -> str:
     """The whole page. Every name in it is escaped, and a browser lets it reach for nothing."""
-    sections = "".join(_category(place, category) for place, category in enumerate(run.categories))
+    streamed = run.stream is not None
+    sections = "".join(_category(place, category, streamed) for place, category in enumerate(run.categories))
     content = f"{_verdict(run)}{continual_section(run)}{sections}{training_section(run)}{how_it_was_made(run)}"
     body = f"{_head(run)}<main>{content}</main>{_ZOOM}"
     title = f"{run.name}: {', '.join(category.name for category in run.categories)}"
@@ -99,11 +100,21 @@ def _verdict(run: RunRecord) -> str:
     return f'<section id="verdict"><h2>Verdict</h2>{notes}{body}</section>'
 
 
+def _over(run: RunRecord, metric: str) -> str:
+    """What the number of a tile is of: a mean says how many categories have that metric."""
+    total = len(run.evaluated)
+    if total == 1:
+        return escape(run.evaluated[0].name)
+    known = sum(category.metrics.get(metric) is not None for category in run.evaluated)
+    return f"mean of {total} categories" if known == total else f"mean of {known} of {total} categories"
+
+
 def _tiles(run: RunRecord) -> str:
     """The numbers to take away."""
     mean = run.mean or run.evaluated[0].metrics
-    of = f"mean of {len(run.evaluated)} categories" if len(run.evaluated) > 1 else escape(run.evaluated[0].name)
-    tiles = [(TITLES[name], percent(mean.get(name)), of) for name in ("image_auroc", "pixel_auroc", "aupro")]
+    tiles = [
+        (TITLES[name], percent(mean.get(name)), _over(run, name)) for name in ("image_auroc", "pixel_auroc", "aupro")
+    ]
     decided = [category.decided() for category in run.evaluated if category.decided()]
     if decided:
         missed, alarms, found, passed = (
@@ -208,11 +219,11 @@ def _left_out(run: RunRecord) -> str:
 # ------------------------------------------------------------------------------------------------ a category
 
 
-def _category(place: int, category: Category) -> str:
+def _category(place: int, category: Category, streamed: bool) -> str:
     head = f'<h2>{escape(category.name)} <a class="top" href="#verdict">to the table</a></h2>'
     if category.failed is not None:
         head += f'<p class="alert"><strong>Failed:</strong> {escape(category.failed)}</p>'
-    body = f"{_summary(category)}{_scores(category)}{_curves(category)}{_gallery(category)}"
+    body = f"{_summary(category)}{_scores(category, streamed)}{_curves(category)}{_gallery(category)}"
     return f'<section id="category-{place}" class="category">{head}{body}</section>'
 
 
@@ -231,7 +242,7 @@ def _summary(category: Category) -> str:
     return f'<p class="summary">{" · ".join(values)}</p>'
 
 
-def _scores(category: Category) -> str:
+def _scores(category: Category, streamed: bool) -> str:
     if not category.metrics:
         return ""
     if not category.images:
@@ -239,15 +250,15 @@ def _scores(category: Category) -> str:
             '<p class="note">No histogram and no decisions: this run folder has no scores of the single test images '
             "(results/).</p>"
         )
-    return f'<h3>Scores</h3><p class="decisions">{_decisions(category)}</p>{score_chart(category)}'
+    return f'<h3>Scores</h3><p class="decisions">{_decisions(category, streamed)}</p>{score_chart(category)}'
 
 
-def _decisions(category: Category) -> str:
+def _decisions(category: Category, streamed: bool) -> str:
     if category.threshold is None or category.limit is None:
-        return (
-            "There is no threshold, so nothing was decided: no normal training images were held back to set one "
-            "(threshold.held_back), or too few. None is taken from the test set."
-        )
+        why = "no normal training images were held back to set one (threshold.held_back), or too few"
+        if streamed:
+            why = "none is found on a stream of tasks"
+        return f"There is no threshold, so nothing was decided: {why}. None is taken from the test set."
     found = category.decided()
     missed = _wrong(found["missed"], found["missed"] + found["found"])
     alarms = _wrong(found["false alarm"], found["false alarm"] + found["passed"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,17 +26,33 @@ class Tracker(Protocol):
 
 
 class Console:
-    """Prints what a person wants to know while waiting; stays out of the way of progress bars."""
+    """Prints what a person wants to know while waiting; stays out of the way of progress bars.
+
+    Of epochs that follow each other faster than they can be read it prints the first, the last, and one now and then.
+    """
+
+    def __init__(self) -> None:
+        self._epoch_told = -math.inf  # when
 
     def log(self, event: str, **fields: Any) -> None:
         text = _SENTENCES.get(event)
-        if text is not None:
-            tqdm.write(text.format(**fields))
+        if text is None or (event == "epoch" and not self._is_due(fields["epoch"], fields["epochs"])):
+            return
+        tqdm.write(text.format(**fields))
+
+    def _is_due(self, epoch: int, epochs: int) -> bool:
+        """A slot of a task of few images is trained for a thousand epochs, each of them done at once."""
+        now = time.monotonic()
+        due = epoch in (1, epochs) or now - self._epoch_told >= _EPOCHS_APART
+        if due:
+            self._epoch_told = now
+        return due
 
     def close(self, status: Status) -> None:
         """Nothing is held open."""
 
 
+_EPOCHS_APART = 2.0  # seconds between lines that tell of epochs
 _SENTENCES = {
     "run": "run {folder}",
     "tracking": "  {text}",

@@ -124,10 +124,12 @@ class PhaseTrainer:
             state: of this phase, to go on from; the detector has its `learned` already.
         """
         seed_generators(self._training.seed, self._step, *self._own_numbers())
-        self._curve: list[dict[str, Any]] = self._resume(state) if state and state.done else self._new_curve()
+        about = self._resume(state) if state and state.done else self._new_curve()
+        self._curve: list[dict[str, Any]] = about["epochs"]
+        self._title = f"{about['name']} {about.get('label', '')}".rstrip()  # no two phases of a fit have the same
         self._warn_of_warmup()
         saved = time.monotonic()
-        with self._training_mode(), self._sharing() as shared, Bar(self._total, self._phase.name, self._done) as bar:
+        with self._training_mode(), self._sharing() as shared, Bar(self._total, self._title, self._done) as bar:
             while self._done < self._total:
                 self._take_step(shared, bar)
                 if self._done % self._per_epoch == 0 or self._done == self._total:
@@ -288,7 +290,7 @@ class PhaseTrainer:
         self._training.tracker.log(
             "step",
             fit=self._training.fit,
-            phase=self._phase.name,
+            phase=self._title,
             epoch=(self._done - 1) // self._per_epoch + 1,
             step=self._done,
             losses=dict(losses),
@@ -312,7 +314,7 @@ class PhaseTrainer:
         self._curve.append(entry)
         self._totals = Totals()
         summary = ", ".join(f"{name} {value:.4f}" for name, value in entry["losses"].items())
-        names = {"fit": self._training.fit, "phase": self._phase.name, "epochs": self._epochs}
+        names = {"fit": self._training.fit, "phase": self._title, "epochs": self._epochs}
         peak, of_gpu = peak_memory(), gpu_peak_memory()
         memory = f"{gigabytes(peak)} and {gigabytes(of_gpu)} of the GPU" if of_gpu else gigabytes(peak)
         self._training.tracker.log(
@@ -330,9 +332,9 @@ class PhaseTrainer:
         found = {category: dict(metrics) for category, metrics in look(self._detector).items()}
         self._detector.train()
         set_random_states(states)
-        names = {"fit": self._training.fit, "phase": self._phase.name, "epoch": epoch}
+        names = {"fit": self._training.fit, "phase": self._title, "epoch": epoch}
         self._training.tracker.log("look", **names, metrics=found, summary=_means(found))
-        self._training.curves["looks"].append({"phase": self._phase.name, "epoch": epoch, "metrics": found})
+        self._training.curves["looks"].append({"phase": self._title, "epoch": epoch, "metrics": found})
         if self._settings.select == "best_on_test":
             self._choose(found)
 
@@ -347,11 +349,18 @@ class PhaseTrainer:
 
     # ------------------------------------------------------------------------------------------------ going on
 
-    def _new_curve(self) -> list[dict[str, Any]]:
-        curve: list[dict[str, Any]] = []
-        count = sum(parameter.numel() for parameter in self._phase.parameters.values())
-        self._training.curves["phases"].append({"name": self._phase.name, "parameters": count, "epochs": curve})
-        return curve
+    def _new_curve(self) -> dict[str, Any]:
+        """Of this phase, with a number where an earlier one has the same name and label."""
+        phases = self._training.curves["phases"]
+        name, label, number = self._phase.name, self._phase.label, 1
+        taken = [one.get("label", "") for one in phases if one["name"] == name]
+        while label in taken:
+            number += 1
+            label = f"{self._phase.label} ({number})".lstrip()
+        parameters = sum(parameter.numel() for parameter in self._phase.parameters.values())
+        phases.append({"name": name, **({"label": label} if label else {}), "parameters": parameters, "epochs": []})
+        found: dict[str, Any] = phases[-1]
+        return found
 
     def _save(self) -> None:
         self._training.save(
@@ -365,7 +374,7 @@ class PhaseTrainer:
             best=self._best,
         )
 
-    def _resume(self, state: TrainingState) -> list[dict[str, Any]]:
+    def _resume(self, state: TrainingState) -> dict[str, Any]:
         rest = state.rest
         self._done = state.done
         self._lay_out(self._settings.channels_last)  # before the optimiser's state takes its layout
@@ -373,8 +382,8 @@ class PhaseTrainer:
         self._scaler.load_state_dict(rest["scaler"])
         self._totals, self._best = Totals(**rest["totals"]), rest["best"]
         set_random_states(rest["random"][self._group.rank])
-        curve: list[dict[str, Any]] = self._training.curves["phases"][-1]["epochs"]
-        return curve
+        found: dict[str, Any] = self._training.curves["phases"][-1]
+        return found
 
 
 def _means(found: Mapping[str, Mapping[str, float | None]]) -> str:

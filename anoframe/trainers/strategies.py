@@ -29,10 +29,14 @@ class Strategy:
 
     Args:
         detector: that learns; the same for all tasks.
+
+    Attributes:
+        least_images: training images that each task must have.
     """
 
     def __init__(self, detector: Detector):
         self.detector = detector
+        self.least_images = 1
 
     def start(self, task: int, images: int) -> None:
         """Task number `task`, from 0, begins, with so many training images."""
@@ -64,6 +68,10 @@ class Expand(Strategy):
     """The detector's own way."""
 
     detector: ExpandingDetector
+
+    def __init__(self, detector: ExpandingDetector):
+        super().__init__(detector)
+        self.least_images = detector.least_images
 
     def start(self, task: int, images: int) -> None:
         super().start(task, images)

@@ -934,6 +934,34 @@ def _(bench):
     return bench.stream("felt;mesh", "--device", "cpu", "cpu", config=bench.method(RD4AD))
 
 
+@refused(
+    STREAMS,
+    "an image of a later task that is damaged in its middle",
+    "mesh/train/good/001.png: damaged or truncated",
+    way_out="copy or download it again",
+    varies=r"(?<=truncated )\(.*\)(?=;)",
+)
+def _(bench):
+    path = bench.data / "mesh/train/good/001.png"
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 50] = bytes(50)
+    path.write_bytes(content)
+    return bench.stream("felt;mesh")
+
+
+@refused(
+    STREAMS,
+    "a task of too few images for self-expansion",
+    "task 1 (mesh) has 2 training images, and SemaUniAD wants 3 or more",
+    way_out="add some, or put it into another task",
+)
+def _(bench):
+    for path in sorted((bench.data / "mesh/train/good").iterdir())[2:]:
+        path.unlink()
+    return bench.stream("felt;mesh", config=bench.method(SEMA, ONE_TOKEN))
+
+
 # ------------------------------------------------------------------------------------------------ training
 
 TRAINING = "Training by gradients"

@@ -193,5 +193,19 @@ def test_the_line_of_an_expansion_says_where_and_how_strange_it_was():
     assert expansion_line(event) == "task 1 grows an adapter at layer 5 ffn (z 4.75)"
 
 
+@pytest.mark.parametrize(("threshold", "told"), [(3.0, "threshold 3"), (None, "no threshold")])
+def test_the_line_of_growth_says_how_near_a_task_came_to_an_expansion(results, threshold, told):
+    """Layer 7, which is stranger, may not expand; the scan of another task says nothing of this one."""
+    scans = [{"task": task, "min_z": [z] * 7 + [9.5]} for task, z in ((1, 8.5), (2, 1.25), (2, 2.5))]
+    settings = {"expand_start": 0, "expand_end": 6, "expansion_threshold": threshold}
+    growth = {"adapter_stats": results["adapter_stats"][-1], "expansions": [], "scans": scans, "sema_config": settings}
+    assert growth_line(growth, 2).endswith(f"task 2 added none (z up to 2.50, {told})")
+    assert growth_line(growth, 0).endswith("sites")
+
+
+def test_what_hardly_changed_has_no_sign_in_the_line_of_a_stream():
+    assert "forgetting 0.00" in stream_line(small([[0.7, 0.7, 0.5], [0.70000001, 0.7, 0.6]]))
+
+
 def test_without_adapters_there_is_no_line_of_growth():
     assert growth_line({}, 1) == ""

@@ -121,6 +121,14 @@ def test_sites_grow_from_the_first_layer_to_the_last(backbone):
     assert [layer for layer, _ in order] == [0, 0, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
+def test_phases_of_one_slot_say_which_site_it_is_of(backbone):
+    """Or eight curves of a task would have one name."""
+    detector = learn_stream(small(backbone, **ALWAYS), [A])
+    learn_task(detector, 1, B)
+    labels = [step.label for step in detector.learning() if isinstance(step, Phase) and step.name == "adapter"]
+    assert labels == [f"layer {layer} ffn" for layer in range(4)]
+
+
 def test_each_slot_is_trained_before_the_next_site_is_judged(backbone, monkeypatch):
     """Also that adapters are trained at all, by an optimiser that was built after they were: D1."""
     detector, events = small(backbone, **ALWAYS), []

@@ -9,6 +9,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+import yaml
 from stream_example import stream_example
 
 from anoframe.errors import AnoframeError
@@ -102,6 +103,13 @@ def test_a_matrix_ends_with_what_was_forgotten(section):
     assert last == ["forgotten", *(f"{100 * one:.1f}" for one in lost), "", f"{25 * sum(lost):.1f}"]
 
 
+def test_what_hardly_changed_has_no_sign(section):
+    tree = stream_example()
+    values = tree["R"]["image_auroc"]
+    values[-1][3] = values[-2][3] + 1e-6
+    assert rows_of(section(tree), "Image AUROC")[-1][4] == "0.0"
+
+
 def test_tasks_still_to_come_are_told_from_those_seen(section):
     html = section(stream_example())
     matrix = re.search('aria-label="Image AUROC">.*?</table>', html, re.DOTALL)[0]
@@ -161,6 +169,23 @@ def test_a_stream_that_goes_on_says_how_far_it_is(section):
 
 def test_a_finished_stream_has_no_such_warning(section):
     assert "tasks are learned" not in text_of(section(stream_example()))
+
+
+def test_a_stream_of_one_task_and_category_is_counted_as_such(section):
+    tree = stream_example(1, "finetune")
+    tree["config"]["tasks"] = [["felt"]]
+    tree["class_performance"]["task_0"] = {"felt": {}}
+    tree["R"] = {}
+    assert "1 task · 1 category" in text_of(section(tree))
+
+
+def test_a_missing_threshold_is_the_streams_doing(full_run, change):
+    write_stream(full_run, stream_example())
+    for name in ("felt", "mesh"):
+        change(full_run / f"results/{name}.json", lambda tree: tree.update(threshold=None))
+    text = text_of(write_report(full_run).read_text(encoding="utf-8"))
+    assert text.count("none is found on a stream of tasks") == 2
+    assert "held back" not in text
 
 
 def test_a_stream_of_which_nothing_is_learned_has_a_page(section):
@@ -261,6 +286,21 @@ def test_all_tasks_at_once_are_a_point_at_the_end(runs):
     chart = re.search(r'aria-label="Image AUROC: ACC over.*?</svg>', comparison_page(compare(runs)))[0]
     assert "<title>task 0: tiny, expand 91.00</title>" in chart
     assert "<title>task 4: tiny, expand 82.70, tiny, joint 65.70</title>" in chart
+
+
+def test_a_column_says_its_strategy_however_much_differs(runs):
+    """Two methods differ in more keys than a head has room for."""
+    folders = runs[1:]
+    for folder, value, strategy in zip(folders, (1, 2), ("expand", "finetune"), strict=True):
+        path = folder / "config.yaml"
+        tree = yaml.safe_load(path.read_text().replace("!!python/tuple", ""))
+        tree["model"] = {f"a{number}": value for number in range(30)} | tree["model"]
+        tree["protocol"]["strategy"] = strategy
+        path.write_text(yaml.safe_dump(tree))
+    text = text_of(comparison_page(compare(folders)))
+    assert "protocol.strategy expand" in text
+    assert "protocol.strategy finetune" in text
+    assert "and 24 more" in text
 
 
 def test_the_lowest_forgetting_is_the_best(runs, change):

@@ -58,6 +58,12 @@ def page(full_run):
     return page_of(full_run)
 
 
+def test_a_tile_says_of_how_many_categories_its_mean_is(full_run, change):
+    change(full_run / "metrics.json", lambda tree: tree["categories"]["mesh"].update(aupro=None))
+    tiles = re.findall(r"mean of .*? categories", Reader(page_of(full_run)).text)
+    assert tiles == ["mean of 2 categories", "mean of 2 categories", "mean of 1 of 2 categories"]
+
+
 def test_every_tag_is_closed(page):
     assert Reader(page).open == []
 
@@ -179,6 +185,19 @@ def test_looks_are_drawn_and_chose_nothing(trained):
     (label,) = [label for label in trained.labels if "on the test set over" in label]
     assert label == "student: on the test set over epochs 1 to 3, at the end: image AUROC 95.00, pixel AUROC 75.00"
     assert "These looks were on the test set, and chose nothing" in trained.text
+
+
+def test_phases_of_one_name_have_charts_of_their_own(trained_run, change):
+    """And each the looks that were made while it went on."""
+
+    def double(tree):
+        first, second = tree["phases"]
+        second.update(name=first["name"], label="layer 3 ffn")
+        tree["looks"] = [{**look, "phase": "student layer 3 ffn"} for look in tree["looks"]]
+
+    change(trained_run / "training/felt.json", double)
+    named = [label.split(" over epochs")[0] for label in Reader(page_of(trained_run)).labels if " over epochs" in label]
+    assert named == ["student: loss", "student layer 3 ffn: loss", "student layer 3 ffn: on the test set"]
 
 
 def test_without_looks_nothing_is_said_of_them(trained_run, change):

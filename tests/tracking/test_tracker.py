@@ -66,6 +66,18 @@ def test_the_console_has_a_line_a_task_of_a_stream(capsys):
     assert capsys.readouterr().out == "  9 adapters at 8 sites\nafter task 1 of 0 to 4: aupro 91.20 (ACC)\n"
 
 
+def test_epochs_that_fly_past_are_told_now_and_then(capsys, monkeypatch):
+    """A thousand of them in ten seconds, then three that take a minute each."""
+    clock = iter([0.01 * epoch for epoch in range(1000)] + [60.0, 120.0, 180.0])
+    monkeypatch.setattr("anoframe.tracking.tracker.time.monotonic", lambda: next(clock))
+    console, rest = Console(), {"summary": "mse 1", "lr": 0.1, "images_per_second": 9.0, "data_seconds": 0.0}
+    for phase, epochs in (("adapter", 1000), ("descriptor", 3)):
+        for epoch in range(1, epochs + 1):
+            console.log("epoch", phase=phase, epoch=epoch, epochs=epochs, memory="1 GB", **rest)
+    told = [line.split(":")[0].split()[-1] for line in capsys.readouterr().out.splitlines()]
+    assert told == [*(f"{epoch}/1000" for epoch in (1, 201, 401, 601, 801, 1000)), "1/3", "2/3", "3/3"]
+
+
 @pytest.mark.parametrize("torn", ['{"event": "old"}\n{"event": "to', '{"event": "old"}\n{"event": "fél'])
 def test_a_line_that_a_kill_has_torn_is_left_alone(tmp_path, torn):
     path = tmp_path / "log.jsonl"

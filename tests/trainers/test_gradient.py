@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from anoframe.detector import Phase
 from anoframe.errors import AnoframeError
 from anoframe.tracking.tracker import Trackers
 
@@ -141,6 +142,21 @@ def test_a_batch_of_one_value_a_channel_is_told(autoencoder, train, images):
 def test_settings_of_a_phase_are_its_own(autoencoder, train):
     curves = train(autoencoder(), phases={"scale": {"epochs": 1}}).curves
     assert [len(phase["epochs"]) for phase in curves["phases"]] == [3, 1]
+
+
+def test_phases_of_one_name_are_told_apart(autoencoder, train, heard, monkeypatch):
+    """By their labels, and by numbers where those are the same too; settings go by the name."""
+    detector, labels = autoencoder(), ("", "layer 0", "", "layer 0")
+    parameters = {"scale": detector.scale}
+    phases = [Phase("scale", parameters, detector._loss, label=label) for label in labels]
+    monkeypatch.setattr(detector, "learning", lambda: phases)
+    training = train(detector, tracker=heard, phases={"scale": {"epochs": 2}}, evaluate_every=2, look=lambda _: {})
+    kept = [(phase["name"], phase.get("label", "")) for phase in training.curves["phases"]]
+    assert kept == [("scale", ""), ("scale", "layer 0"), ("scale", "(2)"), ("scale", "layer 0 (2)")]
+    titles = ["scale", "scale layer 0", "scale (2)", "scale layer 0 (2)"]
+    assert [fields["phase"] for fields in heard.of("epoch")[1::2]] == titles
+    assert list(dict.fromkeys(fields["phase"] for fields in heard.of("step"))) == titles
+    assert [look["phase"] for look in training.curves["looks"]] == titles
 
 
 def test_steps_and_epochs_are_told(autoencoder, train, heard):
