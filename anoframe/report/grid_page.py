@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from anoframe.evaluation.results import TITLES, percent
 from anoframe.report.charts import nice_ticks, number
-from anoframe.report.grid_table import NOTE, SHOWN, Figure, GridSummary, GridTable, Row, heading, missing, path_from
+from anoframe.report.grid_table import FM, SHOWN, Figure, GridSummary, GridTable, Row, heading, missing, path_from
 from anoframe.report.page import document
 
 _LINE = 22  # pixels of a row of the picture
@@ -48,8 +48,8 @@ def _section(table: GridTable, seeds: Sequence[int], home: Path) -> str:
     pictures = "".join(_picture(table, metric) for metric in SHOWN)
     return (
         f'<section class="grid-table"><h2>{escape(" · ".join(heading(table)))}</h2>{_table(table, seeds, home)}'
-        f'<p class="note">{NOTE} The highest of a category is bold. A mean is over the categories that every config '
-        f'has.</p><dl class="facts">{configs}</dl><h3>The same as a picture</h3>'
+        f'<p class="note">{table.notes} The best of a category is bold. A mean is over the categories that every '
+        f'config has.</p><dl class="facts">{configs}</dl><h3>The same as a picture</h3>'
         '<p class="note">A dot is a seed, the upright line their mean, the bar the interval of the table.</p>'
         f'<div class="dot-plots">{pictures}</div></section>'
     )
@@ -108,7 +108,7 @@ def _between(bounds: tuple[float, float]) -> str:
 
 def _picture(table: GridTable, metric: str) -> str:
     """A line a config and category on one axis; names of configs stand at the left, means at the right."""
-    rows = [row for row in table.rows if metric in row.figures]
+    rows = [row for row in table.rows if metric in row.figures and row.summary != FM]  # which lies elsewhere
     if not rows:
         return ""
     low, high = _range([row.figures[metric] for row in rows])

@@ -29,14 +29,21 @@ from anoframe.metrics.bootstrap import (
 )
 from anoframe.report.compare import Column, Table, identity, seed_of, sort_into_tables, what_differs
 from anoframe.report.folder import Category, RunRecord
+from anoframe.report.stream import Stream
 
 SHOWN = ("image_auroc", "pixel_auroc", "aupro")
 FROM_SCORES = ("image_auroc", "image_ap", "image_f1max")  # what the scores of images are enough for
 IMAGES, SEEDS = "test images", "seeds"
+MEAN, ACC, FM = "mean", "ACC", "FM"  # rows that sum up
+STREAMED = {ACC: "acc", FM: "fm"}  # of a stream of tasks -> its key in `results/continual.json`
 NOTE = (
     f"Percent; higher is better. Mean ± sample standard deviation over seeds, then a {100 * LEVEL:.0f} % bootstrap "
     f"interval ({DRAWS} draws). For image metrics it says how far other test images would move the mean; for pixel "
     "metrics, and only with several seeds, how far other seeds would, of which few are known: read it as their spread."
+)
+NOTE_ON_STREAMS = (
+    f"{ACC} is the mean over the tasks of a stream after the last of them, {FM} what was forgotten, from the best "
+    "(lower is better); their intervals are over seeds."
 )
 
 
@@ -70,21 +77,22 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """A config on a category, or its mean over categories where `category` is None."""
+    """A config on a category; where `category` is None, what sums up its categories or its stream."""
 
     config: str
     category: str | None
     figures: Mapping[str, Figure]  # metric -> figure; a metric that is not available is not there
     runs: Mapping[int, Path]  # seed -> run folder
+    summary: str | None = None  # MEAN, ACC or FM
 
     @property
     def label(self) -> str:
-        return "mean" if self.category is None else self.category
+        return self.category or self.summary or ""
 
 
 @dataclass(frozen=True)
 class GridTable:
-    """Rows that may stand side by side: those of a category together, the means last."""
+    """Rows that may stand side by side: those of a category together, what sums them up last."""
 
     facts: Mapping[str, Any]  # what all of its runs share
     configs: Mapping[str, list[str]]  # config -> its weights, and what differs between configs
@@ -98,14 +106,23 @@ class GridTable:
         found = dict.fromkeys(name for row in self.rows for name in row.figures)
         return [*(name for name in HEADLINE if name in found), *(name for name in found if name not in HEADLINE)]
 
+    @property
+    def notes(self) -> str:
+        """How to read it."""
+        return f"{NOTE} {NOTE_ON_STREAMS}" if any(row.summary in STREAMED for row in self.rows) else NOTE
+
     def best(self, row: Row, metric: str) -> bool:
-        """Whether no other config has more in that category, and some have less; of those that chose no epoch by it."""
+        """Whether no other config does better in such a row, and some do worse; of those that chose no epoch by it."""
         rivals = [
             one.figures[metric].mean
             for one in self.rows
-            if one.category == row.category and metric in one.figures and one.config not in self.chosen
+            if (one.category, one.summary) == (row.category, row.summary)
+            and metric in one.figures
+            and one.config not in self.chosen
         ]
-        return row.config not in self.chosen and min(rivals) < max(rivals) == row.figures[metric].mean
+        if row.config in self.chosen or min(rivals) == max(rivals):
+            return False
+        return row.figures[metric].mean == (min(rivals) if row.summary == FM else max(rivals))
 
 
 @dataclass(frozen=True)
@@ -152,10 +169,11 @@ class _Config:
     name: str
     known: dict[str, dict[int, Category]]
     folders: dict[str, dict[int, Path]]
+    streams: dict[int, Stream]  # seed -> of runs on a stream of tasks
 
     @classmethod
     def of(cls, name: str, runs: Sequence[RunRecord]) -> _Config:
-        one = cls(name, {}, {})
+        one = cls(name, {}, {}, {seed_of(run): run.stream for run in runs if run.stream})
         for run in runs:
             for category in run.evaluated:
                 one.known.setdefault(category.name, {})[seed_of(run)] = category
@@ -182,6 +200,7 @@ def _table(runs: Sequence[RunRecord]) -> GridTable:
     rows = [_row(config, category) for category in categories for config in configs if category in config.known]
     if len(categories) > 1:
         rows += [_mean_row(config, configs, categories) for config in configs]
+    rows += [_stream_row(config, kind) for kind in STREAMED for config in configs if config.streams]
     about = {name: _about(Table(columns), column.runs[0]) for name, column in zip(names, columns, strict=True)}
     chosen = frozenset(name for name, column in zip(names, columns, strict=True) if column.chosen_on_test)
     return GridTable(_facts(runs), about, categories, rows, chosen)
@@ -216,7 +235,18 @@ def _mean_row(config: _Config, configs: Sequence[_Config], categories: Sequence[
             whole = [one for one in draws if one is not None]
             over = np.mean(whole, axis=0) if len(whole) == len(shared) else None
             figures[metric] = _figure(metric, values, over, tuple(shared))
-    return Row(config.name, None, figures, {})
+    return Row(config.name, None, figures, {}, MEAN)
+
+
+def _stream_row(config: _Config, kind: str) -> Row:
+    """ACC or FM of each metric at the end of the stream, where it is available."""
+    figures = {}
+    for metric in dict.fromkeys(name for stream in config.streams.values() for name in stream.last):
+        found = {seed: stream.last.get(metric, {}).get(STREAMED[kind]) for seed, stream in config.streams.items()}
+        values = {seed: value for seed, value in found.items() if value is not None}
+        if values:
+            figures[metric] = _over_seeds(values)
+    return Row(config.name, None, figures, {}, kind)
 
 
 def _figure(
@@ -225,6 +255,10 @@ def _figure(
     if metric in FROM_SCORES:
         around = None if image_draws is None else interval(image_draws)
         return Figure(values, around, IMAGES if around else None, categories)
+    return _over_seeds(values, categories)
+
+
+def _over_seeds(values: Mapping[int, float], categories: tuple[str, ...] = ()) -> Figure:
     if len(values) < 2:
         return Figure(values, categories=categories)
     draws = draws_of_values(list(values.values()), np.random.default_rng(0))
@@ -280,7 +314,7 @@ def _markdown_table(table: GridTable, seeds: Sequence[int]) -> str:
     lines = [f"{', '.join(heading(table))}; seeds {', '.join(map(str, seeds))}", ""]
     lines += [_line(["category", "config", *(TITLES[name] for name in SHOWN)]), "|---|---|--:|--:|--:|"]
     lines += [_line([row.label, row.config, *(_cell(table, row, name, seeds) for name in SHOWN)]) for row in table.rows]
-    lines += ["", *(f"- {name}: {'; '.join(about)}" for name, about in table.configs.items()), "", NOTE]
+    lines += ["", *(f"- {name}: {'; '.join(about)}" for name, about in table.configs.items()), "", table.notes]
     return "\n".join(lines)
 
 
@@ -336,6 +370,7 @@ def as_json(summary: GridSummary, home: Path) -> dict[str, Any]:
                     {
                         "config": row.config,
                         "category": row.category,
+                        "summary": row.summary,
                         "metrics": {name: _figure_json(figure) for name, figure in row.figures.items()},
                         "runs": {str(seed): path_from(home, folder) for seed, folder in row.runs.items()},
                     }

@@ -13,6 +13,8 @@ from statistics import mean, stdev
 import numpy as np
 import pytest
 
+from anoframe.evaluation.continual import stream_results
+from anoframe.files import write_json
 from anoframe.metrics.ranking import auroc
 from anoframe.report.compare import read_finished
 from anoframe.report.grid_page import grid_page
@@ -217,3 +219,68 @@ def test_the_page_links_to_the_reports_and_escapes_names(run_like, tmp_path):
 def test_a_figure_reads_as_text():
     assert Figure({0: 0.9}).text() == "90.00"
     assert Figure({0: 0.9, 1: 0.92}, (0.85, 0.95)).text() == "91.00 ± 1.41 [85.00, 95.00]"
+
+
+# ------------------------------------------------------------------------------------------------ streams of tasks
+
+
+@pytest.fixture
+def streams(run_like):
+    """Two configs on a stream of two tasks, two seeds each: `a` remembers more, `b` learns more."""
+
+    def run(name, seed, matrix):
+        record = run_like(name, seed)
+        tasks, rows = [["felt"], ["mesh"]], [{"felt": {"aupro": x}, "mesh": {"aupro": y}} for x, y in matrix]
+        about = [{"seconds": 1.0, "params_total": 1, "params_trainable": 1}] * 2
+        head = {
+            "seed": seed,
+            "git": None,
+            "strategy": "finetune",
+            "class_order": ["felt", "mesh"],
+            "key_metric": "aupro",
+        }
+        write_json(record.folder / "results/continual.json", stream_results(tasks, rows, about, head))
+        config = record.folder / "config.yaml"
+        config.write_text(config.read_text().replace("name: separate", "name: continual"))
+        return read_finished(record.folder)
+
+    told = {"a": [(0.9, 0.5), (0.8, 0.6)], "b": [(0.9, 0.5), (0.5, 0.9)]}
+    return [
+        run(name, seed, [(x + seed / 10, y) for x, y in matrix]) for name, matrix in told.items() for seed in (0, 1)
+    ]
+
+
+def test_streams_have_rows_of_what_is_kept_and_what_is_forgotten(streams):
+    (table,) = summarise(streams, (0, 1)).tables
+    found = {(one.label, one.config): one.figures["aupro"] for one in table.rows if one.summary in ("ACC", "FM")}
+    assert [one.label for one in table.rows][-6:] == ["mean", "mean", "ACC", "ACC", "FM", "FM"]
+    assert found["ACC", "a"].values == pytest.approx({0: 0.7, 1: 0.75})
+    assert found["FM", "b"].values == pytest.approx({0: 0.4, 1: 0.4})
+    assert (found["ACC", "a"].drawn, found["ACC", "a"].interval[0]) == (SEEDS, pytest.approx(0.7))
+
+
+def test_the_best_of_forgetting_is_the_least(streams):
+    (table,) = summarise(streams, (0, 1)).tables
+    rows = {(one.label, one.config): one for one in table.rows}
+    assert table.best(rows["FM", "a"], "aupro")
+    assert not table.best(rows["FM", "b"], "aupro")
+    assert not any(table.best(rows["ACC", name], "aupro") for name in "ab")  # they are equal
+
+
+def test_every_file_of_a_grid_has_the_rows_of_streams(streams, tmp_path):
+    summary = summarise(streams, (0, 1))
+    assert "| FM | a | n/a | n/a | 10.00 ± 0.00" in markdown(summary).replace("**", "")
+    assert "what was forgotten" in markdown(summary)
+    tree = as_json(summary, tmp_path)
+    assert [one["summary"] for one in tree["tables"][0]["rows"]][-6:] == ["mean", "mean", "ACC", "ACC", "FM", "FM"]
+    assert [line.split(",")[1] for line in csv_text(summary.tables[0]).splitlines()][-2:] == ["FM", "FM"]
+    page = grid_page(summary, tmp_path)
+    assert page.count('<th scope="row">FM</th>') == 2
+    assert '<p class="dots-of">ACC</p>' in page
+    assert '<p class="dots-of">FM</p>' not in page
+
+
+def test_other_runs_have_no_rows_of_streams(run_like, tmp_path):
+    summary = summarise([run_like("a", seed) for seed in (0, 1)], (0, 1))
+    assert {one.summary for one in summary.tables[0].rows} == {None, "mean"}
+    assert "forgotten" not in markdown(summary)
