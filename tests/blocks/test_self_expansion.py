@@ -329,6 +329,19 @@ def test_the_bias_of_the_first_column_is_not_set(site_of):
     assert [slot.router.bias.item() == -4 for slot in site.slots] == [False, True, True]
 
 
+def test_a_bias_of_zero_is_no_bias_left_to_chance(site_of):
+    site = site_of(1, new_router_bias=0.0)
+    site.resize(2)
+    assert site.newest.router.bias.item() == 0
+
+
+@pytest.mark.parametrize("mode", [False, True])
+def test_a_slot_comes_in_the_mode_of_its_site(site_of, mode):
+    site = site_of(1).train(mode)
+    site.resize(2)
+    assert {module.training for module in site.modules()} == {mode}
+
+
 def test_old_slots_stay_as_they_are_when_one_comes(site_of):
     site = site_of(2)
     before = {name: value.clone() for name, value in site.state_dict().items()}

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sema_stream import SMALL, cluster, disturb, learn_stream, learn_task, section, show, small, state_of
 from torch import nn
+from uniad_options import OPTIONS, outcome, same
 
 from anoframe.blocks.self_expansion import watching
 from anoframe.config import load_config, plain
@@ -86,6 +87,14 @@ def test_the_first_weights_are_uniads(backbone):
     plain_one, grown = UniAD(backbone, **UNIAD), small(backbone)
     state = grown.learned_state()
     assert all(torch.equal(state[name], value) for name, value in plain_one.learned_state().items())
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_of_uniad_are_handed_on(backbone, name):
+    """What is built with one is what UniAD with it is, to the bit, since fresh slots change nothing."""
+    torch.manual_seed(0)
+    plain_one = UniAD(backbone, **{**UNIAD, name: OPTIONS[name]})
+    assert same(outcome(plain_one), outcome(small(backbone, **{name: OPTIONS[name]})))
 
 
 def test_adapters_are_zero_when_the_model_is_built(backbone):
@@ -369,6 +378,27 @@ def test_reuse_finetune_trains_the_adapters_there_are_where_nothing_is_strange(b
     changed = {name for name in before if name != "progress" and not torch.equal(before[name], after[name])}
     parts = {name.split(".slots.0.")[1].split(".")[0] for name in changed}
     assert parts == (set() if strange else {"adapter"})  # one column alone has no say
+
+
+def test_options_of_slots_reach_them(backbone):
+    site = small(
+        backbone,
+        adapter_bottleneck=5,
+        adapter_dropout=0.25,
+        adapter_scalar=0.5,
+        rd_dim=3,
+        rd_relu=True,
+        rd_buffer_size=7,
+        one_sided=True,
+        new_router_bias=-4.0,
+    ).places[0].site
+    site.resize(2)
+    for slot in site.all_slots:
+        adapter, descriptor = slot.adapter, slot.descriptor
+        assert (adapter.down.out_features, adapter.dropout.p, adapter.scalar) == (5, 0.25, 0.5)
+        assert (descriptor.encode.out_features, type(descriptor.between)) == (3, nn.ReLU)
+        assert (descriptor.record.size, descriptor.record.one_sided) == (7, True)
+    assert site.newest.router.bias.item() == -4
 
 
 def test_layers_that_have_sites_may_be_more_than_those_that_grow(backbone):
