@@ -336,6 +336,14 @@ def test_an_image_has_the_same_result_to_the_bit_in_any_batch(make, images_of, k
     assert torch.equal(together.score, torch.cat([one.score for one in alone]))
 
 
+def test_on_a_cpu_each_image_is_judged_by_itself(make):
+    """Kernels may be chosen by the size of a batch, on another machine than this one too."""
+    detector, sizes = make(), []
+    detector.reconstruction.register_forward_pre_hook(lambda _, words: sizes.append(len(words[0])))
+    detector.detect(features_like(detector, 3), (32, 32))
+    assert sizes == [1, 1, 1]
+
+
 def test_features_of_an_image_are_the_same_to_the_bit_in_any_batch(b4):
     detector = UniAD(b4, **SMALL)
     images = torch.randint(0, 256, (3, 3, 224, 224), dtype=torch.uint8)
