@@ -154,6 +154,7 @@ def test_one_site_grows_a_batch_and_the_batch_is_seen_again(backbone):
     assert expansions(detector, "pass", "batch") == [(0, 0), (0, 1), (1, 0), (1, 1)]
     last = [one for one in detector.growth()["scans"] if one["pass"] == 2]
     assert [(one["batch"], one["images"]) for one in last] == [(0, 4), (1, 4)]
+    assert all(step.rows for step in detector.learning() if step.name == "scan")  # none looks at nothing
 
 
 @pytest.mark.usefixtures("in_fours")
@@ -444,6 +445,8 @@ def test_the_next_task_begins_from_the_checkpoint_of_the_last(backbone, task_fir
     if task_first:
         fresh.start_task(1, 12)
     fresh.load_learned_state(state_of(detector))
+    if task_first:
+        assert [step.name for step in fresh.learning()] == ["scan"]
     for one in (detector, fresh):
         learn_stream_on(one, 1, B)
     assert differing(detector.learned_state(), fresh.learned_state()) == set()
