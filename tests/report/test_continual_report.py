@@ -149,6 +149,7 @@ def test_a_site_is_outlined_in_the_tasks_in_which_it_grew(section):
 def test_every_expansion_is_there_with_its_z(section):
     rows = rows_of(section(stream_example()), "Expansions")[1:]
     assert len(rows) == 7
+    assert rows[1] == ["1", "5 ffn", "0", "1", "4.75", "4.75"]  # pass 0, batch 1
     assert rows[2] == ["3", "0 ffn", "0", "0", "3.50", "3.50, 5.50"]
 
 
@@ -226,6 +227,7 @@ def test_names_are_text_wherever_they_stand(section):
     ("spoil", "told"),
     [
         (lambda tree: tree["seconds"].pop(), "seconds has 4 entries, for 5 tasks"),
+        (lambda tree: tree["adapter_stats"].pop(), "adapters has 4 entries, for 5 tasks"),
         (lambda tree: tree["R"]["aupro"][2].pop(), "the matrix of aupro has another shape than 5 x 5"),
         (lambda tree: tree["R"]["aupro"][0].__setitem__(0, float("nan")), "nan is not finite"),
         (lambda tree: tree["adapter_stats"][0].update(total_adapters=9), "total_adapters is 9, and the sum is 8"),
