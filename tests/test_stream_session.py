@@ -143,12 +143,25 @@ def test_an_expansion_is_told_when_it_happens(stream):
     """Before the slot that it is about is trained."""
     run = stream("growing", "expand")
     lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
-    told = [
-        line["event"] for line in lines if line["event"] in ("expansion", "epoch") and line.get("phase") != "descriptor"
-    ]
-    assert told == ["epoch"] * 2 + ["expansion", "epoch", "epoch"] * 2
-    where = [line["site"] for line in lines if line["event"] == "expansion"]
-    assert where == [[0, "ffn"], [1, "ffn"]]
+    lines = [line for line in lines if line["event"] == "expansion" or line.get("phase", "").startswith("adapter")]
+    told = [line["event"] for line in lines if line["event"] != "step"]
+    assert told == ["expansion", "epoch", "epoch"] * 2
+    assert [line["site"] for line in lines if line["event"] == "expansion"] == [[0, "ffn"], [1, "ffn"]]
+
+
+def test_seconds_of_a_task_are_its_own(stream):
+    run = stream("growing", "expand")
+    taken = json.loads((run.folder / "run.json").read_text())["task_seconds"]
+    assert run.stream["seconds"] == [taken["task_00"], taken["task_01"]]
+    assert taken["task_00"] != taken["task_01"]
+
+
+def test_each_later_task_draws_from_a_seed_of_its_own(configs, tmp_path, monkeypatch):
+    seeds = []
+    monkeypatch.setattr("anoframe.stream_session.seed_everything", seeds.append)
+    _train(configs["bank"], tmp_path, "finetune", changes={"protocol.tasks": "felt;mesh", "seed": 7})
+    assert seeds[0] == 7
+    assert len(set(seeds)) == 2
 
 
 def test_parameters_of_a_stream_are_those_of_its_slots(stream):

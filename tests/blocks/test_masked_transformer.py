@@ -144,6 +144,22 @@ def test_attention_weights_drop_out_in_train_mode_and_keep_their_mean():
         torch.testing.assert_close(attention.eval()(ones, ones, ones, None), ones)
 
 
+def test_the_hidden_part_of_a_feed_forward_drops_out_in_train_mode_and_keeps_its_mean():
+    torch.manual_seed(0)
+    part = feed_forward(4, 50, 0.5)
+    with torch.no_grad():
+        for parameter in part.parameters():
+            parameter.zero_()
+        part[0].bias.fill_(1 / 50)
+        part[-1].weight.fill_(1)  # sums what is hidden
+        found = part(torch.zeros(2000, 4))
+        assert (found.mean().item(), found.std().item()) == (
+            pytest.approx(1, abs=0.02),
+            pytest.approx(1 / 50**0.5, rel=0.05),
+        )
+        torch.testing.assert_close(part.eval()(torch.zeros(3, 4)), torch.ones(3, 4))
+
+
 class Reference(nn.Module):
     """The same written down plainly, sequence first, every layer told its mask; weights are those of a transformer."""
 

@@ -25,6 +25,15 @@ def test_it_has_as_many_parameters_as_its_definition():
     assert sum(parameter.numel() for parameter in MemoryModule(256, 256).parameters()) == 262_144
 
 
+def test_it_starts_as_its_definition_says():
+    torch.manual_seed(0)
+    memory = MemoryModule(64, slots=64)
+    assert memory.slots.std().item() == pytest.approx(0.1, rel=0.05)
+    for layer in (memory.query, memory.key, memory.value):
+        bound = math.sqrt(6 / (64 + 64))  # Xavier-uniform
+        assert 0.99 * bound < layer.weight.abs().max() <= bound
+
+
 @pytest.mark.parametrize("topk", [None, 3, 12])
 @pytest.mark.parametrize("shrink", [0.0, 0.05])
 def test_it_is_what_its_definition_says(tokens, topk, shrink):

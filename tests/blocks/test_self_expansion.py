@@ -178,14 +178,18 @@ def test_a_loss_below_the_mean_is_strange_unless_z_is_one_sided():
     assert found == [[2, 2], [-2, 2]]
 
 
+@torch.no_grad()
 def test_one_sided_a_slot_draws_no_image_by_rebuilding_it_better_than_its_own(site_of, tokens):
     site, means = site_of(2, routing="rd", one_sided=True), tokens.mean(1)
     low, high = (slot.descriptor for slot in site.slots)
-    for descriptor, usual in ((low, 1e6), (high, 0.0)):  # far below the mean; far above it
+    for descriptor, usual in ((low, 50.0), (high, -1.5)):  # below the mean, and above it, by few deviations
         descriptor.record.clear()
-        descriptor.record.push(usual + torch.tensor([0.0, 1e-3, 2e-3]))
-    assert site.z(means)[0].max() < -1e6
-    assert torch.equal(site.weights(means), torch.softmax(torch.stack([0 * high.z(means), -high.z(means)], 1), 1))
+        descriptor.record.push(descriptor.loss(means).mean() + usual + torch.tensor([-9.0, 0.0, 9.0]))
+    z = site.z(means)
+    assert z[0].max() < -1
+    shares = z.clamp(min=0).neg().exp()
+    torch.testing.assert_close(site.weights(means), (shares / shares.sum(0)).T)
+    assert not torch.allclose(site.weights(means), torch.softmax(-z, 0).T, atol=0.1)
 
 
 def test_records_are_part_of_the_state(site_of, tokens):
@@ -327,6 +331,19 @@ def test_the_bias_of_the_first_column_is_not_set(site_of):
     site = ExpandingAdapter(settings, sequential=False)
     site.resize(3)
     assert [slot.router.bias.item() == -4 for slot in site.slots] == [False, True, True]
+
+
+def test_a_bias_of_zero_is_no_bias_left_to_chance(site_of):
+    site = site_of(1, new_router_bias=0.0)
+    site.resize(2)
+    assert site.newest.router.bias.item() == 0
+
+
+@pytest.mark.parametrize("mode", [False, True])
+def test_a_slot_comes_in_the_mode_of_its_site(site_of, mode):
+    site = site_of(1).train(mode)
+    site.resize(2)
+    assert {module.training for module in site.modules()} == {mode}
 
 
 def test_old_slots_stay_as_they_are_when_one_comes(site_of):

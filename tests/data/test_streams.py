@@ -50,6 +50,10 @@ def test_an_order_keeps_sizes_and_categories():
     assert {c for task in shuffled for c in task} == {c for task in plain for c in task}
 
 
+def test_zero_is_an_order_as_any_other():
+    assert stream("15x1", order_seed=0) != stream("15x1")
+
+
 def test_one_number_gives_one_order_and_another_another():
     assert stream("15x1", order_seed=1) == stream("15x1", order_seed=1) != stream("15x1", order_seed=2)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from stream_example import TASKS, rows, stream_example
 
 from anoframe.evaluation.continual import expansion_line, growth_line, stream_line, stream_results
 from anoframe.files import read_json, write_json
+from anoframe.metrics.localisation import aupro
+from anoframe.metrics.ranking import auroc
 
 HEAD = {"seed": 3, "git": None, "strategy": "finetune", "class_order": ["a", "b", "c"], "key_metric": "pixel_auroc"}
 KEYS = {
@@ -126,6 +129,25 @@ def test_a_task_is_the_mean_of_its_classes_and_two_averages_weigh_them():
     assert last["average_performance"] == found["acc"]
 
 
+def test_classes_of_tasks_to_come_are_in_no_average():
+    first = small([[0.5, 0.7, 0.1], [0.4, 0.6, 1.0]])["cl_metrics"][0]["by_metric"]["pixel_auroc"]
+    assert first["acc"] == first["acc_classes"] == pytest.approx((0.5 + 0.7) / 2)
+
+
+def test_measures_over_time_stand_under_their_own_names():
+    values = [[0.5, 0.25, 0.25], [0.75, 0.5, 0.75], [0.25, 0.75, 1.0]]
+    found = small(values, (("a",), ("b",), ("c",)))["cl_metrics"][-1]["by_metric"]["pixel_auroc"]
+    assert found == pytest.approx({
+        "acc": (0.25 + 0.75 + 1.0) / 3,
+        "acc_classes": (0.25 + 0.75 + 1.0) / 3,
+        "aia": (0.5 + (0.75 + 0.5) / 2 + (0.25 + 0.75 + 1.0) / 3) / 3,
+        "fm": ((0.75 - 0.25) + (0.5 - 0.75)) / 2,
+        "fm_diagonal": ((0.5 - 0.25) + (0.5 - 0.75)) / 2,
+        "bwt": ((0.25 - 0.5) + (0.75 - 0.5)) / 2,
+        "fwt": ((0.25 - 0.5) + (0.75 - 0.5)) / 2,
+    })  # fmt: skip
+
+
 def test_forgetting_of_the_format_is_that_of_the_best():
     tasks = (("a",), ("b",), ("c",))
     last = small([[0.5, 0.0, 0.0], [0.75, 0.5, 0.0], [0.5, 0.5, 0.5]], tasks)["cl_metrics"][-1]
@@ -141,6 +163,18 @@ def test_after_the_first_task_forgetting_is_not_known():
 
 def test_forward_transfer_is_measured_from_a_constant_score():
     assert small([[0.5, 0.7, 0.25], [0.4, 0.6, 1.0]])["cl_metrics"][-1]["by_metric"]["pixel_auroc"]["fwt"] == -0.25
+
+
+@pytest.mark.parametrize("name", ["image_auroc", "pixel_auroc", "aupro"])
+def test_a_detector_that_scores_all_alike_has_no_forward_transfer(name):
+    masks = np.zeros((2, 8, 8), bool)
+    masks[0, 2:5, 2:5] = True
+    nothing = np.zeros(masks.shape)
+    alike = aupro(masks, nothing) if name == "aupro" else auroc(masks.ravel(), nothing.ravel())
+    known = [{"a": {name: 0.9, "pixel_auroc": 0.5}, "b": {"pixel_auroc": 0.5, name: alike}}] * 2
+    about = [{"seconds": 1.0, "params_total": 5, "params_trainable": 2}] * 2
+    last = stream_results((("a",), ("b",)), known, about, HEAD)["cl_metrics"][-1]
+    assert last["by_metric"][name]["fwt"] == pytest.approx(0, abs=1e-9)
 
 
 def test_without_a_known_constant_there_is_no_forward_transfer(results):
@@ -172,6 +206,7 @@ def test_all_tasks_at_once_have_averages_over_all_and_no_forgetting():
     assert list(found["task_performance"]["task_0"]) == ["eval_0", "eval_1", "eval_2"]
     only = found["cl_metrics"][0]["by_metric"]["pixel_auroc"]
     assert {name: value for name, value in only.items() if value is not None} == {"acc": 0.75, "acc_classes": 0.75}
+    assert found["cl_metrics"][0]["average_performance"] == 0.75
 
 
 # ------------------------------------------------------------------------------------------------ lines
@@ -189,7 +224,7 @@ def test_the_line_of_growth_counts_what_a_task_added(results):
 
 
 def test_the_line_of_an_expansion_says_where_and_how_strange_it_was():
-    event = {"task": 1, "site": [5, "ffn"], "pass": 0, "batch": 2, "min_z": 4.754, "all_z": [4.754]}
+    event = {"task": 1, "site": [5, "ffn"], "pass": 0, "batch": 2, "min_z": 4.754, "all_z": [9.5, 4.754]}
     assert expansion_line(event) == "task 1 grows an adapter at layer 5 ffn (z 4.75)"
 
 
@@ -205,6 +240,11 @@ def test_the_line_of_growth_says_how_near_a_task_came_to_an_expansion(results, t
 
 def test_what_hardly_changed_has_no_sign_in_the_line_of_a_stream():
     assert "forgetting 0.00" in stream_line(small([[0.7, 0.7, 0.5], [0.70000001, 0.7, 0.6]]))
+
+
+def test_the_line_of_a_task_has_the_forgetting_of_the_best():
+    values = [[0.5, 0.0, 0.0], [0.75, 0.5, 0.0], [0.5, 0.5, 0.5]]
+    assert stream_line(small(values, (("a",), ("b",), ("c",)))).endswith("pixel_auroc 50.00 (ACC), forgetting 12.50")
 
 
 def test_without_adapters_there_is_no_line_of_growth():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sema_stream import SMALL, cluster, disturb, learn_stream, learn_task, section, show, small, state_of
 from torch import nn
+from uniad_options import OPTIONS, outcome, same
 
 from anoframe.blocks.self_expansion import watching
 from anoframe.config import load_config, plain
@@ -86,6 +87,14 @@ def test_the_first_weights_are_uniads(backbone):
     plain_one, grown = UniAD(backbone, **UNIAD), small(backbone)
     state = grown.learned_state()
     assert all(torch.equal(state[name], value) for name, value in plain_one.learned_state().items())
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_of_uniad_are_handed_on(backbone, name):
+    """What is built with one is what UniAD with it is, to the bit, since fresh slots change nothing."""
+    torch.manual_seed(0)
+    plain_one = UniAD(backbone, **{**UNIAD, name: OPTIONS[name]})
+    assert same(outcome(plain_one), outcome(small(backbone, **{name: OPTIONS[name]})))
 
 
 def test_adapters_are_zero_when_the_model_is_built(backbone):
@@ -279,7 +288,24 @@ def test_the_descriptors_loss_is_a_sum_over_sites_of_means_over_images(backbone)
     torch.testing.assert_close(detector.learning()[1].loss(batch_of(cluster(0)))["descriptor"], expected)
 
 
+def test_the_descriptors_loss_of_a_later_task_is_that_of_the_slots_that_came(full):
+    show(full.learning()[0], cluster(1, 8))
+    descriptor = full.learning()[2]
+    means = full._token_means(cluster(1, 8))
+    expected = full.places[0].site.newest.descriptor.loss(means[0]).mean()
+    torch.testing.assert_close(descriptor.loss(batch_of(cluster(1, 8)))["descriptor"], expected)
+
+
 # ------------------------------------------------------------------------------------------------ statistics
+
+
+def test_the_seed_decides_which_images_statistics_are_of(backbone):
+    chosen = []
+    for seed in (0, 0, 1):
+        detector = small(backbone, rd_buffer_size=8, seed=seed)
+        show(detector.learning()[-1], cluster(0, 40))
+        chosen.append(detector._wanted.tolist())
+    assert chosen[0] == chosen[1] != chosen[2]
 
 
 def test_statistics_are_of_a_clean_pass_after_the_descriptors_are_trained(backbone):
@@ -340,6 +366,7 @@ def test_joint_learning_adds_the_weighed_loss_and_gives_the_trunk_no_gradient_of
     first, second = detector.learning()
     assert second.name == "statistics"
     losses = first.loss(batch_of(cluster(0)))
+    assert torch.equal(losses["mse"], detector.losses(batch_of(cluster(0)))["mse"])
     descriptors = [name for name in first.parameters if ".descriptor." in name]
     found = torch.autograd.grad(losses["descriptor"], list(first.parameters.values()), allow_unused=True)
     assert {name for name, one in zip(first.parameters, found, strict=True) if one is not None} == set(descriptors)
@@ -359,6 +386,16 @@ def test_joint_learning_trains_a_new_slots_parts_together(backbone):
     assert statistics.name == "statistics"
 
 
+def test_reuse_finetune_leaves_descriptors_alone_though_losses_are_joint(backbone):
+    """Their statistics stay those of the task that they were born in."""
+    detector = small(backbone, reuse_finetune=True, joint_loss=True, expansion_threshold=None)
+    learn_stream(detector, [cluster(0)])
+    detector.start_task(1, 12)
+    show(detector.learning()[0], cluster(1))
+    _, adapter = detector.learning()
+    assert {name.split(".slots.0.")[1].split(".")[0] for name in adapter.parameters} == {"adapter"}
+
+
 @pytest.mark.parametrize("strange", [False, True])
 def test_reuse_finetune_trains_the_adapters_there_are_where_nothing_is_strange(backbone, strange):
     detector = small(backbone, reuse_finetune=True, expansion_threshold=-1.0 if strange else None)
@@ -369,6 +406,19 @@ def test_reuse_finetune_trains_the_adapters_there_are_where_nothing_is_strange(b
     changed = {name for name in before if name != "progress" and not torch.equal(before[name], after[name])}
     parts = {name.split(".slots.0.")[1].split(".")[0] for name in changed}
     assert parts == (set() if strange else {"adapter"})  # one column alone has no say
+
+
+def test_options_of_slots_reach_them(backbone):
+    options = {"adapter_bottleneck": 5, "adapter_dropout": 0.25, "adapter_scalar": 0.5, "rd_dim": 3, "rd_relu": True}
+    others = {"rd_buffer_size": 7, "one_sided": True, "new_router_bias": -4.0}
+    site = small(backbone, **options, **others).places[0].site
+    site.resize(2)
+    for slot in site.all_slots:
+        adapter, descriptor = slot.adapter, slot.descriptor
+        assert (adapter.down.out_features, adapter.dropout.p, adapter.scalar) == (5, 0.25, 0.5)
+        assert (descriptor.encode.out_features, type(descriptor.between)) == (3, nn.ReLU)
+        assert (descriptor.record.size, descriptor.record.one_sided) == (7, True)
+    assert site.newest.router.bias.item() == -4
 
 
 def test_layers_that_have_sites_may_be_more_than_those_that_grow(backbone):

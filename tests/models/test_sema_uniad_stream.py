@@ -162,6 +162,7 @@ def test_one_site_grows_a_batch_and_the_batch_is_seen_again(backbone):
     assert expansions(detector, "pass", "batch") == [(0, 0), (0, 1), (1, 0), (1, 1)]
     last = [one for one in detector.growth()["scans"] if one["pass"] == 2]
     assert [(one["batch"], one["images"]) for one in last] == [(0, 4), (1, 4)]
+    assert all(step.rows for step in detector.learning() if step.name == "scan")  # none looks at nothing
 
 
 @pytest.mark.usefixtures("in_fours")
@@ -192,6 +193,42 @@ def test_a_joint_scan_looks_at_all_images_and_trains_all_new_slots_together(back
     steps = detector.learning()
     assert [step.name for step in steps] == ["scan", "adapter", "descriptor", "statistics", "scan"]
     assert len({name.split(".adapter.slots.1.")[0] for name in steps[1].parameters}) == 4
+
+
+def strange_at(monkeypatch, detector, *sites):
+    """Has each scanned batch find one more of the sites strange, in this order, and no other one after them."""
+    at = iter(sites)
+
+    def strangeness(features):
+        one = next(at, None)
+        return [torch.full((1, len(features)), 9.0 * (number == one)) for number in range(len(detector.places))]
+
+    monkeypatch.setattr(detector, "strangeness", strangeness)
+
+
+@pytest.mark.parametrize("order", ["sequential", "joint"])
+def test_sites_behind_one_that_grew_forget_their_records_and_are_trained_together_again(backbone, monkeypatch, order):
+    detector = learn_stream(small(backbone, scan_order=order), [A])
+    strange_at(monkeypatch, detector, 1, 0)
+    detector.start_task(1, len(B))
+    show(detector.learning()[0], B)
+    detector.places[1].site.newest.descriptor.record.push(torch.rand(9))
+    show(detector.learning()[-1], B)
+    assert not len(detector.places[1].site.newest.descriptor.record.losses)
+    adapter, descriptor, _, _ = detector.learning()[-4:]
+    for phase, sites in ((adapter, [0, 1] if order == "joint" else [0]), (descriptor, [0, 1])):
+        names = [detector.places[number].name for number in sites]
+        assert {name.split(".slots.")[0] for name in phase.parameters} == set(names)
+
+
+def test_what_an_earlier_task_grew_is_not_taken_for_this_ones(backbone, monkeypatch):
+    """A task in which nothing is strange is looked through once, and reuses what there is, where that is asked for."""
+    detector = learn_stream(small(backbone, reuse_finetune=True), [A])
+    strange_at(monkeypatch, detector, 0)
+    learn_stream_on(detector, 1, B)
+    detector.start_task(2, len(C))
+    show(detector.learning()[0], C)
+    assert [step.name for step in detector.learning()] == ["scan", "adapter"]
 
 
 # ------------------------------------------------------------------------------------------------ what it sees
@@ -243,6 +280,32 @@ def test_a_seed_decides_what_is_grown_whatever_was_drawn_before(backbone):
         states.append(state_of(detector))
     assert differing(states[0], states[1]) == set()
     assert any(".slots.1." in name for name in differing(states[0], states[2]))
+
+
+def test_every_slot_is_drawn_apart_and_leaves_torchs_generator_alone(backbone):
+    detector = small(backbone, **ALWAYS, scan_order="joint")
+    before = torch.get_rng_state()
+    for task in range(3):
+        detector.start_task(task, len(B))
+        if task:
+            show(detector.learning()[0], B)
+        detector.finish_task()
+    assert torch.equal(torch.get_rng_state(), before)
+    drawn = [slot.adapter.down.weight for place in detector.places for slot in place.site.all_slots]
+    assert len(drawn) == 3 * 4
+    assert not any(torch.equal(one, other) for i, one in enumerate(drawn) for other in drawn[:i])
+
+
+def test_the_seed_and_the_task_decide_in_which_order_images_are_scanned(backbone):
+    orders = []
+    for seed, task in ((0, 0), (0, 0), (1, 0), (0, 1)):
+        detector = small(backbone, seed=seed)
+        for earlier in range(task + 1):
+            detector.start_task(earlier, 40)
+            detector.finish_task()
+        orders.append(detector._order(0))
+    assert orders[0] == orders[1]
+    assert orders[2] != orders[0] != orders[3]
 
 
 # ------------------------------------------------------------------------------------------------ what it keeps
@@ -390,6 +453,8 @@ def test_the_next_task_begins_from_the_checkpoint_of_the_last(backbone, task_fir
     if task_first:
         fresh.start_task(1, 12)
     fresh.load_learned_state(state_of(detector))
+    if task_first:
+        assert [step.name for step in fresh.learning()] == ["scan"]
     for one in (detector, fresh):
         learn_stream_on(one, 1, B)
     assert differing(detector.learned_state(), fresh.learned_state()) == set()

@@ -1,7 +1,10 @@
+import inspect
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from uniad_options import OPTIONS, outcome, same
 
 from anoframe.backbones import FeaturePyramid
 from anoframe.blocks.masked_transformer import neighbour_mask
@@ -125,6 +128,16 @@ def test_tokens_follow_the_images_of_a_config():
     assert load_config("uniad/uniad_256.py").model.image_size == 256
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_matters(make, name):
+    usual = {"stride": 8, "window": 3, "encoder_layers": 2}  # other than all that is tried
+    assert not same(outcome(make(**usual)), outcome(make(**{**usual, name: OPTIONS[name]})))
+
+
+def test_no_option_is_left_out():
+    assert OPTIONS.keys() == inspect.signature(UniAD).parameters.keys() - {"backbone"}
+
+
 # ------------------------------------------------------------------------------------------------ learning
 
 
@@ -194,6 +207,20 @@ def test_the_loss_is_float32_under_autocast(make):
     detector = make()
     with torch.autocast("cpu", torch.bfloat16):
         assert detector.losses(batch_of(features_like(detector)))["mse"].dtype == torch.float32
+
+
+def test_the_map_is_float32_of_features_in_bfloat16_too(make):
+    detector = make()
+    half = features_like(detector).bfloat16()
+    assert detector.distance(half, half + 1).dtype == torch.float32
+
+
+def test_projections_start_xavier_uniform_without_biases(make):
+    reconstruction = make(width=64).reconstruction
+    for layer in (reconstruction.inward, reconstruction.outward):
+        bound = (6 / sum(layer.weight.shape)) ** 0.5
+        assert 0.99 * bound < layer.weight.abs().max() <= bound
+        assert not layer.bias.any()
 
 
 def test_the_seed_of_a_run_gives_the_first_weights():
@@ -309,6 +336,14 @@ def test_an_image_has_the_same_result_to_the_bit_in_any_batch(make, images_of, k
     assert torch.equal(together.score, torch.cat([one.score for one in alone]))
 
 
+def test_on_a_cpu_each_image_is_judged_by_itself(make):
+    """Kernels may be chosen by the size of a batch, on another machine than this one too."""
+    detector, sizes = make(), []
+    detector.reconstruction.register_forward_pre_hook(lambda _, words: sizes.append(len(words[0])))
+    detector.detect(features_like(detector, 3), (32, 32))
+    assert sizes == [1, 1, 1]
+
+
 def test_features_of_an_image_are_the_same_to_the_bit_in_any_batch(b4):
     detector = UniAD(b4, **SMALL)
     images = torch.randint(0, 256, (3, 3, 224, 224), dtype=torch.uint8)
@@ -369,6 +404,19 @@ def test_each_mask_of_the_decoder_can_be_off(make, off):
     features = features_like(detector, 1).requires_grad_()
     detector.reconstruct(features)[0, :, 4, 4].sum().backward()
     assert features.grad[0, :, 4, 4].abs().sum() > 0
+
+
+@pytest.mark.parametrize("option", ["mask_encoder", "mask_first", "mask_second"])
+def test_an_option_turns_off_the_mask_of_its_own_attention(make, option):
+    """With one decoder layer both attentions of it are to the same, and none could be told from the other."""
+    detector, masked = make(**{option: False}), {}
+    transformer = detector.reconstruction.transformer
+    encoder, decoder = transformer.encoder[0], transformer.decoder[1]
+    named = {"mask_encoder": encoder.attention, "mask_first": decoder.first, "mask_second": decoder.second}
+    for name, attention in named.items():
+        attention.register_forward_pre_hook(lambda _, words, name=name: masked.update({name: words[3] is not None}))
+    detector.reconstruct(features_like(detector))
+    assert masked == {name: name != option for name in named}
 
 
 def test_the_mask_of_the_encoder_can_be_off(make):

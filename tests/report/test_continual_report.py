@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from stream_example import stream_example
+from stream_example import GROWN, SITES, stream_example
 
 from anoframe.errors import AnoframeError
 from anoframe.report import page
@@ -87,12 +87,20 @@ def test_a_measure_that_is_not_available_is_said(section):
     assert "Means leave out pixel_auroc, aupro of rope" in text_of(html)
 
 
+def test_a_mean_that_lacks_a_category_for_a_while_says_so(section):
+    tree = stream_example()
+    tree["class_performance"]["task_1"]["felt"]["image_ap"] = None
+    assert "image_ap of felt" in text_of(section(tree))
+
+
 @pytest.mark.parametrize("metric", [("Image AUROC", "image_auroc"), ("Pixel AUROC", "pixel_auroc"), ("AUPRO", "aupro")])
 def test_a_matrix_shows_every_value(section, metric):
     tree = stream_example()
     drawn = rows_of(section(tree), metric[0])[1:6]
     shown = [["n/a" if value is None else f"{100 * value:.1f}" for value in row] for row in tree["R"][metric[1]]]
     assert [row[1:6] for row in drawn] == shown
+    means = [f"{100 * one['by_metric'][metric[1]]['acc']:.1f}" for one in tree["cl_metrics"]]
+    assert [row[6] for row in drawn] == means
 
 
 def test_a_matrix_ends_with_what_was_forgotten(section):
@@ -123,11 +131,13 @@ def test_deeper_is_higher(section):
     ordered = sorted(found, key=lambda one: float(one[1]))
     assert len(found) == 15
     assert [float(depth) for depth, _ in ordered] == sorted(float(depth) for depth, _ in found)
+    assert (ordered[0][0], ordered[-1][0]) == ("6.0", "45.0")  # from the palest to the deepest
 
 
 def test_a_task_says_what_it_took(section):
     rows = rows_of(section(stream_example()), "Tasks")
     assert rows[1][:6] == ["0", "felt, mesh", "120.5", "8,248,856", "7,717,392", "8"]
+    assert [row[2] for row in rows[2:]] == ["30.2"] * 4
     assert [row[5] for row in rows[2:]] == ["10", "10", "14", "15"]
 
 
@@ -137,9 +147,17 @@ def test_adapters_of_each_site_after_each_task(section):
     assert rows[-1] == ["all", "8", "10", "10", "14", "15"]
 
 
+def test_a_site_is_outlined_in_the_tasks_in_which_it_grew(section):
+    table = re.search('aria-label="Adapters of 8 sites">.*?</tbody>', section(stream_example()), re.DOTALL)[0]
+    rows = re.findall('<th scope="row">.*?</tr>', table)
+    outlined = [["class=new" in cell for cell in re.findall("<td[^>]*>", row)] for row in rows]
+    assert outlined == [[layer in GROWN.get(task, ()) for task in range(5)] for layer, _ in SITES]
+
+
 def test_every_expansion_is_there_with_its_z(section):
     rows = rows_of(section(stream_example()), "Expansions")[1:]
     assert len(rows) == 7
+    assert rows[1] == ["1", "5 ffn", "0", "1", "4.75", "4.75"]  # pass 0, batch 1
     assert rows[2] == ["3", "0 ffn", "0", "0", "3.50", "3.50, 5.50"]
 
 
@@ -153,6 +171,19 @@ def test_without_a_threshold_it_is_said_that_nothing_expands(section):
 def test_averages_and_parameters_are_drawn_over_tasks(section):
     found = re.findall(r'aria-label="([^"]*) over tasks (\d) to 4', section(stream_example()))
     assert found == [("ACC", "0"), ("Forgetting, from best", "1"), ("Parameters, millions", "0")]
+
+
+def test_charts_end_with_what_is_true_at_the_end(section):
+    tree = stream_example()
+    for values in tree["cl_metrics"][-1]["by_metric"].values():
+        values.update(acc=0.75, fm=0.125)
+    found = re.findall(r'aria-label="([^"]*) over tasks \d to 4, at the end: ([^"]*)"', section(tree))
+    shown = {title: re.findall(r"[\d.]+", text) for title, text in found}
+    assert shown == {
+        "ACC": ["75.00"] * 3,
+        "Forgetting, from best": ["12.50"] * 3,
+        "Parameters, millions": ["8.714", "0.06643"],
+    }
 
 
 def test_without_growth_there_are_no_adapters(section):
@@ -221,6 +252,7 @@ def test_names_are_text_wherever_they_stand(section):
     ("spoil", "told"),
     [
         (lambda tree: tree["seconds"].pop(), "seconds has 4 entries, for 5 tasks"),
+        (lambda tree: tree["adapter_stats"].pop(), "adapters has 4 entries, for 5 tasks"),
         (lambda tree: tree["R"]["aupro"][2].pop(), "the matrix of aupro has another shape than 5 x 5"),
         (lambda tree: tree["R"]["aupro"][0].__setitem__(0, float("nan")), "nan is not finite"),
         (lambda tree: tree["adapter_stats"][0].update(total_adapters=9), "total_adapters is 9, and the sum is 8"),

@@ -98,6 +98,7 @@ def test_fisher_information_is_the_mean_of_squared_gradients_of_single_images(au
     for features, samples in singles:
         fisher.observe(features, samples)
     fisher.conclude()
+    assert detector.seen == [[row] for row in range(len(singles))]
     torch.manual_seed(0)
     total = {name: torch.zeros_like(one) for name, one in phase.parameters.items()}
     for row, (features, samples) in enumerate(singles):
@@ -107,6 +108,39 @@ def test_fisher_information_is_the_mean_of_squared_gradients_of_single_images(au
             total[name] += one.grad.square()
     for name, value in total.items():
         assert torch.allclose(strategy.state()[f"fisher.{name}"], value / len(singles), rtol=1e-5)
+
+
+def look(strategy, images, shift):
+    """Estimate the Fisher information of the last phase by hand, on images that are so much brighter."""
+    fisher = strategy.learning()[-1]
+    assert fisher.together == 1
+    fisher.begin(10)
+    torch.manual_seed(0)  # of the noise in the loss
+    for one in images:
+        for i in range(len(one)):
+            fisher.observe(one.features[i : i + 1] + shift, one.samples[i : i + 1])
+    fisher.conclude()
+
+
+def test_what_is_known_of_two_tasks_is_the_sum_of_both(autoencoder, images):
+    detector, apart = autoencoder(), []
+    phase = detector.learning()[-1]
+    both = build_strategy("ewc", detector, 3.0)
+    for shift in (0.0, 0.5):
+        with torch.no_grad():
+            for one in phase.parameters.values():
+                one += shift  # each task leaves them elsewhere
+        apart.append(build_strategy("ewc", detector, 3.0))
+        for strategy in (both, apart[-1]):
+            look(strategy, images, shift)
+        assert apart[-1].penalty(phase.parameters).item() == pytest.approx(0, abs=1e-6)  # it is where it was learned
+    assert both.penalty(phase.parameters).item() > 1e-4
+    for one in phase.parameters.values():
+        one.requires_grad_(False).add_(0.25)
+    alone = [strategy.penalty(phase.parameters).item() for strategy in apart]
+    assert both.penalty(phase.parameters).item() == pytest.approx(sum(alone), rel=1e-4)
+    fisher = sum(float(apart[1].state()[f"fisher.{name}"].sum()) for name in phase.parameters)
+    assert alone[1] == pytest.approx(1.5 * 0.25**2 * fisher, rel=1e-3)
 
 
 def test_a_heavy_penalty_holds_weights_where_they_were(taught, train_steps):
