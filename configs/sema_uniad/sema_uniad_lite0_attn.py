@@ -2,7 +2,7 @@
 
     python tools/main.py --config configs/sema_uniad/sema_uniad_lite0_attn.py
 
-Cost: half as many slots again. Expected: not measured yet.
+Cost: half as many slots again. Expected: docs/sema_uniad.md, at a reduced size.
 """
 
 from anoframe.config import inherit
