@@ -46,6 +46,7 @@ METHODS = {
     "ewc": f"{UNIAD} ewc",
     "sema": SEMA,
     "sema_rd": SEMA.replace("lite0.py", "lite0_rd_routing.py"),
+    "sema_reconstruction": SEMA.replace("lite0.py", "lite0_reconstruction_routing.py"),
     "joint": f"{UNIAD} joint",
     "patchcore": f"--config patchcore/patchcore_lite0_224.py {SIDE} --protocol.strategy expand",
 }

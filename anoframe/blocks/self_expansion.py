@@ -21,7 +21,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-ROUTINGS = ("learned", "rd")
+ROUTINGS = ("learned", "rd", "reconstruction")
 LEAST_RECORDS = 3  # fewer say nothing of a deviation
 LEAST_DEVIATION = 1e-8  # of losses that are all the same
 
@@ -39,7 +39,8 @@ class SlotSettings:
         descriptor_relu: a ReLU in the descriptor, which is linear otherwise.
         records: losses of the descriptor that its statistics are of.
         one_sided: a loss is strange only where it is larger than usual; otherwise where it is smaller too.
-        routing: `"learned"` by a router, `"rd"` by the descriptors.
+        routing: `"learned"` by a router, `"rd"` by the descriptors; `"reconstruction"` by the whole network, which
+            chooses slots: where it does not, as `"rd"`.
         new_router_bias: with which the column of a later slot is born; None leaves it to chance, as the weights.
     """
 
@@ -174,6 +175,9 @@ class ExpandingAdapter(nn.Module):
     Args:
         settings: of each slot.
         sequential: what its place asks for: the input is the sub-layer's output, and the sum of both goes on.
+
+    Attributes:
+        chosen: the slot that all images take, by its number; None mixes them.
     """
 
     def __init__(self, settings: SlotSettings, sequential: bool):
@@ -181,6 +185,7 @@ class ExpandingAdapter(nn.Module):
         self.settings, self.sequential = settings, sequential
         self.slots = nn.ModuleList([Slot(settings)])
         self.watcher: Callable[[Tensor], None] | None = None
+        self.chosen: int | None = None
 
     @property
     def newest(self) -> Slot:
@@ -207,16 +212,16 @@ class ExpandingAdapter(nn.Module):
 
     def weights(self, means: Tensor) -> Tensor:
         """Of the slots, for images with token means `[B, d]`: `[B, slots]`. Rows sum to 1; one slot has exactly 1."""
-        if self.settings.routing == "rd":
-            return torch.softmax(-self.z(means.detach()).clamp(min=0).T, 1)
-        return torch.softmax(torch.cat([slot.router(means) for slot in self.all_slots if slot.router], 1), 1)
+        if self.settings.routing == "learned":
+            return torch.softmax(torch.cat([slot.router(means) for slot in self.all_slots if slot.router], 1), 1)
+        return torch.softmax(-self.z(means.detach()).clamp(min=0).T, 1)
 
     def forward(self, tokens: Tensor) -> Tensor:
         means = tokens.mean(1)
         if self.watcher:
             self.watcher(means.detach())
-        if len(self.slots) == 1:
-            return self.all_slots[0].adapter(tokens)
+        if self.chosen is not None or len(self.slots) == 1:
+            return self.all_slots[self.chosen or 0].adapter(tokens)
         weights = self.weights(means)
         mixed = torch.zeros_like(tokens)
         for number, slot in enumerate(self.all_slots):

@@ -79,9 +79,13 @@ class Sema:
         for key, least in (("adapter_bottleneck", 1), ("rd_dim", 1), ("rd_buffer_size", 3), ("rd_loss_weight", 0)):
             if getattr(self, key) < least:
                 raise AnoframeError(f"model.{key} is at least {least}, got {getattr(self, key)}")
-        if self.routing == "rd" and self.new_router_bias is not None:
+        if self.routing != "learned" and self.new_router_bias is not None:
             raise AnoframeError(
-                "model.new_router_bias is for the learned router, which routing 'rd' has not: leave it None"
+                f"model.new_router_bias is for the learned router, and routing {self.routing!r} has none: leave it None"
+            )
+        if self.routing == "reconstruction" and self.reuse_finetune:
+            raise AnoframeError(
+                "model.reuse_finetune trains a mixture of slots, and routing 'reconstruction' has none: turn one of them off"
             )
         if not 0 <= self.adapter_dropout < 1:
             raise AnoframeError(f"model.adapter_dropout lies between 0 and 1, got {self.adapter_dropout}")
@@ -171,7 +175,8 @@ class SemaUniAD(UniAD, ExpandingDetector):
         sema_start_layer, sema_end_layer: layers that have sites, both among them; the encoder's count from 0, the
             decoder's go on from there.
         expand_start, expand_end: layers that may get more slots; None: as those that have sites.
-        routing: `"learned"`, or `"rd"` by descriptors.
+        routing: `"learned"`, `"rd"` by descriptors, or `"reconstruction"`: an image takes the slots of one task
+            together, of that with which it is rebuilt best; a site that has none of that task goes by descriptors.
         new_router_bias: of a later slot's column of the router; -4 makes its birth nearly neutral; None: drawn.
         reuse_finetune: where a task brings no slot, train the adapters that there are; otherwise nothing.
         seed: draws new slots, the order of scans, and the images of statistics.
@@ -426,10 +431,11 @@ class SemaUniAD(UniAD, ExpandingDetector):
 
     def _adapter_loss(self, sites: Sequence[int], batch: TrainingBatch) -> dict[str, Tensor]:
         """UniAD's; with `joint_loss` that of the newest descriptors too, whose input gets no gradient."""
-        if not self.sema.joint_loss:
-            return self.losses(batch)
-        with watching([place.site for place in self.places]) as seen:
-            losses = self.losses(batch)
+        with self._along(self._learning_paths()[-1]):
+            if not self.sema.joint_loss:
+                return self.losses(batch)
+            with watching([place.site for place in self.places]) as seen:
+                losses = self.losses(batch)
         return losses | {"descriptor": self.sema.rd_loss_weight * self._missed(sites, seen)}
 
     def _descriptor_loss(self, sites: Sequence[int], batch: TrainingBatch) -> dict[str, Tensor]:
@@ -443,9 +449,8 @@ class SemaUniAD(UniAD, ExpandingDetector):
     @torch.no_grad()
     def _token_means(self, features: Tensor) -> dict[int, Tensor]:
         """Of the input of each site, `[B, d]`: in eval mode, without noise or dropout."""
-        with self._evaluating(), watching([place.site for place in self.places]) as seen:
-            self.reconstruct(features)
-        return seen
+        with self._evaluating():
+            return self._rebuilt(features, self._learning_paths())[1]
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -458,6 +463,52 @@ class SemaUniAD(UniAD, ExpandingDetector):
         finally:
             if differs:
                 self.train(mode)
+
+    # ------------------------------------------------------------------------------------------------ paths
+
+    def reconstruct(self, features: Tensor) -> Tensor:
+        """`f` to `f_hat`, `[B, C, h, w]` each; with `routing` reconstruction by the path that comes nearest to each."""
+        paths = self._paths()
+        return super().reconstruct(features) if len(paths) == 1 else self._rebuilt(features, paths)[0]
+
+    def _paths(self) -> list[dict[int, int]]:
+        """What images may take: place -> slot, for the slots of each task that has some. Empty: all are mixed."""
+        if self.sema.routing != "reconstruction":
+            return [{}]
+        born = self._progress.born
+        tasks = sorted({task for slots in born for task in slots})
+        return [{n: slots.index(task) for n, slots in enumerate(born) if task in slots} for task in tasks]
+
+    def _learning_paths(self) -> list[dict[int, int]]:
+        """Those of the images of a task that is being learned: they take its own slots, once there are any."""
+        now, paths = self._progress, self._paths()
+        has_own = any(slots[-1] == now.task for slots in now.born)
+        return paths[-1:] if has_own and not now.finished else paths
+
+    @contextmanager
+    def _along(self, path: Mapping[int, int]) -> Iterator[None]:
+        """All images take these slots."""
+        for number, slot in path.items():
+            self.places[number].site.chosen = slot
+        try:
+            yield
+        finally:
+            for number in path:
+                self.places[number].site.chosen = None
+
+    def _rebuilt(self, features: Tensor, paths: Sequence[Mapping[int, int]]) -> tuple[Tensor, dict[int, Tensor]]:
+        """By the best of some paths for each image: `f_hat`, and the token mean of the input of each site `[B, d]`."""
+        found, means = [], []
+        for path in paths:
+            with self._along(path), watching([place.site for place in self.places]) as seen:
+                found.append(super().reconstruct(features))
+            means.append(seen)
+        if len(paths) == 1:
+            return found[0], means[0]
+        errors = torch.stack([self.distance(features, one).square().flatten(1).mean(1) for one in found])
+        rows = errors.argmin(0), torch.arange(len(features), device=features.device)
+        best = {number: torch.stack([one[number] for one in means])[rows] for number in means[0]}
+        return torch.stack(found)[rows], best
 
     # ------------------------------------------------------------------------------------------------ scanning
 

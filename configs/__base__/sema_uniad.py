@@ -29,7 +29,8 @@ with cfg.unlocked():
     cfg.model.one_sided = False  # True: a descriptor's loss below its mean is not strange
     cfg.model.scan_order = "sequential"  # "joint": slots of all sites at which a batch was strange train together
 
-    cfg.model.routing = "learned"  # "rd": by the descriptors
+    # "rd": by the descriptors; "reconstruction": the slots of one task, of that with which an image is rebuilt best
+    cfg.model.routing = "learned"
     cfg.model.new_router_bias = placeholder(float)  # -4.0: a new slot has hardly a say at first; None: drawn
     cfg.model.reuse_finetune = False  # True: a task that brings no slot trains those that there are
 

@@ -465,7 +465,7 @@ def test_defaults_of_the_class_and_of_the_config_are_the_sheets():
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"sema_position": "mlp"}, r"model\.sema_position is one of ffn, attn, both, got 'mlp'"),
     ({"sema_mode": "beside"}, r"model\.sema_mode is one of parallel, sequential, got 'beside'"),
-    ({"routing": "z"}, r"model\.routing is one of learned, rd, got 'z'"),
+    ({"routing": "z"}, r"model\.routing is one of learned, rd, reconstruction, got 'z'"),
     ({"scan_order": "random"}, r"model\.scan_order is one of sequential, joint, got 'random'"),
     ({"rd_buffer_size": 2}, r"model\.rd_buffer_size is at least 3, got 2"),
     ({"adapter_dropout": 1.0}, r"model\.adapter_dropout lies between 0 and 1, got 1\.0"),
