@@ -85,7 +85,7 @@ class Sema:
             )
         if self.routing == "reconstruction" and self.reuse_finetune:
             raise AnoframeError(
-                "model.reuse_finetune trains a mixture of slots, and routing 'reconstruction' has none: turn one of them off"
+                "model.reuse_finetune trains a mixture of slots, and routing 'reconstruction' has none: choose one"
             )
         if not 0 <= self.adapter_dropout < 1:
             raise AnoframeError(f"model.adapter_dropout lies between 0 and 1, got {self.adapter_dropout}")

@@ -222,7 +222,12 @@ def test_parameters_carry_the_names_that_a_checkpoint_has(full):
         assert phase.parameters.keys() <= full.learned_state().keys()
 
 
-@pytest.mark.parametrize("options", [{}, {"sema_position": "both"}, {"sema_mode": "sequential"}, {"routing": "rd"}])
+RECONSTRUCTION = {"routing": "reconstruction"}
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"sema_position": "both"}, {"sema_mode": "sequential"}, {"routing": "rd"}, RECONSTRUCTION,
+])  # fmt: skip
 def test_every_parameter_of_a_phase_gets_a_gradient(backbone, options):
     """New adapters of the prototype were in no optimiser, because it was built before they were: D1."""
     options = {"expansion_threshold": -1.0, "scan_order": "joint", "adapter_bottleneck": 16} | options
@@ -338,7 +343,9 @@ def test_statistics_taken_again_are_of_the_descriptor_as_it_is_now(backbone):
     torch.testing.assert_close(descriptor.record.losses, expected)
 
 
-@pytest.mark.parametrize("options", [{}, {"scan_order": "joint"}, {"routing": "rd"}, {"joint_loss": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"scan_order": "joint"}, {"routing": "rd"}, {"joint_loss": True}, RECONSTRUCTION]
+)
 def test_a_slot_before_one_of_the_same_task_has_its_descriptor_measured_anew(backbone, monkeypatch, options):
     """Site 1 grows, then site 0, which changes what site 1 gets."""
     detector = learn_stream(small(backbone, **options), [cluster(0)])
@@ -430,6 +437,59 @@ def test_routing_by_descriptors_has_no_router(backbone):
     assert not [name for name in small(backbone, routing="rd").learned_state() if "router" in name]
 
 
+# ------------------------------------------------------------------------------------------------ by reconstruction
+
+
+@pytest.fixture
+def three_tasks(backbone):
+    """Sites 1 and 2 have slots of all tasks, which are far apart; sites 0 and 3 have one slot for all."""
+    options = {"expansion_threshold": -1.0, "scan_order": "joint", "expand_start": 1, "expand_end": 2}
+    detector = learn_stream(small(backbone, **RECONSTRUCTION, **options), [cluster(0), cluster(1), cluster(2)])
+    for number in (1, 2):
+        for slot, one in enumerate(detector.places[number].site.all_slots):
+            disturb(one.adapter, 10 * number + slot)
+    return detector
+
+
+@torch.no_grad()
+def test_an_image_takes_the_slots_of_the_task_that_rebuilds_it_best(three_tasks):
+    images = torch.cat([cluster(seed, 4, draw=1) for seed in range(6)])
+    alone = []
+    for slot in range(3):
+        for number in (1, 2):
+            three_tasks.places[number].site.chosen = slot
+        alone.append(three_tasks.reconstruction(images)[0])
+    for place in three_tasks.places:
+        place.site.chosen = None
+    missed = torch.stack([(one - images).square().mean((1, 2, 3)) for one in alone])
+    best = missed.argmin(0)
+    assert len(best.unique()) > 1
+    found = three_tasks.reconstruct(images)
+    assert all(torch.equal(found[i], alone[slot][i]) for i, slot in enumerate(best.tolist()))
+
+
+@torch.no_grad()
+def test_an_image_takes_its_path_by_itself(three_tasks):
+    images = torch.cat([cluster(seed, 2, draw=1) for seed in range(6)])
+    together = three_tasks.strangeness(images)
+    for number, image in enumerate(images):
+        for site, one in zip(together, three_tasks.strangeness(image[None]), strict=True):
+            torch.testing.assert_close(site[:, number], one[:, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_task_learns_by_its_own_slots_alone(backbone):
+    """Whatever the adapters of earlier tasks would add is no part of its loss, nor of what its descriptors see."""
+    options = {"expansion_threshold": -1.0, "scan_order": "joint"}
+    detector = learn_stream(small(backbone, **RECONSTRUCTION, **options), [cluster(0)])
+    detector.start_task(1, 12)
+    show(detector.learning()[0], cluster(1))
+    _, adapter, descriptor, *_ = detector.learning()
+    before = [phase.loss(batch_of(cluster(1))) for phase in (adapter, descriptor)]
+    for place in detector.places:
+        disturb(place.site.all_slots[0].adapter)
+    assert [phase.loss(batch_of(cluster(1))) for phase in (adapter, descriptor)] == before
+
+
 # key of the config: what the sheet of 29 points says is the default
 DEFAULTS = {
     "adapter_bottleneck": 64,
@@ -472,6 +532,7 @@ def test_defaults_of_the_class_and_of_the_config_are_the_sheets():
     ({"sema_start_layer": 9}, r"no layer among 9 to 7 has a place for adapters: see model\.sema_start_layer"),
     ({"expand_start": 5, "expand_end": 4}, r"no layer among 5 to 4 has adapters that could multiply"),
     ({"routing": "rd", "new_router_bias": -4.0}, r"model\.new_router_bias is for the learned router"),
+    ({**RECONSTRUCTION, "reuse_finetune": True}, r"model\.reuse_finetune trains a mixture of slots"),
 ])  # fmt: skip
 def test_a_wrong_option_is_an_error_that_names_its_key(backbone, arguments, message):
     with pytest.raises(AnoframeError, match=message):
@@ -504,6 +565,7 @@ ABLATIONS = {
     "joint_loss": {"joint_loss": True},
     "router_bias": {"new_router_bias": -4.0},
     "rd_routing": {"routing": "rd"},
+    "reconstruction_routing": {"routing": "reconstruction"},
     "joint_scan": {"scan_order": "joint"},
     "reuse_finetune": {"reuse_finetune": True},
     "memory": {},

@@ -71,6 +71,24 @@ def test_it_expands_for_what_is_new_and_not_for_what_it_knows(backbone, longer, 
     assert all(task == 1 and z > 9 for task, z in found)
 
 
+def test_by_reconstruction_no_image_is_rebuilt_worse_after_a_later_task(backbone):
+    """Its old path is still there, and frozen. It may find a better one."""
+    detector = learn_stream(small(backbone, routing="reconstruction", **ALWAYS), [A])
+    missed = [_missed(detector, cluster(0, 6, draw=1))]
+    for task, features in ((1, B), (2, C), (3, A)):
+        learn_task(detector, task, features)
+        detector.finish_task()
+        missed.append(_missed(detector, cluster(0, 6, draw=1)))
+    assert all(bool((after <= before).all()) for before, after in pairwise(missed))
+    assert bool((missed[-1] < missed[0]).any())
+
+
+@torch.no_grad()
+def _missed(detector, features):
+    """Mean square of what is missed of each image."""
+    return detector.distance(features, detector.reconstruct(features)).square().mean((1, 2))
+
+
 def test_no_threshold_is_passed_where_there_is_none_and_no_result_changes_to_the_bit(backbone, images_of):
     detector = learn_stream(small(backbone, expansion_threshold=None), [A])
     before, state = maps(detector, images_of(0, 4)), state_of(detector)
