@@ -5,8 +5,9 @@
 RUN is the folder of a finished stream, as `benchmarks/continual_table.py` leaves them. For the good test images of
 each category, prints the share of the mixture that goes to the slots born in each task, a mean over images and sites.
 Then z of those images at the slots of their own task, and at the least strange of all other slots: medians over images
-and sites. Last the pixel AUROC of all test images, as they are routed, and where each is sent to the slots of its own
-task by hand, which nobody could at a test: what is lost by routing. Expected: docs/sema_uniad.md. Cost: minutes a run.
+and sites. Then how many of all test images the slots of their own task rebuild better than those of any other. Last
+the pixel AUROC of these images, as they are routed, and where each is sent to the slots of its own task by hand, which
+nobody could at a test: what is lost by routing. Expected: docs/sema_uniad.md. Cost: minutes a run.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import anoframe
-from anoframe.blocks.self_expansion import watching
 from anoframe.data.dataset import open_dataset
 from anoframe.data.reader import Reader
 from anoframe.encoding import EncodedSamples
@@ -28,6 +29,7 @@ from anoframe.evaluation.collect import collect
 from anoframe.evaluation.results import category_metrics, percent
 from anoframe.files import read_json
 from anoframe.models.sema_uniad import SemaUniAD
+from anoframe.models.uniad import UniAD
 from anoframe.tracking.tracker import Trackers
 from anoframe.trainers.checkpoint import find_checkpoint, load_checkpoint
 from anoframe.types import Sample
@@ -42,40 +44,48 @@ def born(detector: SemaUniAD) -> list[list[int]]:
     return tasks
 
 
+@contextmanager
+def sent_to(detector: SemaUniAD, task: int) -> Iterator[None]:
+    """All images take the slots of a task; where a site had none in it, they are routed as ever."""
+    for place, births in zip(detector.places, born(detector), strict=True):
+        place.site.chosen = births.index(task) if task in births else None
+    detector.reconstruct = partial(UniAD.reconstruct, detector)  # type: ignore[method-assign]  # chooses no path
+    try:
+        yield
+    finally:
+        del detector.reconstruct
+        for place in detector.places:
+            place.site.chosen = None
+
+
+@torch.no_grad()
+def rebuilt_best(detector: SemaUniAD, features: Tensor, tasks: int) -> Tensor:
+    """The task whose slots rebuild each image best, `[B]`."""
+    missed = []
+    for task in range(tasks):
+        with sent_to(detector, task):
+            missed.append(detector.distance(features, detector.reconstruct(features)).square().mean((1, 2)))
+    return torch.stack(missed).argmin(0)
+
+
 @torch.no_grad()
 def routed(detector: SemaUniAD, batches: Sequence[Tensor], task: int, tasks: int) -> tuple[Tensor, Tensor, Tensor]:
     """Of some images: share of each task's slots `[tasks]`, z at their own slots, least z at any other."""
     shares, own, others = [], [], []
     births = [torch.tensor(one) for one in born(detector)]
     for features in batches:
-        with watching([place.site for place in detector.places]) as means:
-            detector.reconstruct(features)
+        means, best = detector._token_means(features), rebuilt_best(detector, features, tasks)
         for number, place in enumerate(detector.places):
             mine = births[number] == task
             z = place.site.z(means[number])  # [slots, images]
-            weights = place.site.weights(means[number])  # [images, slots]
-            shares.append(torch.zeros(len(weights), tasks).index_add_(1, births[number], weights))
+            if detector.sema.routing == "reconstruction":
+                shares.append(torch.eye(tasks)[best])
+            else:
+                weights = place.site.weights(means[number])  # [images, slots]
+                shares.append(torch.zeros(len(weights), tasks).index_add_(1, births[number], weights))
             own.append(z[mine].flatten())
             others.append(z[~mine].min(0).values if not mine.all() else z.new_empty(0))
     return torch.cat(shares).mean(0), torch.cat(own), torch.cat(others)
-
-
-@contextmanager
-def sent_to(detector: SemaUniAD, task: int) -> Iterator[None]:
-    """All images take the slots of a task; where a site had none in it, they are routed as ever."""
-    sites = [
-        (place.site, births.index(task))
-        for place, births in zip(detector.places, born(detector), strict=True)
-        if task in births
-    ]
-    for site, slot in sites:
-        row = torch.eye(len(site.slots))[slot]
-        site.weights = lambda means, row=row: row.expand(len(means), -1)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for site, _ in sites:
-            del site.weights
 
 
 def report(run: Path, root: str | None) -> str:
@@ -86,7 +96,7 @@ def report(run: Path, root: str | None) -> str:
     streamed = read_json(run / "results" / "continual.json")["config"]["tasks"]
     dataset, reader = open_dataset(cfg.data.name, root or cfg.data.root), Reader(fitted.preprocessing)
     heads = [f"slots of task {number}" for number in range(len(streamed))]
-    heads += ["z, own", "z, least other", "pixel AUROC", "with its own slots"]
+    heads += ["z, own", "z, least other", "rebuilt best by its own", "pixel AUROC", "with its own slots"]
     lines = [f"| category | task | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
     for task, category in ((task, name) for task, names in enumerate(streamed) for name in names):
         test = [one for one in dataset.samples(category) if one.split == "test"]
@@ -102,7 +112,8 @@ def report(run: Path, root: str | None) -> str:
         shares, own, others = routed(detector, batches, task, len(streamed))  # type: ignore[arg-type]  # one map
         cells = [f"{100 * share:.0f} %" for share in shares.tolist()]
         cells += [f"{found.median():.1f}" if len(found) else "" for found in (own, others)]
-        cells.append(auroc())
+        best = torch.cat([rebuilt_best(detector, one.features, len(streamed)) for one in encoded(test)])  # type: ignore[arg-type]
+        cells += [f"{100 * (best == task).float().mean():.0f} %", auroc()]
         with sent_to(detector, task):
             cells.append(auroc())
         lines.append(f"| {category} | {task} | {' | '.join(cells)} |")
