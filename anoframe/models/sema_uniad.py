@@ -471,6 +471,16 @@ class SemaUniAD(UniAD, ExpandingDetector):
         paths = self._paths()
         return super().reconstruct(features) if len(paths) == 1 else self._rebuilt(features, paths)[0]
 
+    def _distances(self, features: Tensor) -> Tensor:
+        """As UniAD's, along the best path of each image; one path after another, because what sites take is the same
+        for all threads."""
+        found = []
+        for path in self._paths():
+            with self._along(path):
+                found.append(super()._distances(features))
+        missed = torch.stack([one.square().flatten(1).mean(1) for one in found])
+        return torch.stack(found)[missed.argmin(0), torch.arange(len(features), device=features.device)]
+
     def _paths(self) -> list[dict[int, int]]:
         """What images may take: place -> slot, for the slots of each task that has some. Empty: all are mixed."""
         if self.sema.routing != "reconstruction":

@@ -180,16 +180,25 @@ class UniAD(Detector):
         mode = self.training
         self.eval()
         try:
-            if features.device.type != "cpu":
-                return self._judged(features, size)
-            each = each_alone(lambda one: self._judged(one, size), features)
+            distances = self._distances(features)
         finally:
             self.train(mode)
+        if features.device.type != "cpu":
+            return self._judged(distances, size)
+        each = each_alone(lambda one: self._judged(one, size), distances)
         scores, maps = ([getattr(one, name) for one in each] for name in ("score", "anomaly_map"))
         return Prediction(torch.cat(scores), torch.cat(maps))
 
-    def _judged(self, features: Tensor, size: tuple[int, int]) -> Prediction:
-        maps = upsample(self.distance(features, self.reconstruct(features)), size, align_corners=True)
+    def _distances(self, features: Tensor) -> Tensor:
+        """Length of `f_hat - f` at each place, `[B, h, w]`; on a CPU of each image by itself, several at once."""
+
+        def missed(one: Tensor) -> Tensor:
+            return self.distance(one, self.reconstruction(one)[0])
+
+        return missed(features) if features.device.type != "cpu" else torch.cat(each_alone(missed, features))
+
+    def _judged(self, distances: Tensor, size: tuple[int, int]) -> Prediction:
+        maps = upsample(distances, size, align_corners=True)
         return Prediction(IMAGE_SCORES[self.image_score](maps), maps)
 
     def distance(self, features: Tensor, found: Tensor) -> Tensor:

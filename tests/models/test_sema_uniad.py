@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from sema_stream import SMALL, cluster, disturb, learn_stream, learn_task, secti
 from torch import nn
 from uniad_options import OPTIONS, outcome, same
 
+from anoframe.blocks.anomaly_map import upsample
 from anoframe.blocks.self_expansion import watching
 from anoframe.config import load_config, plain
 from anoframe.detector import Observation, TrainingBatch
@@ -466,6 +468,19 @@ def test_an_image_takes_the_slots_of_the_task_that_rebuilds_it_best(three_tasks)
     assert len(best.unique()) > 1
     found = three_tasks.reconstruct(images)
     assert all(torch.equal(found[i], alone[slot][i]) for i, slot in enumerate(best.tolist()))
+
+
+def test_many_threads_do_not_disturb_each_others_paths(three_tasks, request):
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    images = torch.cat([cluster(seed, 8, draw=1) for seed in range(6)])
+    torch.set_num_threads(1)
+    expected = three_tasks.detect(images, (32, 32))
+    with torch.no_grad():
+        by_best = three_tasks.distance(images, three_tasks.reconstruct(images))
+    torch.testing.assert_close(upsample(by_best, (32, 32), align_corners=True), expected.anomaly_map)
+    torch.set_num_threads(8)
+    for _ in range(3):
+        assert torch.equal(three_tasks.detect(images, (32, 32)).anomaly_map, expected.anomaly_map)
 
 
 @torch.no_grad()
