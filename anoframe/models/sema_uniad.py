@@ -478,8 +478,7 @@ class SemaUniAD(UniAD, ExpandingDetector):
         for path in self._paths():
             with self._along(path):
                 found.append(super()._distances(features))
-        missed = torch.stack([one.square().flatten(1).mean(1) for one in found])
-        return torch.stack(found)[missed.argmin(0), torch.arange(len(features), device=features.device)]
+        return torch.stack(found)[_nearest(found)]
 
     def _paths(self) -> list[dict[int, int]]:
         """What images may take: place -> slot, for the slots of each task that has some. Empty: all are mixed."""
@@ -515,10 +514,9 @@ class SemaUniAD(UniAD, ExpandingDetector):
             means.append(seen)
         if len(paths) == 1:
             return found[0], means[0]
-        errors = torch.stack([self.distance(features, one).square().flatten(1).mean(1) for one in found])
-        rows = errors.argmin(0), torch.arange(len(features), device=features.device)
-        best = {number: torch.stack([one[number] for one in means])[rows] for number in means[0]}
-        return torch.stack(found)[rows], best
+        nearest = _nearest([self.distance(features, one) for one in found])
+        best = {number: torch.stack([one[number] for one in means])[nearest] for number in means[0]}
+        return torch.stack(found)[nearest], best
 
     # ------------------------------------------------------------------------------------------------ scanning
 
@@ -664,6 +662,16 @@ class SemaUniAD(UniAD, ExpandingDetector):
         wanted = {id(parameter) for entry in last for parameter in self._trained(entry).values()}
         for parameter in self.reconstruction.parameters():
             parameter.requires_grad_(id(parameter) in wanted)
+
+
+def _nearest(distances: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Where each image is in what is stacked of several paths: in that which misses least of it.
+
+    Args:
+        distances: along each path, `[B, h, w]`; the mean of their squares decides, and of equals the oldest path.
+    """
+    missed = torch.stack([one.square().flatten(1).mean(1) for one in distances])
+    return missed.argmin(0), torch.arange(missed.shape[1], device=missed.device)
 
 
 def _short(z: float) -> float:

@@ -2,7 +2,8 @@
 
     python tools/main.py --config configs/sema_uniad/sema_uniad_lite0_always.py
 
-Cost: the most that there can be. Expected: docs/sema_uniad.md, at a reduced size.
+Cost: the most that there can be. Expected: as sema_uniad_lite0 where every task is strange at all
+sites, which those of docs/sema_uniad.md are.
 """
 
 from anoframe.config import inherit
