@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anoframe.config import load_config as load_config
-    from anoframe.prediction import predict as predict
-    from anoframe.run import Run as Run
-    from anoframe.run import load_run as load_run
-    from anoframe.run import test as test
-    from anoframe.run import train as train
+    from anoframe.runs.api import Run as Run
+    from anoframe.runs.api import load_run as load_run
+    from anoframe.runs.api import test as test
+    from anoframe.runs.api import train as train
+    from anoframe.runs.predict import predict as predict
 
 __version__ = "0.1.0"
 
 _HOME = {
     "load_config": "anoframe.config",
-    "train": "anoframe.run",
-    "test": "anoframe.run",
-    "load_run": "anoframe.run",
-    "Run": "anoframe.run",
-    "predict": "anoframe.prediction",
+    "train": "anoframe.runs.api",
+    "test": "anoframe.runs.api",
+    "load_run": "anoframe.runs.api",
+    "Run": "anoframe.runs.api",
+    "predict": "anoframe.runs.predict",
 }
 __all__ = ["Run", "__version__", "load_config", "load_run", "predict", "test", "train"]
 

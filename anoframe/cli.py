@@ -7,12 +7,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from anoframe import __version__, distributed
-from anoframe.cache import KINDS, cache_root, clear
-from anoframe.config_files import config_of, list_configs
-from anoframe.dotted import dotted_options
+from anoframe import __version__
+from anoframe.config.discovery import config_of, list_configs
+from anoframe.config.overrides import dotted_options
+from anoframe.distributed import process_group as distributed
 from anoframe.errors import AnoframeError
 from anoframe.registry import DATASETS, MODELS
+from anoframe.utils.tensor_cache import KINDS, cache_root, clear
 
 _EXAMPLES = """\
 any value of the config can be set by its dotted name:
@@ -98,22 +99,28 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         cfg = load_config(options.config or _missing("--config"), options.overrides)
     check_config(cfg)
     if options.mode == "train":
-        from anoframe.trainers.protocols import check_categories
+        from anoframe.runs.protocols import check_categories
 
         check_categories(cfg, names)
     if len(cfg.device.split()) > 1 and not distributed.launched():
-        from anoframe.launch import launch
+        from anoframe.distributed.launch import launch
 
-        return launch(words, cfg, options.mode == "train")
-    if options.cache == "clear" and distributed.leads_here():
+        if options.mode == "train":
+            from anoframe.config import plain
+            from anoframe.models.factory import build_detector
+            from anoframe.training.distributed_loss import check_several
+
+            check_several(build_detector(plain(cfg.model), cfg.seed), cfg.protocol.name, f"--device {cfg.device}")
+        return launch(words, cfg.device)
+    if options.cache == "clear" and distributed.is_local_main():
         _clear(cfg.cache.folder)
-    from anoframe import run as runs  # torch: after what can be wrong with words
+    from anoframe.runs import api as runs  # torch: after what can be wrong with words
 
     if options.mode == "test":
         run = runs.test(checkpoint, cfg, names, options.output or "runs", start)
     else:
         run = runs.train(cfg, names, options.output or "runs", start)
-    if not distributed.leads():
+    if not distributed.is_main_process():
         return 0
     print(f"\n{run.results.table()}\n\n{run.timetable()}\n\nreport: {run.folder / 'report.html'}")
     for category, reason in run.failed.items():
@@ -131,7 +138,7 @@ def _predict(options: argparse.Namespace) -> int:
     names = options.cls_names or [None]
     if len(names) > 1:
         raise AnoframeError(f"--mode predict asks one detector, --cls_names {' '.join(names)} are several")
-    from anoframe.prediction import predict  # torch: after what can be wrong with words
+    from anoframe.runs.predict import predict  # torch: after what can be wrong with words
 
     done = predict(
         checkpoint,

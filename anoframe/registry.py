@@ -10,11 +10,12 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from anoframe.errors import AnoframeError, suggest
-from anoframe.kinds import is_kind, kind_words
+from anoframe.utils.type_check import matches_type, type_words
 
 
 class Registry:
@@ -23,15 +24,23 @@ class Registry:
     Args:
         kind: what the names stand for; used in messages.
         entries: name -> `"module:attribute"`.
-        package: a package of which every public module is an entry: the module `models/patchcore_noising.py` is the
-            name `patchcore_noising`, and its class is the attribute that reads the same without underscores and
-            capitals (`PatchCoreNoising`). A new method is therefore registered by existing.
+        package: a package in which every folder with a `model.py` and every module is an entry: the folder
+            `models/patchcore_noising/`, or a file `models/patchcore_noising.py`, is the name `patchcore_noising`. Its
+            class is the attribute of the same name without underscores and capitals (`PatchCoreNoising`). A new method
+            is therefore registered by existing.
+        exclude: modules of that package that are no entries.
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, str] | None = None, package: str | None = None):
+    def __init__(
+        self,
+        kind: str,
+        entries: Mapping[str, str] | None = None,
+        package: str | None = None,
+        exclude: Collection[str] = (),
+    ):
         self.kind = kind
         self._entries = dict(entries or {})
-        self._package = package
+        self._package, self._exclude = package, exclude
 
     def names(self) -> list[str]:
         """All names, sorted. Imports nothing of what they stand for."""
@@ -69,8 +78,15 @@ class Registry:
             return {}
         spec = importlib.util.find_spec(self._package)
         locations = spec.submodule_search_locations if spec else None
-        modules = [module.name for module in pkgutil.iter_modules(locations)]
-        return {name: f"{self._package}.{name}:" for name in modules if not name.startswith("_")}
+        found = {}
+        for finder, name, is_package in pkgutil.iter_modules(locations):
+            if name.startswith("_") or name in self._exclude:
+                continue
+            if not is_package:
+                found[name] = f"{self._package}.{name}:"
+            elif Path(finder.path, name, "model.py").is_file():  # type: ignore[union-attr]
+                found[name] = f"{self._package}.{name}.model:"
+        return found
 
     def _attribute(self, module: Any, attribute: str, name: str) -> Any:
         if attribute:
@@ -90,8 +106,8 @@ class Registry:
 def check_arguments(target: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> None:
     """Raise an AnoframeError if `target(**arguments)` would not bind, naming the argument and the nearest one.
 
-    An annotation of plain types (see `anoframe.kinds`) is checked too, so a method need not look at the types of its
-    settings.
+    An annotation of plain types (see `anoframe.utils.type_check`) is checked too, so a method need not check the types
+    of its settings.
     """
     parameters = inspect.signature(target).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
@@ -105,8 +121,8 @@ def check_arguments(target: Callable[..., Any], arguments: Mapping[str, Any], wh
         raise AnoframeError(f"{where} needs the argument{'s' * (len(missing) > 1)} {', '.join(missing)}")
     hints = _annotations(target)
     for argument, value in arguments.items():
-        if argument in hints and not is_kind(value, hints[argument]):
-            raise AnoframeError(f"{where}: {argument} takes {kind_words(hints[argument])}, got {value!r}")
+        if argument in hints and not matches_type(value, hints[argument]):
+            raise AnoframeError(f"{where}: {argument} takes {type_words(hints[argument])}, got {value!r}")
 
 
 def _annotations(target: Callable[..., Any]) -> dict[str, Any]:
@@ -117,7 +133,7 @@ def _annotations(target: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-MODELS = Registry("model", package="anoframe.models")
+MODELS = Registry("model", package="anoframe.models", exclude=("base", "factory", "summary"))
 DATASETS = Registry(
     "dataset",
     {

@@ -33,7 +33,7 @@ def work(output: str, cache: str, start: str) -> None:
     """A run, in a process of its own."""
     import torch
 
-    from anoframe.run import train
+    from anoframe.runs.api import train
 
     torch.set_num_threads(1)
     with open(os.devnull, "w") as nothing:
@@ -53,7 +53,7 @@ class Runs:
     def __init__(self, work: Callable[[str, str, str], None]) -> None:
         self._work = work
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["anoframe.run", "timm", "torchvision"])
+        self._context.set_forkserver_preload(["anoframe.runs.api", "timm", "torchvision"])
 
     def start(self, output: Path, cache: Path, start: str) -> multiprocessing.process.BaseProcess:
         process = self._context.Process(target=self._work, args=(str(output), str(cache), start))

@@ -40,7 +40,7 @@ def work(output: str, cache: str, start: str) -> None:
     """A run, in a process of its own."""
     import torch
 
-    from anoframe.run import train
+    from anoframe.runs.api import train
 
     torch.set_num_threads(1)
     with open(os.devnull, "w") as nothing:

@@ -316,7 +316,7 @@ def judged(status: int | None, said: str, words: set[str], kept: bool) -> str:
 
 def spoil(count: int, seed: int, folder: Path) -> list[Result]:
     """So many mutations, each on a world that is whole otherwise, in turn over the kinds of file."""
-    import anoframe.run  # noqa: F401 - once, so that no forked process has to
+    import anoframe.runs.api  # noqa: F401 - once, so that no forked process has to
 
     dice = random.Random(seed)
     world = World(folder)

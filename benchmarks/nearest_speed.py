@@ -35,13 +35,13 @@ def write(folder: Path, images: int) -> None:
 def ours(queries: np.ndarray, bank: np.ndarray, threads: int) -> np.ndarray:
     import torch
 
-    from anoframe.blocks.nearest import Search
-    from anoframe.parallel import each_alone
+    from anoframe.models.components.nearest import Search
+    from anoframe.utils.parallel import map_images
 
     torch.set_num_threads(threads)
     search = Search(torch.from_numpy(bank))
     images = torch.from_numpy(queries).unflatten(0, (-1, PATCHES))
-    return torch.cat([found[0] for found in each_alone(lambda one: search.nearest(one[0]), images)])[:, 0].numpy()
+    return torch.cat([found[0] for found in map_images(lambda one: search.nearest(one[0]), images)])[:, 0].numpy()
 
 
 def faiss(queries: np.ndarray, bank: np.ndarray, threads: int) -> np.ndarray:

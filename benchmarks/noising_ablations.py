@@ -23,18 +23,17 @@ from _over_seeds import gain, mean
 from scipy.stats import rankdata
 from torch import Tensor
 
-from anoframe.blocks.anomaly_map import gaussian_blur, upsample
-from anoframe.blocks.coreset import coreset_size, greedy_coreset, random_projection
-from anoframe.blocks.nearest import Search, nearest
 from anoframe.config import ConfigDict, load_config, plain
 from anoframe.data.dataset import choose_categories, open_dataset
 from anoframe.data.loader import make_loader
 from anoframe.data.transforms import Preprocessing
-from anoframe.files import write_json
 from anoframe.metrics import auroc, pixel_metrics
-from anoframe.models import build_detector
-from anoframe.models.patchcore import reweight
-from anoframe.models.patchcore_noising import (
+from anoframe.models.components.anomaly_map import gaussian_blur, upsample
+from anoframe.models.components.coreset import coreset_size, greedy_coreset, random_projection
+from anoframe.models.components.nearest import Search, nearest
+from anoframe.models.factory import build_detector
+from anoframe.models.patchcore.model import reweight
+from anoframe.models.patchcore_noising.model import (
     CALIBRATION_IMAGES,
     Calibration,
     Noise,
@@ -45,8 +44,9 @@ from anoframe.models.patchcore_noising import (
     noise_vectors,
     response,
 )
-from anoframe.parallel import each_alone
-from anoframe.progress import progress
+from anoframe.utils.files import write_json
+from anoframe.utils.parallel import map_images
+from anoframe.utils.progress import progress
 
 CONFIG = "patchcore_noising/patchcore_noising_lite0_256.py"
 COMPARED = ("image_auroc", "aupro")  # what decides whether a variant helps
@@ -221,7 +221,7 @@ def measure(
 ) -> dict[str, dict[str, float]]:
     """Image AUROC, pixel AUROC, AUPRO, and the rank correlation of patch scores with A0's."""
     side = int(test.shape[1] ** 0.5)
-    found = each_alone(lambda one: _score(variants, _patches(bank, one[0])), test)
+    found = map_images(lambda one: _score(variants, _patches(bank, one[0])), test)
     patches = {name: torch.stack([image[name][0] for image in found]) for name in variants}
     images = {name: np.array([image[name][1] for image in found]) for name in variants}
     base = rankdata(patches["A0 PatchCore"].numpy())

@@ -51,14 +51,14 @@ def ours(start: Path, steps: int, side: str) -> None:
     from safetensors.torch import load_file
 
     from anoframe.config import load_config, plain
-    from anoframe.encoding import Encoded
     from anoframe.evaluation.provenance import versions
-    from anoframe.models import build_detector
+    from anoframe.features.extraction import Encoded
+    from anoframe.features.store import FeatureStore
+    from anoframe.models.factory import build_detector
     from anoframe.tracking.tracker import Trackers
-    from anoframe.trainers.feature_store import FeatureStore
-    from anoframe.trainers.gradient import PhaseTrainer, Training
-    from anoframe.trainers.learn import seed_everything
-    from anoframe.trainers.settings import settings_of
+    from anoframe.training.loop import PhaseTrainer, Training
+    from anoframe.training.settings import settings_of
+    from anoframe.training.stages import seed_everything
     from anoframe.types import Sample
 
     seed_everything(0)
@@ -77,7 +77,7 @@ def ours(start: Path, steps: int, side: str) -> None:
     samples = tuple(Sample(Path(f"{i}.png"), "noise", "train") for i in range(count))
     store = FeatureStore([Encoded(features, torch.zeros(0), samples)], count, torch.device("cpu"))
     training = Training("noise", 0, plain(cfg.trainer), Trackers())
-    (phase,) = detector.learning()
+    (phase,) = detector.training_stages()
     PhaseTrainer(detector, phase, 0, store, settings_of(training.section, "student"), training).run()  # type: ignore[arg-type]
     epochs = training.curves["phases"][0]["epochs"]
     step = statistics.median(epoch["seconds"] for epoch in epochs[1:])

@@ -23,14 +23,14 @@ from torch import Tensor
 import anoframe
 from anoframe.data.dataset import open_dataset
 from anoframe.data.reader import Reader
-from anoframe.encoding import EncodedSamples
-from anoframe.evaluation.collect import collect
+from anoframe.evaluation.predictions import collect
 from anoframe.evaluation.results import category_metrics, percent
-from anoframe.files import read_json
-from anoframe.models.sema_uniad import SemaUniAD
+from anoframe.features.extraction import EncodedSamples
+from anoframe.models.sema_uniad.model import SemaUniAD
 from anoframe.tracking.tracker import Trackers
-from anoframe.trainers.checkpoint import find_checkpoint, load_checkpoint
+from anoframe.training.checkpoint import find_checkpoint, load_checkpoint
 from anoframe.types import Sample
+from anoframe.utils.files import read_json
 
 
 def born(detector: SemaUniAD) -> list[list[int]]:

@@ -23,15 +23,15 @@ import anoframe
 from anoframe.config import ConfigDict, load_config
 from anoframe.data.dataset import choose_categories, open_dataset
 from anoframe.data.reader import Reader
-from anoframe.detector import Detector
-from anoframe.devices import choose_device
-from anoframe.encoding import EncodedSamples
-from anoframe.evaluation.collect import collect
+from anoframe.distributed.devices import choose_device
+from anoframe.evaluation.predictions import collect
 from anoframe.evaluation.results import category_metrics
-from anoframe.files import write_json
-from anoframe.models.patchcore_noising import PatchCoreNoising
+from anoframe.features.extraction import EncodedSamples
+from anoframe.models.base import Detector
+from anoframe.models.patchcore_noising.model import PatchCoreNoising
 from anoframe.tracking.tracker import Trackers
-from anoframe.trainers.checkpoint import find_checkpoint, load_checkpoint
+from anoframe.training.checkpoint import find_checkpoint, load_checkpoint
+from anoframe.utils.files import write_json
 
 CONFIG = "patchcore_noising/patchcore_noising_lite0_256_student.py"
 TAUS = (0.0, 0.5, 1.0)

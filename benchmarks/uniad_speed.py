@@ -61,8 +61,8 @@ def with_torch(module: Any, everything: bool) -> None:
     """
     from torch import nn
 
-    from anoframe.blocks.dropout import Dropout
-    from anoframe.blocks.masked_transformer import Attention
+    from anoframe.models.uniad.dropout import Dropout
+    from anoframe.models.uniad.transformer import Attention
 
     class Plain(nn.Module):
         def __init__(self, ours: Attention):
@@ -102,14 +102,14 @@ def run(side: str, size: str, count: int, steps: int, folder: Path) -> None:
     from anoframe.config import load_config, plain
     from anoframe.data.reader import Reader
     from anoframe.data.transforms import Preprocessing
-    from anoframe.encoding import Encoded
     from anoframe.evaluation.provenance import versions
-    from anoframe.models import build_detector
+    from anoframe.features.extraction import Encoded
+    from anoframe.features.store import FeatureStore
+    from anoframe.models.factory import build_detector
     from anoframe.tracking.tracker import Trackers
-    from anoframe.trainers.feature_store import FeatureStore
-    from anoframe.trainers.gradient import PhaseTrainer, Training
-    from anoframe.trainers.learn import seed_everything
-    from anoframe.trainers.settings import settings_of
+    from anoframe.training.loop import PhaseTrainer, Training
+    from anoframe.training.settings import settings_of
+    from anoframe.training.stages import seed_everything
     from anoframe.types import Sample
 
     seed_everything(0)
@@ -127,7 +127,7 @@ def run(side: str, size: str, count: int, steps: int, folder: Path) -> None:
     features = detector.encode(images)
     if side in (MULTIHEAD, TORCH):
         with_torch(detector.reconstruction, everything=side == TORCH)
-    (phase,) = detector.learning()
+    (phase,) = detector.training_stages()
     if side == ENCODER or side.endswith(FILES):
         asked = read if side.endswith(FILES) else lambda: images
 

@@ -12,7 +12,7 @@ from typing import Any
 SECONDS = 120  # after which processes are taken to hang
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["anoframe.run", "timm", "torchvision"])  # imported once, not in each process
+_context.set_forkserver_preload(["anoframe.runs.api", "timm", "torchvision"])  # imported once, not in each process
 
 
 class Ended(Exception):
@@ -66,7 +66,7 @@ def _send(end: Any, worked: bool, value: Any) -> None:
 def _work(rank: int, size: int, port: int, end: Any, function: Callable[..., Any], args: Any, join: bool) -> None:
     import torch
 
-    from anoframe import distributed
+    from anoframe.distributed import process_group as distributed
 
     torch.set_num_threads(1)
     own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}

@@ -6,8 +6,8 @@ import torch
 from tiny_data import TINY_DATA
 from torch import nn
 
-from anoframe.blocks.anomaly_map import upsample
-from anoframe.detector import Detector, Phase
+from anoframe.models.base import Detector, Phase
+from anoframe.models.components.anomaly_map import upsample
 from anoframe.types import Prediction
 
 CONFIG = (
@@ -47,7 +47,7 @@ class Rebuilder(Detector):
         narrow = [nn.Conv2d(channels, 8, 1), nn.BatchNorm2d(8), nn.ReLU()]
         self.network = nn.Sequential(*narrow, nn.Conv2d(8, channels, 3, padding=1))
 
-    def learning(self):
+    def training_stages(self):
         weights = {f"network.{name}": value for name, value in self.network.named_parameters()}
         return [Phase("first", weights, self._loss), Phase("second", weights, self._loss)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from anoframe.evaluation.continual import stream_results
+from anoframe.continual.results import stream_results
 
 TASKS = [["felt", "mesh"], ["rope"], ["tile"], ["cork", "slate"], ["linen"]]
 SITES = [(layer, "ffn") for layer in range(8)]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from anoframe.config import flatten, load_config
-from anoframe.config_files import list_configs
+from anoframe.config.discovery import list_configs
 from anoframe.registry import DATASETS, MODELS
 
 pytestmark = pytest.mark.usefixtures("one_thread")

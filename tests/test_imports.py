@@ -27,7 +27,7 @@ try:
 except SystemExit:
     pass
 """
-GRID_DOOR = DOOR.replace("anoframe.cli", "anoframe.grid.door")
+GRID_DOOR = DOOR.replace("anoframe.cli", "anoframe.grid.cli")
 
 
 def heavy_modules(work: str, told: str = "") -> list[str]:
@@ -99,33 +99,22 @@ def test_another_name_is_an_attribute_error():
 
 # ------------------------------------------------------------------------------------------------ the layers
 
-# A part may import from its own line and those below it.
+# A package may import from its own line and from the lines below it.
 LAYERS = (
     ("__main__",),
-    ("cli", "grid"),
-    ("run", "prediction", "launch"),
-    ("stream_session",),
-    ("session",),
-    ("report", "evaluation", "trainers"),
-    ("encoding",),
-    ("tracking",),
-    ("models",),
-    ("backbones", "data", "metrics", "blocks", "detector"),
-    ("cache",),
-    (
-        "registry",
-        "config",
-        "types",
-        "devices",
-        "files",
-        "progress",
-        "parallel",
-        "memory",
-        "decision",
-        "run_folder",
-        "distributed",
-    ),
-    ("config_files", "kinds", "dotted"),
+    ("cli",),
+    ("grid",),
+    ("runs",),
+    ("report",),
+    ("training", "continual"),
+    ("evaluation",),
+    ("features",),
+    ("tracking", "models"),
+    ("backbones", "data", "metrics"),
+    ("config", "registry"),
+    ("utils",),
+    ("distributed",),
+    ("types",),
     ("errors",),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from anoframe.grid.door import main
+from anoframe.grid.cli import main
 
 if __name__ == "__main__":  # processes of the grid import this file too
     sys.exit(main())

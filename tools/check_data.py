@@ -11,9 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from anoframe.data.check import check
 from anoframe.data.dataset import choose_categories, open_dataset
 from anoframe.data.pairs import save_pairs
+from anoframe.data.validation import check
 from anoframe.errors import AnoframeError
 from anoframe.registry import DATASETS
 

@@ -7,15 +7,15 @@ from typing import Any
 
 from anoframe.backbones.timm_pyramid import FeaturePyramid
 from anoframe.errors import AnoframeError
-from anoframe.kinds import is_kind
 from anoframe.registry import check_arguments
+from anoframe.utils.type_check import matches_type
 
 __all__ = ["FeaturePyramid", "build_backbone"]
 
 
 def build_backbone(section: Mapping[str, Any]) -> FeaturePyramid:
     """The backbone that `model.backbone` of a config describes."""
-    if not is_kind(section, Mapping):
+    if not matches_type(section, Mapping):
         raise AnoframeError(f"model.backbone is a section of keys, got {section!r}")
     check_arguments(FeaturePyramid, section, "model.backbone")
     return FeaturePyramid(**section)

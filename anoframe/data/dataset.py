@@ -52,7 +52,7 @@ class Dataset(ABC):
         """Train, then test samples of a category, sorted by path within each split.
 
         Raises AnoframeError for a category that is unknown or not on disk. That every file can be read is for
-        `anoframe.data.check` to say.
+        `anoframe.data.validation` to say.
         """
         _check_name(self, category)
         return self._index(category)

@@ -14,12 +14,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from anoframe.cache import Cache
 from anoframe.data.images import to_rgb
 from anoframe.data.reader import Reader, to_tensor
 from anoframe.data.transforms import Preprocessing
 from anoframe.errors import AnoframeError
 from anoframe.types import Batch, Sample
+from anoframe.utils.tensor_cache import Cache
 
 Item = tuple[Tensor, Tensor, Sample, str | None]  # image uint8 [3, H, W], mask bool [1, H, W], key of the image
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from anoframe.data.images import opened, read_image, read_mask, refuse_depth, refuse_frames, upright_size
 from anoframe.errors import AnoframeError
-from anoframe.files import digest
+from anoframe.utils.files import digest
 
 THREADS = 8
 _HEAD = 1 << 16

@@ -13,12 +13,12 @@ import torch
 from PIL import Image, features
 from torch import Tensor
 
-from anoframe.cache import Cache, key_of
 from anoframe.data.images import opened, read_image, read_mask, reduce_jpeg, to_rgb, upright_size
 from anoframe.data.transforms import Preprocessing
 from anoframe.errors import AnoframeError
-from anoframe.files import digest
 from anoframe.types import Sample
+from anoframe.utils.files import digest
+from anoframe.utils.tensor_cache import Cache, key_of
 
 _FORMAT = 1  # of the entries: raise it when the same file would give other tensors
 _DECODERS = [PIL.__version__, features.version("jpg")]

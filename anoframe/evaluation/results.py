@@ -10,25 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from anoframe.errors import AnoframeError
-from anoframe.evaluation.collect import CategoryPredictions
-from anoframe.files import read_json, write_atomic, write_json
-from anoframe.kinds import is_kind
+from anoframe.evaluation.predictions import CategoryPredictions
+from anoframe.metrics.catalogue import HEADLINE
 from anoframe.metrics.families import metrics_at, metrics_of_each_image, metrics_of_images, metrics_of_pixels
+from anoframe.utils.files import read_json, write_atomic, write_json
+from anoframe.utils.type_check import matches_type
 
 Metrics = dict[str, float | None]  # None: not available
 CHOSEN_ON_TEST = "best on test"  # `selected` in the provenance of a run that reports its best look at the test images
-HEADLINE = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "aupro", "iou_max")
-TITLES = {
-    "image_auroc": "Image AUROC",
-    "image_ap": "Image AP",
-    "image_f1max": "Image F1-max",
-    "pixel_auroc": "Pixel AUROC",
-    "pixel_ap": "Pixel AP",
-    "pixel_f1max": "Pixel F1-max",
-    "aupro": "AUPRO",
-    "iou_max": "IoU-max",
-    "pro_per_image": "PRO/image",
-}
 
 
 def category_metrics(
@@ -102,7 +91,7 @@ class Results:
         tree = read_json(path)
         expected = {"categories": dict[str, dict[str, float | None]], "provenance": dict[str, Any]}
         for key, kind in expected.items():
-            if not isinstance(tree, dict) or not is_kind(tree.get(key), kind):
+            if not isinstance(tree, dict) or not matches_type(tree.get(key), kind):
                 raise AnoframeError(f"{path} is damaged, its {key} cannot be read: test the checkpoint again")
         return cls(tree["categories"], tree["provenance"])
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from anoframe.config import ConfigDict, check_config, load_config
+from anoframe.config.validation import check_ranges
 from anoframe.errors import AnoframeError
 from anoframe.report.compare import read_finished, sort_into_tables
-from anoframe.report.folder import RunRecord
-from anoframe.run import train
-from anoframe.run_folder import earlier_state, run_folder
-from anoframe.session import Plan, refuse_what_makes_no_sense
-from anoframe.trainers.protocols import with_categories
+from anoframe.report.run_record import RunRecord
+from anoframe.runs.api import train
+from anoframe.runs.folder import earlier_state, run_folder
+from anoframe.runs.protocols import with_categories
+from anoframe.runs.session import Plan
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _load(configs: Sequence[str | Path], overrides: Mapping[str, Any]) -> list[C
 def _cell(cfg: ConfigDict, categories: Sequence[str], seed: int, output: str, provenance: Mapping[str, Any]) -> Cell:
     own = with_categories(cfg, categories)
     own.seed = seed
-    refuse_what_makes_no_sense(own)
+    check_ranges(own)
     cell = Cell(own, output)
     if (cell.folder / "config.yaml").exists():
         try:

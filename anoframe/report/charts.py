@@ -10,7 +10,7 @@ from math import ceil, floor, isfinite, log10
 from typing import Any
 
 from anoframe.evaluation.results import percent
-from anoframe.report.folder import Category, Scored
+from anoframe.report.run_record import Category, Scored
 
 # ------------------------------------------------------------------------------------------------ scores
 

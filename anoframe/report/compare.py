@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from anoframe.config import flatten
+from anoframe.config.comparison import RESULT_NEUTRAL_KEYS
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.results import Metrics
-from anoframe.files import digest
-from anoframe.report.folder import Category, RunRecord, read_run
-from anoframe.run_folder import NO_RESULT
+from anoframe.report.run_record import Category, RunRecord, read_run
+from anoframe.utils.files import digest
 
 # What changes no result, or what a column says beside its config
-_NOT_COMPARED = ("config_name", "seed", "categories", "device", *NO_RESULT)
+_NOT_COMPARED = ("config_name", "seed", "categories", "device", *RESULT_NEUTRAL_KEYS)
 _MOST_CHANGES = 8
 
 

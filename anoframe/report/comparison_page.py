@@ -7,13 +7,14 @@ from html import escape
 from pathlib import Path
 from statistics import mean, stdev
 
-from anoframe.evaluation.results import HEADLINE, TITLES, percent
-from anoframe.files import write_atomic
+from anoframe.evaluation.results import percent
+from anoframe.metrics.catalogue import HEADLINE, title_of
 from anoframe.report.charts import Series, epoch_chart
 from anoframe.report.compare import Column, Comparison, Table, categories_of, compare, metrics_of, what_differs
-from anoframe.report.continual import COLUMNS
 from anoframe.report.page import ORACLES, document
-from anoframe.report.stream import Stream
+from anoframe.report.stream_record import Stream
+from anoframe.report.stream_section import COLUMNS
+from anoframe.utils.files import write_atomic
 
 _CHOSEN = "‡ the epoch was chosen on the test set"
 
@@ -59,7 +60,7 @@ def _section(table: Table) -> str:
 
 
 def _title(metric: str) -> str:
-    return TITLES[metric] + ("<sup>†</sup>" if metric in ORACLES else "")
+    return title_of(metric) + ("<sup>†</sup>" if metric in ORACLES else "")
 
 
 def _column_head(table: Table, column: Column) -> str:
@@ -81,7 +82,7 @@ def _column_head(table: Table, column: Column) -> str:
 def _metric_table(table: Table, metric: str, heads: Sequence[str]) -> str:
     rows = "".join(_metric_row(table, metric, category) for category in table.categories)
     foot = f"<tfoot>{_mean_row(table, metric)}</tfoot>"
-    return _frame(f"{TITLES[metric]} of each run", "Category", heads, rows, foot)
+    return _frame(f"{title_of(metric)} of each run", "Category", heads, rows, foot)
 
 
 def _frame(label: str, first: str, heads: Sequence[str], rows: str, foot: str = "") -> str:
@@ -164,10 +165,10 @@ def _streams(table: Table, heads: Sequence[str]) -> str:
     parts = ""
     for metric in ("image_auroc", "pixel_auroc", "aupro"):
         rows = "".join(_kept_row(table, metric, key) for key in COLUMNS)
-        title = f"{TITLES[metric]} over the stream"
+        title = f"{title_of(metric)} over the stream"
         parts += f"<h3>{title}</h3>{_frame(title, 'At the end', heads, rows)}"
     charts = "".join(
-        _stream_chart(table, f"{TITLES[metric]}: {what}", metric, key)
+        _stream_chart(table, f"{title_of(metric)}: {what}", metric, key)
         for metric in ("image_auroc", "pixel_auroc")
         for key, what in (("acc", "ACC"), ("fm", "forgetting, from best"))
     )

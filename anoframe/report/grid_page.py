@@ -7,7 +7,8 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from anoframe.evaluation.results import TITLES, percent
+from anoframe.evaluation.results import percent
+from anoframe.metrics.catalogue import title_of
 from anoframe.report.charts import nice_ticks, number
 from anoframe.report.grid_table import FM, SHOWN, Figure, GridSummary, GridTable, Row, heading, missing, path_from
 from anoframe.report.page import document
@@ -64,7 +65,7 @@ def _table(table: GridTable, seeds: Sequence[int], home: Path) -> str:
         for name, kind in (("Category", ' class="name"'), ("Config", ""))
     )
     heads += "".join(
-        f'<th scope="col" data-sort="number"><button type="button">{TITLES[metric]}</button></th>' for metric in SHOWN
+        f'<th scope="col" data-sort="number"><button type="button">{title_of(metric)}</button></th>' for metric in SHOWN
     )
     body = "".join(_row(table, row, seeds, home) for row in table.rows if row.category is not None)
     means = "".join(_row(table, row, seeds, home) for row in table.rows if row.category is None)
@@ -123,7 +124,7 @@ def _picture(table: GridTable, metric: str) -> str:
         for tick in nice_ticks(100 * low, 100 * high, 6)
     )
     axis = f'<div class="score-row"><span class="row-name">percent</span><div class="ticks">{ticks}</div></div>'
-    return f'<figure class="dot-plot"><figcaption>{TITLES[metric]}</figcaption>{lines}{axis}</figure>'
+    return f'<figure class="dot-plot"><figcaption>{title_of(metric)}</figcaption>{lines}{axis}</figure>'
 
 
 def _range(figures: Sequence[Figure]) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from zlib import crc32
 
 import numpy as np
 
-from anoframe.evaluation.results import HEADLINE, TITLES, percent
+from anoframe.evaluation.results import percent
 from anoframe.metrics.bootstrap import (
     DRAWS,
     LEVEL,
@@ -27,9 +27,10 @@ from anoframe.metrics.bootstrap import (
     draws_of_values,
     interval,
 )
+from anoframe.metrics.catalogue import HEADLINE, title_of
 from anoframe.report.compare import Column, Table, identity, seed_of, sort_into_tables, what_differs
-from anoframe.report.folder import Category, RunRecord
-from anoframe.report.stream import Stream
+from anoframe.report.run_record import Category, RunRecord
+from anoframe.report.stream_record import Stream
 
 SHOWN = ("image_auroc", "pixel_auroc", "aupro")
 FROM_SCORES = ("image_auroc", "image_ap", "image_f1max")  # what the scores of images are enough for
@@ -312,7 +313,7 @@ def markdown(summary: GridSummary) -> str:
 
 def _markdown_table(table: GridTable, seeds: Sequence[int]) -> str:
     lines = [f"{', '.join(heading(table))}; seeds {', '.join(map(str, seeds))}", ""]
-    lines += [_line(["category", "config", *(TITLES[name] for name in SHOWN)]), "|---|---|--:|--:|--:|"]
+    lines += [_line(["category", "config", *(title_of(name) for name in SHOWN)]), "|---|---|--:|--:|--:|"]
     lines += [_line([row.label, row.config, *(_cell(table, row, name, seeds) for name in SHOWN)]) for row in table.rows]
     lines += ["", *(f"- {name}: {'; '.join(about)}" for name, about in table.configs.items()), "", table.notes]
     return "\n".join(lines)

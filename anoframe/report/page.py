@@ -13,12 +13,13 @@ from typing import Any
 from PIL import Image, features
 
 from anoframe.errors import AnoframeError
-from anoframe.evaluation.results import HEADLINE, TITLES, Metrics, percent
+from anoframe.evaluation.results import Metrics, percent
+from anoframe.metrics.catalogue import HEADLINE, title_of
 from anoframe.report.charts import Line, curve_chart, number, score_chart
-from anoframe.report.continual import continual_section, continual_style
-from anoframe.report.folder import WRONG, Category, Picture, RunRecord
-from anoframe.report.made import how_it_was_made
-from anoframe.report.training import training_section
+from anoframe.report.provenance import how_it_was_made
+from anoframe.report.run_record import WRONG, Category, Picture, RunRecord
+from anoframe.report.stream_section import continual_section, continual_style
+from anoframe.report.training_section import training_section
 
 _ASSETS = Path(__file__).with_name("assets")
 _GAP = 4  # white pixels between the panels of a strip
@@ -113,7 +114,7 @@ def _tiles(run: RunRecord) -> str:
     """The numbers to take away."""
     mean = run.mean or run.evaluated[0].metrics
     tiles = [
-        (TITLES[name], percent(mean.get(name)), _over(run, name)) for name in ("image_auroc", "pixel_auroc", "aupro")
+        (title_of(name), percent(mean.get(name)), _over(run, name)) for name in ("image_auroc", "pixel_auroc", "aupro")
     ]
     decided = [category.decided() for category in run.evaluated if category.decided()]
     if decided:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
-from anoframe.decision import Threshold
-from anoframe.evaluation.collect import CategoryPredictions
+from anoframe.evaluation.decision import Threshold
+from anoframe.evaluation.predictions import CategoryPredictions
 
 # Dark violet over red to light yellow: reads the same in grey, and to most kinds of colour blindness.
 _COLOURS = np.array(

@@ -9,12 +9,12 @@ from typing import Any
 from PIL import Image
 
 from anoframe.data.reader import Reader
-from anoframe.decision import Threshold
-from anoframe.evaluation.collect import CategoryPredictions
-from anoframe.files import write_atomic, write_json
-from anoframe.report.folder import PICTURE_INDEX, read_run
+from anoframe.evaluation.decision import Threshold
+from anoframe.evaluation.predictions import CategoryPredictions
 from anoframe.report.page import report_page
 from anoframe.report.pictures import choose, scale_of, strip
+from anoframe.report.run_record import PICTURE_INDEX, read_run
+from anoframe.utils.files import write_atomic, write_json
 
 
 def write_category_pictures(

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from tqdm import tqdm
 
-from anoframe.files import cannot_write
+from anoframe.utils.files import cannot_write
 
 Status = Literal["finished", "failed", "interrupted"]
 

@@ -1,4 +1,4 @@
-"""What configs of detectors that learn by gradient descent have besides: see anoframe/trainers/gradient.py."""
+"""What configs of detectors that learn by gradient descent have besides: see anoframe/training/loop.py."""
 
 from anoframe.config import ConfigDict, inherit, placeholder
 

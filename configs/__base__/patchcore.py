@@ -1,4 +1,4 @@
-"""PatchCore with the settings of its reference code; see docs in anoframe/models/patchcore.py."""
+"""PatchCore with the settings of its reference code; see docs in anoframe/models/patchcore/model.py."""
 
 from anoframe.config import ConfigDict, inherit
 

@@ -1,4 +1,4 @@
-"""PatchCore with adaptive propose-noising, and its optional student; see anoframe/models/patchcore_noising.py."""
+"""PatchCore with adaptive propose-noising, and its optional student; see anoframe/models/patchcore_noising/model.py."""
 
 from anoframe.config import ConfigDict, inherit
 

@@ -6,8 +6,8 @@ import torch
 
 from anoframe.backbones import FeaturePyramid, build_backbone, timm_pyramid
 from anoframe.backbones import weights as module
-from anoframe.blocks.patch_embedding import PatchEmbedding
 from anoframe.errors import AnoframeError
+from anoframe.models.components.patch_embedding import PatchEmbedding
 
 SMALL = "test_resnet"
 IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -194,7 +194,7 @@ def test_choosing_categories(tmp_path, category):
 
 
 def test_an_index_loads_neither_torch_nor_skimage():
-    modules = "dataset, mvtec, visa, folder, demo, check, pairs, transforms"
+    modules = "dataset, mvtec, visa, folder, demo, validation, pairs, transforms"
     heavy = "{'torch', 'skimage', 'scipy'}"
     code = f"import sys; from anoframe.data import {modules}; print(sorted({heavy} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)

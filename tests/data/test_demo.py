@@ -13,10 +13,10 @@ from PIL import Image
 from skimage import data
 
 from anoframe.data import demo as module
-from anoframe.data.check import check
 from anoframe.data.dataset import open_dataset
 from anoframe.data.defects import DEFECTS
 from anoframe.data.demo import BAND, MARKER, TILE, Demo, make_demo
+from anoframe.data.validation import check
 from anoframe.errors import AnoframeError
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from anoframe.cache import Cache
 from anoframe.data.dataset import open_dataset
 from anoframe.data.loader import make_loader
 from anoframe.data.reader import Reader
 from anoframe.data.transforms import Preprocessing
 from anoframe.errors import AnoframeError
+from anoframe.utils.tensor_cache import Cache
 
 SMALL = Preprocessing(16, 12)
 DRAFT = Preprocessing(64, 64, jpeg_draft=True)

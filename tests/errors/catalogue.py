@@ -22,7 +22,7 @@ from safetensors.torch import load, save_file
 import anoframe
 from anoframe.data.demo import make_demo
 from anoframe.data.visa import COLUMNS
-from anoframe.detector import Detector
+from anoframe.models.base import Detector
 
 Act = Callable[[Bench], Outcome]
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anoframe.evaluation.collect import CategoryPredictions
-from anoframe.evaluation.results import HEADLINE, Results, category_metrics
+from anoframe.evaluation.predictions import CategoryPredictions
+from anoframe.evaluation.results import Results, category_metrics
+from anoframe.metrics.catalogue import HEADLINE
 from anoframe.types import Sample
 
 RNG = np.random.default_rng(0)

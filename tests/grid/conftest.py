@@ -47,7 +47,7 @@ def grid_here(dying_config, tmp_path_factory) -> Path:
     """The output of a grid of two categories and two seeds, made in this process. Read only."""
     import torch
 
-    from anoframe.grid.run import run_grid
+    from anoframe.grid.grid import run_grid
 
     output = tmp_path_factory.mktemp("grid")
     threads = torch.get_num_threads()

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from anoframe.models.patchcore import PatchCore
+from anoframe.models.patchcore.model import PatchCore
 
 ONCE = "ANOFRAME_TEST_DIES_ONCE"  # a file that does not exist yet: the first to make it dies
 SLEEPS = "ANOFRAME_TEST_SLEEPS"  # a file that says that a cell is learning, which then never ends

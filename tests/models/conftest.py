@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anoframe.detector import ObservingDetector
+from anoframe.models.base import ObservingDetector
 from anoframe.types import Sample
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -33,6 +33,11 @@ class TinyBackbone(nn.Module):
 @pytest.fixture(params=DEVICES)
 def device(request) -> torch.device:
     return torch.device(request.param)
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    return torch.Generator().manual_seed(20)
 
 
 @pytest.fixture
@@ -58,12 +63,12 @@ def fit() -> Callable[..., Any]:
 
     @torch.no_grad()
     def run(detector: ObservingDetector, images: Tensor, batch: int = 4) -> ObservingDetector:
-        detector.begin(len(images))
+        detector.begin_observation(len(images))
         samples = samples_of(len(images))
         for start in range(0, len(images), batch):
             part = slice(start, start + batch)
             detector.observe(detector.encode(images[part]), samples[part])
-        detector.conclude()
+        detector.finish_observation()
         return detector
 
     return run

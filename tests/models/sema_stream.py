@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 
 from anoframe.config import load_config, plain
-from anoframe.detector import Observation, TrainingBatch
-from anoframe.encoding import Encoded
-from anoframe.models.sema_uniad import SemaUniAD
-from anoframe.tracking.clock import Clock
+from anoframe.features.extraction import Encoded
+from anoframe.models.base import Observation, TrainingBatch
+from anoframe.models.sema_uniad.model import SemaUniAD
+from anoframe.tracking.timing import Clock
 from anoframe.tracking.tracker import Trackers
-from anoframe.trainers.gradient import Training
-from anoframe.trainers.learn import learn, seed_everything
+from anoframe.training.loop import Training
+from anoframe.training.stages import learn, seed_everything
 from anoframe.types import Sample
 
 CHANNELS, GRID = 15, 4
@@ -77,11 +77,11 @@ def show(step: Observation, features):
     """An observation by hand."""
     rows = list(range(len(features)) if step.rows is None else step.rows)
     step.begin(len(rows))
-    for start in range(0, len(rows), step.together):
-        part = rows[start : start + step.together]
+    for start in range(0, len(rows), step.batch_size):
+        part = rows[start : start + step.batch_size]
         if step.observe(features[part], [samples_of(len(features))[row] for row in part]):
             break
-    step.conclude()
+    step.finish()
 
 
 def take_step(detector, step, features, seed=0):

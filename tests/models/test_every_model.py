@@ -5,9 +5,9 @@ import inspect
 import pytest
 import torch
 
-from anoframe.detector import Detector, ObservingDetector
 from anoframe.errors import AnoframeError
-from anoframe.models import build_detector
+from anoframe.models.base import Detector, ObservingDetector
+from anoframe.models.factory import build_detector
 from anoframe.registry import MODELS
 
 each_method = pytest.mark.parametrize("name", MODELS.names())

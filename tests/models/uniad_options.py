@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from anoframe.models.uniad import UniAD
+from anoframe.models.uniad.model import UniAD
 
 OPTIONS = {
     "image_size": 48,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from anoframe.report.charts import Line, Series, curve_chart, epoch_chart, nice_ticks, score_chart
-from anoframe.report.folder import Category, Scored
+from anoframe.report.run_record import Category, Scored
 
 
 def category(good, defects, threshold):

@@ -13,8 +13,7 @@ from statistics import mean, stdev
 import numpy as np
 import pytest
 
-from anoframe.evaluation.continual import stream_results
-from anoframe.files import write_json
+from anoframe.continual.results import stream_results
 from anoframe.metrics.ranking import auroc
 from anoframe.report.compare import read_finished
 from anoframe.report.grid_page import grid_page
@@ -29,6 +28,7 @@ from anoframe.report.grid_table import (
     missing,
     summarise,
 )
+from anoframe.utils.files import write_json
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anoframe.evaluation.collect import CategoryPredictions
+from anoframe.evaluation.predictions import CategoryPredictions
 from anoframe.report.pictures import Scale, choose, contour, heatmap, scale_of, strip
 from anoframe.types import Sample
 

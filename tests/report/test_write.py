@@ -10,7 +10,7 @@ from PIL import Image
 
 from anoframe.data.reader import Reader
 from anoframe.data.transforms import Preprocessing
-from anoframe.evaluation.collect import CategoryPredictions
+from anoframe.evaluation.predictions import CategoryPredictions
 from anoframe.report.write import write_category_pictures
 from anoframe.types import Sample
 

@@ -22,7 +22,7 @@ from wandb_files import files_of, offline_runs
 import anoframe
 from anoframe.config import plain
 from anoframe.tracking import wandb as module
-from anoframe.tracking.open import open_trackers
+from anoframe.tracking.factory import open_trackers
 from anoframe.tracking.tracker import Trackers
 from anoframe.tracking.wandb import WandB
 

@@ -1,0 +1,1 @@
+"""Learning a stream of tasks: strategies and results."""

@@ -1,0 +1,1 @@
+"""Several processes that train together: process group, devices, launcher."""

@@ -1,0 +1,1 @@
+"""PatchCore with adaptive noising."""

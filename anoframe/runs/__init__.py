@@ -1,0 +1,1 @@
+"""Runs: planning, training, evaluation and the run folder."""

@@ -1,0 +1,1 @@
+"""Training of detectors: stages, the gradient loop, its settings, state and checkpoints."""

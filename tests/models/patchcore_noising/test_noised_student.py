@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from torch.nn import functional as F
+
+from anoframe.errors import AnoframeError
+from anoframe.models.patchcore_noising import student as module
+from anoframe.models.patchcore_noising.student import Moments, NoisedStudent, Student
+from anoframe.models.rd4ad.network import ReverseDistillation, reverse_distillation_loss
+
+CHANNELS, STRIDES, SIGNED, SIDES = (8, 16), (4, 8), (False, True), (16, 8)
+ROWS = torch.tensor([3, 0, 1])
+
+
+def maps(seed, images=3):
+    """A teacher's two levels, the first without negative values."""
+    torch.manual_seed(seed)
+    fine, coarse = (torch.randn(images, channels, side, side) for channels, side in zip(CHANNELS, SIDES, strict=True))
+    return [fine.relu(), coarse]
+
+
+def student(seed=0, **settings):
+    """With noise for four training images, other in each place."""
+    torch.manual_seed(seed)
+    made = NoisedStudent(CHANNELS, STRIDES, SIGNED, Student(enable=True, width=0.25, **settings))
+    made.amplitude = torch.rand(4, 8, 8)
+    made.deviation = torch.rand(sum(CHANNELS)) + 0.1
+    return made
+
+
+# ------------------------------------------------------------------------------------------------------------- noise
+
+
+def test_noise_is_that_of_the_formula_written_out():
+    made, teacher = student(tau=0.7), maps(1)
+    torch.manual_seed(5)
+    found = made.noised(teacher, ROWS)
+    torch.manual_seed(5)
+    start = 0
+    for level, noised in zip(teacher, found, strict=True):
+        xi, expected = torch.randn_like(level), torch.empty_like(level)
+        for i, row in enumerate(ROWS.tolist()):
+            size = level.shape[-2:]
+            amplitude = F.interpolate(made.amplitude[row][None, None], size, mode="bilinear", align_corners=False)[0, 0]
+            for c in range(level.shape[1]):
+                expected[i, c] = level[i, c] + 0.7 * amplitude * made.deviation[start + c] * xi[i, c]
+        assert_allclose(noised, expected, rtol=1e-5, atol=1e-6)
+        start += level.shape[1]
+
+
+def test_noise_in_units_of_its_strength_is_standard_normal():
+    made, teacher = student(tau=2.0), [level.expand(400, -1, -1, -1) for level in maps(1, 1)]
+    made.amplitude = torch.full((4, 8, 8), 0.3)
+    for level, noised, std in zip(
+        teacher, made.noised(teacher, torch.zeros(400).long()), made.deviation.split(CHANNELS), strict=True
+    ):
+        units = (noised - level) / (2 * 0.3 * std[:, None, None])
+        assert abs(float(units.mean())) < 0.01
+        assert float(units.std()) == pytest.approx(1, abs=0.01)
+
+
+def test_an_image_without_amplitude_gets_no_noise():
+    made, teacher = student(), maps(1)
+    made.amplitude[0] = 0
+    for level, noised in zip(teacher, made.noised(teacher, ROWS), strict=True):
+        assert torch.equal(noised[1], level[1])
+        assert not torch.equal(noised[0], level[0])
+
+
+def test_the_network_is_shown_noised_maps_and_compared_with_clean_ones(monkeypatch):
+    made, teacher = student().train(), maps(1)
+    seen = {}
+    made.network.register_forward_pre_hook(lambda _, arguments: seen.update(shown=arguments[0]))
+    monkeypatch.setattr(module, "reverse_distillation_loss", lambda clean, *_: seen.update(clean=clean))
+    made.loss(teacher, ROWS)
+    for level, clean, shown in zip(teacher, seen["clean"], seen["shown"], strict=True):
+        assert torch.equal(clean, level)
+        assert not torch.equal(shown, level)
+
+
+def test_noise_leaves_the_teachers_maps_as_they_were():
+    made, teacher = student().train(), maps(1)
+    before = [level.clone() for level in teacher]
+    made.loss(teacher, ROWS).backward()
+    assert all(torch.equal(level, one) for level, one in zip(teacher, before, strict=True))
+
+
+# ---------------------------------------------------------------------------------------------------------- no noise
+
+
+@pytest.mark.parametrize("kind", ["flat", "local"])
+def test_without_noise_it_learns_as_reverse_distillation_does_to_the_bit(kind):
+    made = student(3, tau=0.0, loss=kind).train()
+    torch.manual_seed(3)
+    plain = ReverseDistillation(CHANNELS, STRIDES, SIGNED, width=0.25)
+    descents = [torch.optim.Adam(one.parameters(), 0.005) for one in (made, plain)]
+    for step in range(3):
+        teacher = maps(step)
+        losses = made.loss(teacher, ROWS), reverse_distillation_loss(teacher, plain(teacher), kind)
+        assert torch.equal(*losses)
+        for loss, descent in zip(losses, descents, strict=True):
+            descent.zero_grad()
+            loss.backward()
+            descent.step()
+    assert all(torch.equal(*pair) for pair in zip(made.parameters(), plain.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("tau", "training"), [(0.0, True), (0.0, False), (1.0, False)])
+def test_without_noise_or_training_nothing_is_drawn(tau, training):
+    made, teacher = student(tau=tau).train(training), maps(1)
+    before = torch.get_rng_state()
+    made.loss(teacher, ROWS)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_in_eval_mode_the_loss_is_that_of_clean_maps():
+    made, teacher = student(tau=5.0).eval(), maps(1)
+    assert torch.equal(made.loss(teacher, ROWS), reverse_distillation_loss(teacher, made.network(teacher)))
+
+
+# ----------------------------------------------------------------------------------------------------------- moments
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), rows=st.lists(st.integers(1, 9), min_size=1, max_size=5), mean=st.floats(-1e3, 1e3))
+def test_moments_of_parts_are_those_of_the_whole(seed, rows, mean):
+    parts = [np.random.default_rng((seed, i)).normal(mean, 2.0, (n, 3)) for i, n in enumerate(rows)]
+    moments = Moments()
+    for part in parts:
+        moments.add(torch.from_numpy(part))
+    whole = np.concatenate(parts)
+    assert_allclose(moments.mean, whole.mean(0), rtol=1e-5, atol=1e-5)
+    assert_allclose(moments.deviation, whole.std(0), rtol=1e-4, atol=1e-4)
+
+
+def test_moments_of_a_constant_have_no_deviation():
+    moments = Moments()
+    moments.add(torch.full((1000, 2), 0.1))
+    assert torch.equal(moments.deviation, torch.zeros(2))
+
+
+# --------------------------------------------------------------------------------------------------------- arguments
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"tau": -0.1}, r"model\.student\.tau is 0 or more, got -0\.1"),
+        ({"beta": 1.5}, r"model\.student\.beta lies between 0 \(bank\) and 1 \(student\), got 1\.5"),
+        ({"beta": -0.5}, r"model\.student\.beta"),
+        ({"width": 0.0}, r"model\.student\.width is above 0, got 0\.0"),
+        ({"loss": "cosine"}, r"model\.student\.loss is one of flat, local, got 'cosine'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_errors(wrong, message):
+    with pytest.raises(AnoframeError, match=message):
+        Student(**wrong)

@@ -1,0 +1,202 @@
+"""Runs with caches: the bytes of runs without, and no work done twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+import anoframe
+from anoframe.backbones import FeaturePyramid
+from anoframe.data.images import read_mask
+from anoframe.errors import AnoframeError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+FILES = ("metrics.json", "metrics.csv", "checkpoint/felt/learned.safetensors", "checkpoint/felt/detector.json")
+
+
+@pytest.fixture(scope="module")
+def cached(train_tiny, tmp_path_factory):
+    """Trains the tiny config with both caches, always in the same folder."""
+    folder = tmp_path_factory.mktemp("cached")
+
+    def train(**overrides):
+        cache = {"cache__images": True, "cache__features": True, "cache__folder": str(folder)}
+        run = train_tiny(["felt", "mesh"], **{**cache, **overrides})
+        run.cache = folder
+        return run
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def first(cached):
+    """The first run with caches: it fills them."""
+    return cached()
+
+
+@pytest.fixture
+def no_encoder(monkeypatch, first):
+    """From here on every call of a backbone fails, and so does decoding."""
+
+    def refuse(*words):
+        pytest.fail("encoded or decoded again")
+
+    monkeypatch.setattr(FeaturePyramid, "forward", refuse)
+    monkeypatch.setattr("anoframe.data.reader.to_rgb", refuse)
+    monkeypatch.setattr("anoframe.data.reader.read_mask", refuse)
+
+
+def told(run) -> list[str]:
+    lines = (run.folder / "log.jsonl").read_text().splitlines()
+    return [entry["text"] for entry in map(json.loads, lines) if entry["event"] == "features"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_first_run_gives_the_bytes_of_a_run_without_caches(first, finished, file):
+    assert (first.folder / file).read_bytes() == (finished.folder / file).read_bytes()
+
+
+def test_the_second_run_gives_the_same_bytes_and_does_no_work_twice(first, cached, no_encoder):
+    second = cached()
+    for file in FILES:
+        assert (second.folder / file).read_bytes() == (first.folder / file).read_bytes()
+
+
+def test_another_configuration_needs_no_encoder(cached, no_encoder, train_tiny, monkeypatch):
+    run = cached(model__coreset__ratio=0.2, model__neighbours=2)
+    monkeypatch.undo()
+    assert run.metrics == train_tiny(["felt", "mesh"], model__coreset__ratio=0.2, model__neighbours=2).metrics
+
+
+def test_another_seed_needs_no_encoder(cached, no_encoder):
+    assert cached(seed=1).metrics
+
+
+def test_testing_again_needs_no_encoder(first, no_encoder, tmp_path):
+    assert anoframe.test(first.folder, output=tmp_path).metrics == first.metrics
+
+
+def test_another_resolution_is_encoded(cached, first, train_tiny):
+    small = {"data__resize": 48, "data__crop": 48}
+    assert cached(**small).metrics == train_tiny(["felt", "mesh"], **small).metrics
+
+
+def test_images_alone_may_be_cached(cached, first, monkeypatch):
+    monkeypatch.setattr("anoframe.data.reader.to_rgb", lambda *words: pytest.fail("decoded again"))
+    run = cached(cache__features=False)
+    assert (run.metrics, told(run)) == (first.metrics, [])
+
+
+def test_features_alone_may_be_cached(cached, first, no_encoder, monkeypatch):
+    monkeypatch.setattr("anoframe.data.reader.read_mask", read_mask)  # pictures show images, masks are measured with
+    monkeypatch.setattr("anoframe.runs.session.write_category_pictures", lambda *words: None)
+    monkeypatch.setattr("anoframe.runs.session.write_report", lambda *words: None)
+    assert cached(cache__images=False).metrics == first.metrics
+
+
+def test_the_log_says_what_is_written_and_then_what_is_not_needed(first, cached):
+    where = first.cache / "features"
+    assert told(first)[0] == f"6 of 6 images have no cached features: 0.1 MB will be written to {where}"
+    assert set(told(cached())) == {f"features of all {n} images are cached: no encoder pass" for n in (6, 7)}
+
+
+def test_caches_are_not_part_of_a_result(first):
+    said = [(first.folder / file).read_text() for file in ("metrics.json", "checkpoint/felt/detector.json")]
+    assert [text for text in said if "cache" in text] == []
+
+
+def test_a_bound_of_nothing_is_refused(tiny_config, tmp_path):
+    cfg = anoframe.load_config(tiny_config, {"cache.max_gb": 0})
+    with pytest.raises(AnoframeError, match=r"cache\.max_gb is above 0.*--cache off"):
+        anoframe.train(cfg, ["felt"], tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------ the command line
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """Where the command line keeps its caches."""
+    monkeypatch.setenv("ANOFRAME_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def call(cli, tiny_config, tmp_path):
+    """Calls the command line on one category of the tiny config."""
+
+    def run(*words):
+        return cli("--config", tiny_config, "--cls_names", "felt", "--output", tmp_path / "runs", "--overwrite", *words)
+
+    return run
+
+
+def entries(place: Path) -> set[Path]:
+    return set(place.rglob("*.safetensors"))
+
+
+def test_on_fills_both_caches(call, place):
+    assert call("--cache", "on").status == 0
+    assert {path.relative_to(place).parts[0] for path in entries(place)} == {"images", "features"}
+
+
+def test_off_neither_reads_nor_writes(call, place):
+    assert call("--cache", "off").status == 0
+    assert not place.exists()
+
+
+def test_clear_alone_says_how_much_and_stops(call, cli, place):
+    call("--cache", "on")
+    size = sum(path.stat().st_size for path in entries(place))
+    done = cli("--cache", "clear")
+    assert (done.status, done.out) == (0, f"cache {place}: {size / 1e6:.1f} MB freed\n")
+    assert entries(place) == set()
+
+
+def test_clear_with_a_config_goes_on(call, cli, place):
+    call("--cache", "on")
+    done = call("--cache", "clear", "--cache.features", "True")
+    assert done.status == 0
+    assert done.out.startswith(f"cache {place}: ")
+    assert "6 of 6 images have no cached features" in done.out
+
+
+def test_clear_alone_takes_another_folder(cli, call, tmp_path, place):
+    call("--cache", "on", "--cache.folder", tmp_path / "other")
+    assert not place.exists()
+    cli("--cache", "clear", "--cache.folder", tmp_path / "other")
+    assert entries(tmp_path / "other") == set()
+
+
+# ------------------------------------------------------------------------------------------------ draft of a JPEG
+
+
+@pytest.fixture(scope="module")
+def drafted(train_tiny):
+    return train_tiny(["felt"], data__jpeg_draft=True)
+
+
+def test_a_draft_is_part_of_the_provenance(drafted):
+    assert drafted.results.provenance["data"]["jpeg_draft"] is True
+
+
+def test_a_draft_is_part_of_the_checkpoint(drafted):
+    description = json.loads((drafted.folder / "checkpoint/felt/detector.json").read_text())
+    assert description["preprocessing"]["jpeg_draft"] is True
+
+
+def test_a_run_of_an_earlier_version_is_tested(run_copy, finished, tmp_path, place):
+    """It knew neither caches nor drafts, in its config as in its checkpoints."""
+    config = run_copy / "config.yaml"
+    tree = yaml.safe_load(config.read_text())
+    del tree["cache"], tree["data"]["jpeg_draft"]
+    config.write_text(yaml.safe_dump(tree))
+    for path in run_copy.glob("checkpoint/*/detector.json"):
+        description = json.loads(path.read_text())
+        del description["preprocessing"]["jpeg_draft"]
+        path.write_text(json.dumps(description))
+    assert anoframe.test(run_copy, output=tmp_path).metrics == finished.metrics

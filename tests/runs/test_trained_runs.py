@@ -1,0 +1,174 @@
+"""Runs of a detector that is trained, by their doors: what they leave, and that a kill changes nothing of it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+
+import pytest
+from tiny_data import TINY_DATA
+
+import anoframe
+from anoframe.config import load_config
+from anoframe.errors import AnoframeError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CONFIG = (
+    '''"""A small RD4AD on a network with random weights, for tests."""
+
+from anoframe.config import inherit
+
+cfg = inherit("rd4ad/rd4ad_lite0_256.py")
+'''
+    + TINY_DATA
+    + """cfg.model.backbone.weights = "random"
+cfg.model.width = 0.1
+cfg.model.depths = (1, 1, 1)
+cfg.trainer.epochs = 3
+cfg.trainer.batch_size = 2
+cfg.trainer.save_minutes = 0.0
+cfg.report.pictures = 2
+"""
+)
+FILES = ("metrics.json", "metrics.csv", "config.yaml", "checkpoint/felt/learned.safetensors")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory, tiny_root):
+    path = tmp_path_factory.mktemp("configs") / "tiny_rd.py"
+    path.write_text(CONFIG.format(root=str(tiny_root)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(config, tmp_path_factory):
+    """A run that nothing disturbed. Read only."""
+    return _train(config, tmp_path_factory.mktemp("trained"))
+
+
+def _train(config, output, start="new", **overrides):
+    import torch
+
+    torch.set_num_threads(1)
+    return anoframe.train(load_config(config, overrides), ["felt"], output, start)
+
+
+def test_a_trained_run_keeps_its_curves_and_lets_go_of_its_states(trained):
+    curves = json.loads((trained.folder / "training/felt.json").read_text())
+    assert [epoch["epoch"] for epoch in curves["phases"][0]["epochs"]] == [1, 2, 3]
+    assert not (trained.folder / "training/felt").exists()
+
+
+def test_results_say_how_the_detector_was_trained(trained):
+    assert trained.results.provenance["trainer"]["epochs"] == 3
+    assert "selected" not in trained.results.provenance
+
+
+def test_a_choice_on_the_test_set_is_marked(config, tmp_path):
+    options = {"trainer.evaluate_every": 1, "trainer.select": "best_on_test"}
+    run = _train(config, tmp_path, **options)
+    assert run.results.provenance["selected"] == "best on test"
+    assert len(json.loads((run.folder / "training/felt.json").read_text())["looks"]) == 3
+
+
+def test_a_checkpoint_knows_how_it_was_trained_whatever_config_it_is_tested_with(config, tmp_path):
+    options = {"trainer.epochs": 2, "trainer.evaluate_every": 1, "trainer.select": "best_on_test"}
+    run = _train(config, tmp_path / "runs", **options)
+    alone = shutil.copytree(run.folder / "checkpoint", tmp_path / "alone")
+    tested = anoframe.test(alone, load_config(config), output=tmp_path / "tested")
+    made = tested.results.provenance
+    assert (made["trainer"]["epochs"], made["selected"]) == (2, "best on test")
+
+
+def test_looking_changes_no_file_of_the_result(trained, config, tmp_path):
+    run = _train(config, tmp_path, **{"trainer.evaluate_every": 1})
+    file = "checkpoint/felt/learned.safetensors"
+    assert (run.folder / file).read_bytes() == (trained.folder / file).read_bytes()
+    assert run.metrics == trained.metrics
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("trainer.epochs", 5, "was trained with trainer.epochs 3, not 5"),
+        ("trainer.evaluate_every", 1, "was trained with trainer.evaluate_every 0, not 1"),
+    ],
+)
+def test_a_test_does_not_say_another_training_than_there_was(trained, tmp_path, key, value, message):
+    with pytest.raises(AnoframeError, match=message):
+        anoframe.test(trained.folder, load_config(trained.folder, {key: value}), output=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_test_may_say_otherwise_what_changes_no_result(trained, tmp_path):
+    cfg = load_config(trained.folder, {"trainer.save_minutes": 1.0})
+    assert anoframe.test(trained.folder, cfg, output=tmp_path).metrics == trained.metrics
+
+
+def test_testing_a_checkpoint_gives_the_metrics_of_the_run(trained, tmp_path):
+    tested = anoframe.test(trained.folder, output=tmp_path)
+    assert tested.metrics == trained.metrics
+    assert tested.results.provenance["trainer"] == trained.results.provenance["trainer"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("trainer.schedule.name", "cosin", "did you mean 'cosine'"),
+        ("trainer.optimizer.name", "addam", "did you mean 'adam'"),
+    ],
+)
+def test_wrong_settings_are_told_before_anything_is_written(config, tmp_path, name, value, message):
+    with pytest.raises(AnoframeError, match=message):
+        _train(config, tmp_path, **{name: value})
+    assert not list(tmp_path.iterdir())
+
+
+def test_how_often_a_state_is_kept_changes_no_file_and_may_change_when_a_run_goes_on(trained, config, tmp_path):
+    run = _train(config, tmp_path, **{"trainer.save_minutes": 5.0})
+    (run.folder / "metrics.json").unlink()
+    again = _train(config, tmp_path, "resume", **{"trainer.save_minutes": 7.0})
+    assert (again.folder / "metrics.json").read_bytes() == (trained.folder / "metrics.json").read_bytes()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_run_that_is_killed_hard_resumes_to_the_same_files(trained, config, tmp_path, share):
+    """SIGKILL after a share of the steps, which a tracker of the child counts; the state is written after each step."""
+    child = multiprocessing.get_context("spawn").Process(target=_slowly, args=(config, tmp_path))
+    child.start()
+    wanted = max(1, round(share * 9))
+    deadline = time.monotonic() + 120
+    while _steps(tmp_path) < wanted and child.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    resumed = _train(config, tmp_path, "resume")
+    for file in FILES:
+        assert (resumed.folder / file).read_bytes() == (trained.folder / file).read_bytes(), file
+
+
+def _steps(output):
+    """Steps of the newest state. One listing: a walk would enter folders that are being renamed."""
+    home = output / "tiny_rd/separate/felt/0/training/felt"
+    states = [name for name in os.listdir(home) if name.startswith("0")] if home.exists() else []
+    return max((int(name.partition(".")[2]) for name in states), default=0)
+
+
+def _slowly(config, output):
+    """Train, with a pause after each step, so that the parent can see where the child is."""
+    from anoframe.training.state import TrainingState
+
+    save = TrainingState.save
+
+    def pausing(self, home):
+        save(self, home)
+        time.sleep(0.1)
+
+    TrainingState.save = pausing
+    _train(config, output)

@@ -1,0 +1,3 @@
+"""Fixtures of training tests."""
+
+from training_fixtures import *  # noqa: F403
