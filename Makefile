@@ -1,40 +1,45 @@
-# Everything from a bare clone, with only Python 3.10 to 3.13 and make: `make demo`, `make test`.
+# Set up, run and test the project; needs only Python 3.10 to 3.13 and make: `make demo`, `make test`.
 
-# The Python of .venv/; empty: the first usable of PYTHONS.   make setup PYTHON=python3.12
+# The Python for .venv/; empty: the first usable one of PYTHONS.   make setup PYTHON=python3.12
 PYTHON ?=
-# The uv that installs; where there is none it is installed into .venv/, and without it pip does.   make setup UV=false
+# The uv command for installing packages; if missing, uv is installed into .venv/, and if that fails pip is used.   make setup UV=false
 UV ?= uv
-# More for pytest.   make test ARGS="-k metrics"
+# Further arguments for pytest.   make test ARGS="-k metrics"
 ARGS ?=
+# Test processes; auto: one per core.   make test JOBS=1
+JOBS ?= auto
 
 PYTHONS := python3 python3.13 python3.12 python3.11 python3.10
 USABLE  := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
-# A pair made for each other, the newest that all four Pythons have: torchvision itself asks only for "at least" its torch.
+# The newest matching pair for all four Pythons: torchvision itself only requires "at least" its torch.
 TORCH   := torch==2.14.1 torchvision==0.29.1
 VENV    := .venv
 PY      := $(VENV)/bin/python
 STAMP   := $(VENV)/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format pins clean
+.PHONY: help setup demo test check lint format pins clean
 
-help: ## list what can be made
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-setup: $(STAMP) ## build .venv/ from requirements.txt; does nothing when it is up to date
+setup: $(STAMP) ## build .venv/ from requirements.txt; does nothing if it is up to date
 
-demo: setup ## fit PatchCore-noising to the demo data: metrics, pictures and a report
+demo: setup ## train PatchCore-noising on the demo data: metrics, pictures and a report
 	$(PY) tools/main.py --config configs/patchcore_noising/patchcore_noising_demo.py --cls_names all --overwrite
 
-test: lint ## lint, format, types and every test: what CI runs
-	$(PY) -m pytest $(ARGS)
+test: lint ## lint, types and all tests: what CI runs
+	$(PY) -m pytest --numprocesses $(JOBS) $(ARGS)
 
-lint: setup ## ruff and mypy alone
+check: lint ## the inner loop: lint, types and all tests not marked slow
+	$(PY) -m pytest --numprocesses $(JOBS) -m "not slow" $(ARGS)
+
+lint: setup ## ruff and mypy only
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-format: setup ## mend what ruff can mend
+format: setup ## apply the automatic fixes of ruff
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
@@ -44,11 +49,11 @@ pins: ## write requirements.txt from pyproject.toml; UPGRADE=1 takes newer relea
 	    --custom-compile-command "make pins  (exact versions for Python 3.10 to 3.13; UPGRADE=1 takes newer releases)" \
 	    --extra weights --extra dev $(if $(UPGRADE),--upgrade) --constraints /dev/stdin --output-file requirements.txt pyproject.toml
 
-clean: ## remove .venv/ and the caches of the tools; data and runs stay
+clean: ## remove .venv/ and the tool caches; data and runs stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
-# The stamp is written last and holds the path of the checkout. Where it is missing the build was cut short, where its
-# path differs the checkout was moved or copied: .venv/ is built anew. Where only the pins are newer, they are installed.
+# The stamp is written last and holds the path of the checkout. If it is missing, the build was interrupted; if its path
+# differs, the checkout was moved or copied: .venv/ is then rebuilt. If only the pins are newer, they are installed.
 ifneq ($(shell cat $(STAMP) 2>/dev/null && $(PY) -c '' && echo works),$(CURDIR) works)
 .PHONY: $(STAMP)
 endif

@@ -1,4 +1,4 @@
-"""What tests of several folders share: a tiny dataset, a tiny config, and one finished run on them."""
+"""Fixtures for tests of several folders: a tiny dataset, a tiny config, and a finished run."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ cfg.report.pictures = 6
 )
 
 
-class Done(NamedTuple):
-    """What a command line gave back."""
+class CliResult(NamedTuple):
+    """Exit status and output of a command line."""
 
     status: Any
     out: str
@@ -41,7 +41,7 @@ class Done(NamedTuple):
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Tiny tensors on one thread: several would only wait for each other, long on a busy machine."""
+    """Use one torch thread: with tiny tensors, several threads mostly wait for each other."""
     import torch
 
     threads = torch.get_num_threads()
@@ -51,7 +51,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def texture(seed: int, period: int, damaged: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Coloured stripes with noise, and the mask of the patch that is damaged."""
+    """An image of coloured stripes with noise, and the mask of its damaged patch."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:SIDE, :SIDE]
     stripes = 110 + 50 * np.sin(2 * np.pi * (rows + rng.integers(period)) / period) + 20 * np.cos(columns / period)
@@ -65,7 +65,7 @@ def texture(seed: int, period: int, damaged: bool = False) -> tuple[np.ndarray, 
 
 
 def _category(folder: Path, period: int, good: int = 3, defects: int = 4, masks: bool = True) -> None:
-    """A category in the layout of MVTec AD: six training images, and as many for the test as asked for."""
+    """Write a category in the layout of MVTec AD: six training images, and the given numbers of test images."""
     names = [("train/good", i, False) for i in range(6)] + [("test/good", i, False) for i in range(good)]
     names += [(f"test/{kind}", i, True) for kind, i in [("cut", 0), ("cut", 1), ("dent", 0), ("dent", 1)][:defects]]
     for number, (split, index, damaged) in enumerate(names):
@@ -83,7 +83,7 @@ def _save(path: Path, pixels: np.ndarray) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def cache_folder(tmp_path_factory) -> Iterator[Path]:
-    """Where runs of the tests keep their caches: never where the user's are."""
+    """A cache folder for the tests, so that the caches of the user are not touched."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("ANOFRAME_CACHE", str(folder))
@@ -92,13 +92,13 @@ def cache_folder(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def write_category() -> Callable[..., None]:
-    """Writes a category to a folder: `(folder, period, good=3, defects=4, masks=True)`; the period is its texture."""
+    """Function that writes a category: `(folder, period, good=3, defects=4, masks=True)`; period sets the texture."""
     return _category
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
-    """Path of a real dataset, or a skip that says what is missing."""
+    """Function that returns the path of a real dataset, or skips the test if it is missing."""
 
     def find(name: str) -> Path:
         if not (SHARED / name).is_dir():
@@ -110,7 +110,7 @@ def shared_data() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def tiny_root(write_category, tmp_path_factory) -> Path:
-    """Two categories, `felt` and `mesh`: 6 images to learn from, 3 good and 4 defects to test on. Read only."""
+    """Two categories, `felt` and `mesh`, with 6 training, 3 good test and 4 defect test images each. Read-only."""
     root = tmp_path_factory.mktemp("data")
     for name, period in (("felt", 7), ("mesh", 11)):
         write_category(root / name, period)
@@ -119,7 +119,7 @@ def tiny_root(write_category, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def enough_root(write_category, tmp_path_factory) -> Path:
-    """One category, `felt`, with as many images to learn from as a threshold takes. Read only."""
+    """One category, `felt`, with enough training images for a threshold. Read-only."""
     root = tmp_path_factory.mktemp("enough")
     write_category(root / "felt", 7)
     good = root / "felt/train/good"
@@ -130,7 +130,7 @@ def enough_root(write_category, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_config(tmp_path_factory, tiny_root) -> Path:
-    """A config file that inherits a shipped one and runs on `tiny_root` in about a second."""
+    """A config file that inherits a shipped config and runs on `tiny_root` in about a second."""
     path = tmp_path_factory.mktemp("configs") / "tiny.py"
     path.write_text(TINY_CONFIG.format(root=str(tiny_root)), encoding="utf-8")
     return path
@@ -138,7 +138,7 @@ def tiny_config(tmp_path_factory, tiny_root) -> Path:
 
 @pytest.fixture(scope="session")
 def train_tiny(tiny_config, tmp_path_factory) -> Callable[..., Any]:
-    """Trains the tiny config, with dotted names changed, into an output folder of its own."""
+    """Function that trains the tiny config, with overrides by dotted name, in a new output folder."""
 
     def train(categories: list[str], **overrides: Any) -> Any:
         import anoframe
@@ -152,41 +152,41 @@ def train_tiny(tiny_config, tmp_path_factory) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def finished(train_tiny) -> Any:
-    """A finished run on both categories. Read only: take `run_copy` to change something in its folder."""
+    """A finished run on both categories. Read-only: use `run_copy` to change files in its folder."""
     return train_tiny(["felt", "mesh"])
 
 
 @pytest.fixture(autouse=True, scope="module")
 def tiny_tensors(request) -> Iterator[None]:
-    """The folders whose tests compute on tensors alone do it on one thread."""
+    """Run tests of networks and methods, which compute on tiny tensors, with one torch thread."""
     with _one_thread() if {"backbones", "models"} & set(request.path.parts) else nullcontext():
         yield
 
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Torch on one thread during a test, as it was for the finished run."""
+    """Use one torch thread during a test, as for the finished run."""
     with _one_thread():
         yield
 
 
 @pytest.fixture
 def run_copy(finished, tmp_path) -> Path:
-    """A copy of the finished run's folder, to break."""
+    """A copy of the folder of the finished run, for tests that damage it."""
     return Path(shutil.copytree(finished.folder, tmp_path / "copy"))
 
 
 @pytest.fixture
-def cli(capsys) -> Callable[..., Done]:
-    """Calls the command line in this process."""
+def cli(capsys) -> Callable[..., CliResult]:
+    """Function that calls the command line in this process."""
     from anoframe.cli import main
 
-    def call(*words: object) -> Done:
+    def call(*words: object) -> CliResult:
         capsys.readouterr()
         try:
             status: Any = main([str(word) for word in words])
-        except SystemExit as stop:  # argparse ends by itself
+        except SystemExit as stop:  # argparse exits by itself
             status = stop.code
-        return Done(status, *capsys.readouterr())
+        return CliResult(status, *capsys.readouterr())
 
     return call

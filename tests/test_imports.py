@@ -1,4 +1,4 @@
-"""What must stay light: importing the package, asking for help, looking at a config. And imports point down only."""
+"""Import rules: light commands import no heavy packages, and packages import from lower layers only."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ import sys
 {work}
 print("heavy:", *(name for name in {heavy} if name in sys.modules))
 """
-DOOR = """
+CLI_CALL = """
 from anoframe.cli import main
 try:
     main({words})
 except SystemExit:
     pass
 """
-GRID_DOOR = DOOR.replace("anoframe.cli", "anoframe.grid.cli")
+GRID_CLI_CALL = CLI_CALL.replace("anoframe.cli", "anoframe.grid.cli")
 
 
-def heavy_modules(work: str, told: str = "") -> list[str]:
-    """Heavy modules that a fresh Python has loaded after some work, which told something on standard error."""
+def heavy_modules(work: str, message: str = "") -> list[str]:
+    """Heavy modules that a new Python process has imported after `work`, which printed `message` to stderr."""
     script = SCRIPT.format(work=work, heavy=HEAVY)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert told in done.stderr
+    assert message in done.stderr
     return done.stdout.splitlines()[-1].split()[1:]
 
 
@@ -44,39 +44,39 @@ def heavy_modules(work: str, told: str = "") -> list[str]:
         "import anoframe; dir(anoframe)",
         "import anoframe; anoframe.load_config('patchcore/patchcore_224.py')",
         "from anoframe.registry import DATASETS, MODELS; MODELS.names(); DATASETS.names()",
-        DOOR.format(words=["--help"]),
-        DOOR.format(words=["--version"]),
-        DOOR.format(words=["--cache", "clear"]),
-        DOOR.format(words=["--config", CONFIG, "--print_config"]),
-        DOOR.format(words=["--config", CONFIG, "--diff_config"]),
-        GRID_DOOR.format(words=["--help"]),
+        CLI_CALL.format(words=["--help"]),
+        CLI_CALL.format(words=["--version"]),
+        CLI_CALL.format(words=["--cache", "clear"]),
+        CLI_CALL.format(words=["--config", CONFIG, "--print_config"]),
+        CLI_CALL.format(words=["--config", CONFIG, "--diff_config"]),
+        GRID_CLI_CALL.format(words=["--help"]),
     ],
     ids=["import", "load_config", "registry", "help", "version", "clear", "print_config", "diff_config", "grid_help"],
 )
-def test_it_loads_nothing_heavy(work):
+def test_command_imports_no_heavy_package(work):
     assert heavy_modules(work) == []
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--cls_names", "flet"], "did you mean 'felt'"),
         (["--protocol.tasks", "felt;mish"], "did you mean 'mesh'"),
         (["--cls_names", "felt", "--data.root", "nowhere"], "nowhere does not exist: --data.root"),
     ],
 )
-def test_wrong_data_and_categories_are_told_before_torch_is_loaded(tiny_root, words, told):
+def test_wrong_data_and_categories_are_errors_before_torch_is_imported(tiny_root, words, message):
     given = ["--config", "uniad/uniad_lite0.py", "--data.name", "folder", "--data.root", str(tiny_root)]
-    assert "torch" not in heavy_modules(DOOR.format(words=[*given, *words]), told)
+    assert "torch" not in heavy_modules(CLI_CALL.format(words=[*given, *words]), message)
 
 
-def test_the_door_of_the_checkout_works_from_any_folder(tmp_path):
+def test_tools_main_works_from_any_folder(tmp_path):
     command = [sys.executable, str(ROOT / "tools" / "main.py"), "--version"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout.strip()) == (0, f"anoframe {anoframe.__version__}")
 
 
-def test_the_door_of_the_checkout_passes_the_status_on(tmp_path):
+def test_tools_main_returns_the_exit_status(tmp_path):
     command = [sys.executable, str(ROOT / "tools" / "main.py"), "--config", "no_such.py", "--print_config"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2
@@ -84,15 +84,15 @@ def test_the_door_of_the_checkout_passes_the_status_on(tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted({*anoframe.__all__} - {"__version__"}))
-def test_a_public_name_is_there_when_used(name):
+def test_public_names_are_callable(name):
     assert callable(getattr(anoframe, name))
 
 
-def test_public_names_are_listed():
+def test_dir_lists_public_names():
     assert set(dir(anoframe)) == set(anoframe.__all__)
 
 
-def test_another_name_is_an_attribute_error():
+def test_unknown_name_raises_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'fit'"):
         _ = anoframe.fit  # type: ignore[attr-defined]
 
@@ -121,7 +121,7 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
 
 def imported(path: Path) -> set[str]:
-    """Parts of anoframe that a module imports."""
+    """Top-level packages of anoframe that a module imports."""
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     names = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
     names |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
@@ -129,7 +129,7 @@ def imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_down(path):
+def test_modules_import_from_lower_layers_only(path):
     part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     if part == "__init__":
         return
@@ -137,5 +137,5 @@ def test_imports_point_down(path):
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "metrics").glob("*.py")), ids=lambda path: path.name)
-def test_metrics_know_no_framework(path):
+def test_metrics_import_no_framework_types(path):
     assert imported(path) <= {"errors", "metrics"}

@@ -1,4 +1,4 @@
-"""What is released and what is installed: the wheel and the sdist, the pins, and the one test command."""
+"""Packaging: contents of the wheel and the sdist, the pinned requirements, and the make targets that CI uses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PIN_LINES = [
     for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     if line and not line.startswith("#")
 ]
-NOT_PINNED = ("ray",)  # an extra of clusters, which bring their own version of it
+NOT_PINNED = ("ray",)  # an extra for clusters, which have their own version
 DECLARED = [Requirement(d) for d in PROJECT["dependencies"]] + [
     Requirement(d) for name, extra in PROJECT["optional-dependencies"].items() for d in extra if name not in NOT_PINNED
 ]
@@ -37,9 +37,9 @@ PLATFORMS = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"), ("w
 
 
 def sources(*folders: str, suffix: str = ".py") -> set[str]:
-    """Files of the checkout under `folders`, as posix paths from its root."""
-    found = (p for folder in folders for p in (ROOT / folder).rglob(f"*{suffix}"))
-    return {p.relative_to(ROOT).as_posix() for p in found if not p.name.startswith(".")}
+    """Files of the checkout under `folders`, as POSIX paths relative to its root."""
+    paths = (p for folder in folders for p in (ROOT / folder).rglob(f"*{suffix}"))
+    return {p.relative_to(ROOT).as_posix() for p in paths if not p.name.startswith(".")}
 
 
 # --- wheel and sdist -------------------------------------------------------------------------------------------------
@@ -61,11 +61,13 @@ def wheel_names(root: Path, folder: Path) -> set[str]:
         return set(wheel.namelist())
 
 
-def test_wheel_carries_the_package_its_configs_and_nothing_else(tmp_path: Path) -> None:
+def test_wheel_contains_the_package_and_its_configs_only(tmp_path: Path) -> None:
     names = wheel_names(ROOT, tmp_path)
     package = {n for n in names if ".dist-info/" not in n}
     assert "anoframe/py.typed" in package
     assert {"anoframe/report/assets/report.css", "anoframe/report/assets/report.js"} <= package
+    assert sources("anoframe/report/templates", suffix=".html") <= package
+    assert "anoframe/report/templates/base.html" in package
     assert {n for n in package if n.endswith(".py")} == sources("anoframe") | {
         f"anoframe/{c}" for c in sources("configs")
     }
@@ -74,19 +76,19 @@ def test_wheel_carries_the_package_its_configs_and_nothing_else(tmp_path: Path) 
     assert any(n.endswith(".dist-info/licenses/LICENSE") for n in names)
 
 
-def test_sdist_is_the_tracked_project_without_data_and_runs(sdist: Path) -> None:
+def test_sdist_contains_the_project_without_data_and_runs(sdist: Path) -> None:
     names = {p.relative_to(sdist).as_posix() for p in sdist.rglob("*") if p.is_file()}
     assert sources("anoframe", "configs", "tools", "tests", "benchmarks") <= names
     assert {"LICENSE", "README.md", "pyproject.toml", "requirements.txt", "Makefile", "data/README.md"} <= names
     assert [n for n in names if n.startswith(("data/", "runs/", ".venv/"))] == ["data/README.md"]
 
 
-def test_wheel_from_the_sdist_is_the_wheel_from_the_checkout(sdist: Path, tmp_path: Path) -> None:
+def test_wheels_from_sdist_and_checkout_are_equal(sdist: Path, tmp_path: Path) -> None:
     assert wheel_names(sdist, tmp_path / "a") == wheel_names(ROOT, tmp_path / "b")
 
 
-def test_editable_install_copies_no_config(tmp_path: Path) -> None:
-    """A copy in site-packages would go stale and still be found."""
+def test_editable_install_copies_no_configs(tmp_path: Path) -> None:
+    """A copy in site-packages would become outdated and still be found first."""
     archive = next(iter(WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["editable"])))
     with zipfile.ZipFile(archive) as wheel:
         assert [n for n in wheel.namelist() if ".dist-info/" not in n] == ["_anoframe.pth"]
@@ -96,7 +98,7 @@ def test_editable_install_copies_no_config(tmp_path: Path) -> None:
 
 
 def pinned(python: str, platform: str, machine: str) -> dict[str, Version]:
-    """What `pip install -r requirements.txt` installs there; a name that two lines give is an error."""
+    """Versions that `pip install -r requirements.txt` installs on a platform; a package pinned twice is an error."""
     environment = {
         "python_version": python,
         "python_full_version": f"{python}.0",
@@ -117,8 +119,8 @@ def pinned(python: str, platform: str, machine: str) -> dict[str, Version]:
     return pins
 
 
-def test_each_pin_is_a_name_a_version_and_perhaps_a_marker() -> None:
-    """No address, index, hash, extra or local path: nothing in the file says where a package comes from."""
+def test_pins_have_name_version_and_optional_marker_only() -> None:
+    """No URL, index, hash, extra or local path: the file does not say where a package comes from."""
     assert PIN_LINES
     for line in PIN_LINES:
         pin, _, marker = line.partition(" ; ")
@@ -139,13 +141,13 @@ def test_pins_cover_every_declared_dependency_within_its_range(python: str, plat
         assert pins[name] in requirement.specifier, f"{name} {pins[name]} is outside {requirement.specifier}: make pins"
 
 
-def test_every_python_has_the_same_torch_and_torchvision() -> None:
+def test_all_pythons_have_the_same_torch_and_torchvision() -> None:
     pairs = {(p["torch"], p["torchvision"]) for p in (pinned(v, "linux", "x86_64") for v in PYTHONS)}
     assert len(pairs) == 1
     torch, torchvision = pairs.pop()
-    # torchvision 0.N is made for torch 2.(N - 15), and PyPI's own requirement is too loose to say so
+    # torchvision 0.N is built for torch 2.(N - 15); the requirement on PyPI is looser than that
     assert (torch.major, torch.minor) == (2, torchvision.minor - 15)
-    assert torch.local is torchvision.local is None, "plain PyPI builds, made for each other"
+    assert torch.local is torchvision.local is None, "both must be plain PyPI builds"
 
 
 def test_supported_pythons_are_declared() -> None:
@@ -157,17 +159,17 @@ def test_supported_pythons_are_declared() -> None:
     assert listed == set(PYTHONS)
 
 
-# --- the one test command --------------------------------------------------------------------------------------------
+# --- the test command of CI -----------------------------------------------------------------------------------------
 
 
-def test_ci_runs_make_test_and_nothing_else() -> None:
+def test_ci_runs_make_test_only() -> None:
     script = ROOT / ".ci" / "run"
     lines = [line for line in script.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
     assert lines == ["set -euo pipefail", 'cd "$(dirname "${BASH_SOURCE[0]}")/.."', "exec make test"]
     assert script.stat().st_mode & 0o111
 
 
-def test_make_test_checks_lint_format_types_and_every_test() -> None:
+def test_make_test_runs_lint_types_and_all_tests() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     rules = dict(re.findall(r"^([a-z]+):([^#\n]*)", makefile, flags=re.MULTILINE))
     recipe = re.search(r"^test:.*\n((?:\t.*\n)+)", makefile, flags=re.MULTILINE)
@@ -176,5 +178,5 @@ def test_make_test_checks_lint_format_types_and_every_test() -> None:
     assert rules["lint"].split() == rules["demo"].split() == ["setup"]
     assert recipe is not None
     assert lint is not None
-    assert recipe[1].split("\n")[:-1] == ["\t$(PY) -m pytest $(ARGS)"]
+    assert recipe[1].split("\n")[:-1] == ["\t$(PY) -m pytest --numprocesses $(JOBS) $(ARGS)"]
     assert re.findall(r"-m (.*)", lint[1]) == ["ruff check .", "ruff format --check .", "mypy"]

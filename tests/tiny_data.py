@@ -1,4 +1,4 @@
-"""What every tiny config has in common: lines of a config file, after it has inherited."""
+"""Lines that all tiny config files share, after their `inherit` line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ cfg.data.resize = 64
 cfg.data.crop = 64
 cfg.data.workers = 0
 cfg.device = "cpu"
-cfg.cache.images = False  # what runs have in common is for tests to find, not for a cache to bring about
+cfg.cache.images = False  # so that equal results of two runs do not come from the cache
 cfg.cache.features = False
 """
