@@ -1,0 +1,58 @@
+"""Compare dotted key names: suggestions for unknown keys, and keys that moved to another section."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+
+_CUTOFF = 0.5  # similarity below which a key is not suggested
+
+
+def nearest_key(name: str, keys: Iterable[str]) -> str | None:
+    """Return the known key that an unknown dotted name most probably stands for.
+
+    A key that moved to another section has priority. Otherwise the whole names and their last parts are compared.
+
+    >>> nearest_key("model.sema_position", ["model.position", "model.sema.position"])
+    'model.sema.position'
+    >>> nearest_key("ratoi", ["model.coreset.ratio", "model.sigma"])
+    'model.coreset.ratio'
+    """
+    candidates = list(keys)
+    if moved := find_moved_key(name, candidates):
+        return moved
+    best = max(candidates, key=lambda key: _similarity(name, key), default=None)
+    return best if best is not None and _similarity(name, best) >= _CUTOFF else None
+
+
+def find_moved_key(name: str, keys: Iterable[str]) -> str | None:
+    """Return the key that consists of, or ends with, the same words as `name`; None if there is none.
+
+    >>> find_moved_key("model.sema_position", ["model.position", "model.sema.position"])
+    'model.sema.position'
+    >>> find_moved_key("model.rd_dim", ["model.sema.rd_dim"])
+    'model.sema.rd_dim'
+    """
+    candidates, words = list(keys), _words(name)
+    for same in (
+        [key for key in candidates if _words(key)[-len(words) :] == words],
+        [key for key in candidates if _last_part(key) == _last_part(name)],
+    ):
+        if same:
+            return max(same, key=lambda key: SequenceMatcher(None, name, key).ratio())
+    return None
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[._]", name.lower())
+
+
+def _last_part(name: str) -> str:
+    return name.lower().rpartition(".")[2]
+
+
+def _similarity(name: str, key: str) -> float:
+    whole = SequenceMatcher(None, name.lower(), key.lower()).ratio()
+    last = SequenceMatcher(None, _last_part(name), _last_part(key)).ratio()
+    return max(whole, 0.9 * last)  # equal: the whole name decides
