@@ -25,9 +25,7 @@ RESULT_NEUTRAL_KEYS = (
 )
 
 
-def result_keys(
-    cfg: Mapping[str, Any] | ConfigDict, prefix: str = "", ignored: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def result_keys(cfg: Mapping[str, Any] | ConfigDict, prefix: str = "", ignored: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the values that can change a result, by dotted name.
 
     Args:

@@ -7,7 +7,8 @@ A config file binds the name `cfg`::
     cfg = inherit("patchcore_noising_256_100e.py")
     cfg.model.lambda_influence = 0.0
 
-A config file is code and is executed: load only files that you would execute. The `config.yaml` of a run folder is data.
+A config file is code and is executed: load only files that you would execute. The `config.yaml` of a run folder is
+data.
 """
 
 from __future__ import annotations

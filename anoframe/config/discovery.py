@@ -35,8 +35,8 @@ def find_config(name: str | Path) -> Path:
     """Resolve a config name to a file.
 
     Args:
-        name: path of a `.py` or YAML file or of a run folder; or the name of a shipped config, with or without a leading
-            `configs/`. A path on disk has priority over a shipped config.
+        name: path of a `.py` or YAML file or of a run folder; or the name of a shipped config, with or without
+            `configs/` before it. A path on disk has priority over a shipped config.
 
     Raises:
         AnoframeError: no such config, or a file of another type.

@@ -46,9 +46,9 @@ def estimate_threshold(scores: Sequence[float], peaks: Sequence[float], rate: fl
 def upper_bound(values: Sequence[float], rate: float) -> float:
     """Compute a bound that a new value of the same distribution stays below with probability `1 - rate` or more.
 
-    It is just above the `ceil((n + 1)(1 - rate))`-th smallest of the `n` values (split conformal prediction; Vovk et al.,
-    2005). If `n` is too small for the rate, it is just above the largest value, and a new value exceeds it with probability
-    `1 / (n + 1)`.
+    It is just above the `ceil((n + 1)(1 - rate))`-th smallest of the `n` values (split conformal prediction; Vovk et
+    al., 2005). If `n` is too small for the rate, it is just above the largest value, and a new value exceeds it with
+    probability `1 / (n + 1)`.
 
     >>> upper_bound([3.0, 1.0, 2.0, 4.0], 0.5) > 3.0
     True

@@ -38,7 +38,7 @@ class CategoryPredictions:
 
     @cached_property
     def pixel_sweep(self) -> Sweep | None:
-        """Threshold sweep over the pixels, which are sorted once; None if a class or the mask of a defect is missing."""
+        """Threshold sweep over the pixels, for pixel metrics and curves; None if a class or a mask is missing."""
         return sweep_pixels(*as_maps(self.masks, self.maps)) if self.has_masks else None
 
     @property

@@ -155,6 +155,4 @@ def names_of(level: Level, headline: bool | None = None) -> tuple[str, ...]:
         level: image, pixel or stream.
         headline: only headline metrics (True), only the others (False), or all (None).
     """
-    return tuple(
-        metric.name for metric in _CATALOGUE if metric.level == level and headline in (None, metric.headline)
-    )
+    return tuple(metric.name for metric in _CATALOGUE if metric.level == level and headline in (None, metric.headline))

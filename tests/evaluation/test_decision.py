@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anoframe.evaluation.decision import is_defect, threshold_of, upper_bound
+from anoframe.evaluation.decision import estimate_threshold, is_defect, upper_bound
 
 
 @pytest.mark.parametrize(("rate", "largest_below"), [(0.5, 3.0), (0.2, 4.0), (0.01, 4.0)])
@@ -24,7 +24,7 @@ def test_fresh_normal_scores_exceed_the_bound_as_rarely_as_asked(rate):
 
 def test_no_held_back_image_is_a_defect_when_they_are_few():
     scores = np.float32([0.1, 0.7, 0.3])
-    assert not is_defect(scores, threshold_of(scores.tolist(), scores.tolist(), 0.01).image).any()
+    assert not is_defect(scores, estimate_threshold(scores.tolist(), scores.tolist(), 0.01).image).any()
 
 
 def test_a_score_at_the_threshold_is_a_defect():

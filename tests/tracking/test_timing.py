@@ -8,7 +8,7 @@ import pytest
 
 import anoframe
 from anoframe.tracking import timing as module
-from anoframe.tracking.timing import Clock, peak_memory
+from anoframe.tracking.timing import StageTimer, peak_memory
 
 
 class Notes:
@@ -29,7 +29,7 @@ def clock(notes, monkeypatch):
     """A clock for which every look at the time is one second later than the last."""
     seconds = iter(range(100))
     monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(seconds)))
-    return Clock(notes)
+    return StageTimer(notes)
 
 
 def test_a_stage_has_its_seconds(clock):

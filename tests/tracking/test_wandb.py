@@ -20,7 +20,7 @@ from stream_example import stream_example
 from wandb_files import files_of, offline_runs
 
 import anoframe
-from anoframe.config import plain
+from anoframe.config import to_plain
 from anoframe.tracking import wandb as module
 from anoframe.tracking.factory import open_trackers
 from anoframe.tracking.tracker import Trackers
@@ -53,7 +53,7 @@ def write_run(folder: Path) -> None:
 
 def tell(tracker, folder: Path, cfg, resumed: bool = False) -> None:
     """One category from start to end, and one that fails."""
-    tracker.log("run", id=ID, folder=str(folder), config=plain(cfg), resumed=resumed)
+    tracker.log("run", id=ID, folder=str(folder), config=to_plain(cfg), resumed=resumed)
     tracker.log("warning", text="one defect lies outside the crop")
     tracker.log("fit", name="felt", images=6)
     for seconds, peak in ((1.5, 1000), (2.0, 3000)):
@@ -109,7 +109,7 @@ def start(offline, cfg, told, tmp_path, monkeypatch):
         for name, value in {"WANDB_MODE": None, **variables}.items():
             monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
         opened.append(WandB(section, tmp_path, told.log))
-        opened[-1].log("run", id=ID, folder=str(tmp_path), config=plain(cfg), resumed=False)
+        opened[-1].log("run", id=ID, folder=str(tmp_path), config=to_plain(cfg), resumed=False)
         return opened[-1]
 
     yield start
@@ -127,7 +127,7 @@ def test_the_run_has_what_the_config_says_of_it(run):
 
 def test_the_config_is_the_resolved_one(run, cfg):
     logged = {name: value for name, value in run.config.items() if name != "_wandb"}
-    assert logged == json.loads(json.dumps(plain(cfg)))
+    assert logged == json.loads(json.dumps(to_plain(cfg)))
 
 
 def test_metrics_of_a_category_and_their_mean_are_in_history_and_summary(run):
@@ -243,13 +243,13 @@ KILLED = """
 import os, signal, sys, time
 from pathlib import Path
 import anoframe
-from anoframe.config import plain
+from anoframe.config import to_plain
 from anoframe.tracking.wandb import WandB
 
 folder = Path(sys.argv[1])
 cfg = anoframe.load_config("patchcore/patchcore_lite0_224.py")
 tracker = WandB(cfg.wandb, folder, lambda event, **fields: None)
-tracker.log("run", id="3f9a0c21", folder=str(folder), config=plain(cfg), resumed=False)
+tracker.log("run", id="3f9a0c21", folder=str(folder), config=to_plain(cfg), resumed=False)
 tracker.log("evaluated", category="felt", summary="fine", metrics={"image_auroc": 0.875})
 deadline = time.monotonic() + 20
 while time.monotonic() < deadline and max(path.stat().st_size for path in folder.rglob("*.wandb")) < 1000:
@@ -355,7 +355,7 @@ def test_the_environment_is_left_as_it_was(cfg, offline, told, tmp_path, monkeyp
         monkeypatch.setattr(wandb, "init", init)
     monkeypatch.setenv("WANDB_MODE", "offline")
     trackers = Trackers(told, optional=[WandB(cfg.wandb, tmp_path, told.log)])
-    trackers.log("run", id=ID, folder=str(tmp_path), config=plain(cfg), resumed=False)
+    trackers.log("run", id=ID, folder=str(tmp_path), config=to_plain(cfg), resumed=False)
     trackers.close("finished")
     assert "WANDB_DATA_DIR" not in os.environ
 
@@ -463,7 +463,7 @@ def streamed(offline, cfg, tmp_path_factory):
     """A stream of five tasks, read back."""
     folder = tmp_path_factory.mktemp("stream")
     tracker = open_trackers(cfg, folder)
-    tracker.log("run", id=ID, folder=str(folder), config=plain(cfg))
+    tracker.log("run", id=ID, folder=str(folder), config=to_plain(cfg))
     for task in range(5):
         results = stream_example(task + 1)
         tracker.log("growth", task=task, growth={"adapter_stats": results["adapter_stats"][-1]}, summary="grown")
