@@ -28,7 +28,7 @@ def flatten(cfg: Mapping[str, Any] | ConfigDict, prefix: str = "") -> Iterator[t
 
 def to_plain(cfg: ConfigDict) -> dict[str, Any]:
     """Convert a config to plain dicts and lists, with references resolved and tuples as lists."""
-    tree = {}
+    tree: dict[str, Any] = {}
     for key in cfg:
         value = cfg[key]
         if isinstance(value, ConfigDict):

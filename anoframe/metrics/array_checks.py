@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from anoframe.metrics.gpu_counts import is_on_gpu, to_host
 
 Labels = NDArray[np.bool_]
-Scores = NDArray[
-    Any
-]  # any real dtype; never converted, because float32 would tie distinct float64 scores; or a GPU tensor
+# Any real dtype, or a tensor on a GPU. Scores are never converted: float32 would tie distinct float64 scores.
+Scores = NDArray[Any]
 
 
 def as_labels(labels: ArrayLike) -> Labels:

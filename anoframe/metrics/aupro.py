@@ -1,8 +1,8 @@
 """Per-region overlap (PRO): AUPRO, the PRO curve, and PRO of each image.
 
 Masks are 0/1 or bool [n, H, W], maps are real [n, H, W], higher is more anomalous. Pass all images of a category at
-once; normal images have an empty mask. ValueError for NaN, for different shapes or shapes other than [n, H, W], and for mask
-values other than 0 and 1. None means "not available": no anomalous pixel, or no normal one.
+once; normal images have an empty mask. ValueError for NaN, for different shapes or shapes other than [n, H, W], and for
+mask values other than 0 and 1. None means "not available": no anomalous pixel, or no normal one.
 Maps may be a torch tensor on a GPU; their pixels are then sorted there.
 Memory beyond bool masks and the maps: one chunk of scores (`threshold_sweep.CHUNK`: 16 MiB of float32, or 128 bytes per
 anomalous pixel if that is more), and about 100 bytes per anomalous pixel.
@@ -53,8 +53,8 @@ def pro_per_image(masks: ArrayLike, maps: ArrayLike) -> float | None:
 
     Each image has 200 thresholds of its own, evenly spaced from its minimum to its maximum, the maximum excluded; a
     pixel counts if it is *above* the threshold. The area is taken over the thresholds with a false-positive rate
-    below 0.3, and divided by the largest of these rates. If that rate is 0, the value is the largest overlap among them;
-    if no threshold is left, it is 0. So a perfect map has 1 and a constant map 0. Values are higher than those of
+    below 0.3, and divided by the largest of these rates. If that rate is 0, the value is the largest overlap among
+    them; if no threshold is left, it is 0. So a perfect map has 1 and a constant map 0. Values are higher than those of
     `aupro`: each image has its own thresholds, and normal images do not count. None also for an infinite score.
     Source: Deng & Li, "Anomaly Detection via Reverse Distillation", CVPR 2022, the authors' evaluation code.
 

@@ -1,9 +1,9 @@
 """Metrics of continual learning: how much of earlier tasks a detector keeps while it learns later ones.
 
 All functions take a matrix `R`: `R[i][j]` is any metric on the test images of task j after training on task i, both
-counted from 0. The matrix has one row per trained task and one column per task of the stream, later tasks included. None
-means "not available": means leave it out, and are None if no value is left. Nothing is clipped: a task that is better at
-the end than ever before has negative forgetting.
+counted from 0. The matrix has one row per trained task and one column per task of the stream, later tasks included.
+None is "not available": a mean leaves it out, and is None if no value is left. Nothing is clipped: a task that is
+better at the end than ever before has negative forgetting.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Sweep a threshold through all scores and count the positives and normals above it.
 
 Every rank metric is a short method of `Sweep`. A *positive* is an anomalous pixel or image, a *normal* is any other.
-Between two positive scores a falling threshold passes normals only: there the ROC curve is flat, and precision, F1 and IoU
-fall. So the counts at the distinct scores of the positives, which are few, give every metric exactly. Normals are
+Between two positive scores a falling threshold passes normals only: there the ROC curve is flat, and precision, F1 and
+IoU fall. So the counts at the distinct scores of the positives, which are few, give every metric exactly. Normals are
 counted as all scores minus the positives. Equal scores are one step.
 """
 
@@ -134,8 +134,8 @@ def sweep_pixels(masks: Labels, maps: Scores) -> Sweep | None:
 def count_scores(scores: Scores, thresholds: Scores) -> tuple[Counts, Counts]:
     """Count the scores of both classes below, and at or below, each threshold.
 
-    This is the only sort of all pixels; it is done in chunks. Each chunk is searched for every threshold, so the size of a
-    chunk grows with the number of thresholds: searching stays cheap compared with sorting.
+    This is the only sort of all pixels; it is done in chunks. Each chunk is searched for every threshold, so the size
+    of a chunk grows with the number of thresholds: searching stays cheap compared with sorting.
     Memory: one chunk, and a copy of host arrays that are not contiguous.
 
     Args:

@@ -147,7 +147,7 @@ class Trackers:
             try:
                 tracker.close(status)
             except Exception as error:
-                self._warn(tracker, "did not end well", error)
+                self._warn(tracker, "failed at the end", error)
         for tracker in self._trackers:
             tracker.close(status)
 

@@ -21,8 +21,8 @@ _EXIT_CODES: dict[Status, int] = {"finished": 0, "failed": 1, "interrupted": 255
 class WandB:
     """Send events to Weights & Biases, or keep them in `<run folder>/wandb/` for a later upload.
 
-    Nothing is asked on the terminal. Without credentials, with credentials that the service rejects, or if the service does
-    not answer within seconds, the run is kept offline, and one warning gives the command that uploads it.
+    Nothing is asked on the terminal. Without credentials, with credentials that the service rejects, or if the service
+    does not answer within seconds, the run is kept offline, and one warning gives the command that uploads it.
 
     Args:
         cfg: section `wandb` of a config.

@@ -150,9 +150,7 @@ class EventWriter:
         matrices: Mapping[str, Sequence[Sequence[float | None]]] = results["R"]
         tasks = [", ".join(task) for task in results["config"]["tasks"]]
         trained = range(len(results["cl_metrics"]))
-        rows = [
-            [i, j, name, *(matrices[key][i][j] for key in matrices)] for i in trained for j, name in enumerate(tasks)
-        ]
+        rows = [[i, j, name, *(R[i][j] for R in matrices.values())] for i in trained for j, name in enumerate(tasks)]
         table = wandb.Table(columns=["after task", "task", "categories", *matrices], data=rows)
         self._log({"R": table}, "continual")
 
@@ -180,20 +178,23 @@ class EventWriter:
                 self._set_axis(f"{group}/*" if slash else name, axis)
                 values[axis] = task
         self._log(values, commit=not tables)
-        if tables:  # same row; it is sent without the tables if this fails
-            prefix = "method" if task is None else "continual"
-            self._send_media(self._write_tables, tables=tables, prefix=prefix)
+        if tables:
+            self._send_media(self._write_tables, tables=tables, task=task)  # same row; sent without them if this fails
 
-    def _write_tables(self, tables: Sequence[Mapping[str, Any]], prefix: str) -> None:
+    def _write_tables(self, tables: Sequence[Mapping[str, Any]], task: int | None) -> None:
+        """Tables of a method: under `continual/` on a stream, otherwise under `method/`."""
         import wandb
 
-        media = {
+        values: dict[str, Any] = {
             table["name"]: wandb.Table(
                 columns=list(table["columns"]), data=[list(row) for row in table["rows"]], allow_mixed_types=True
             )
             for table in tables
         }
-        self._log(media, prefix)
+        if task is not None:  # set explicitly: W&B would add the task of the last `stream` event, which is earlier
+            self._set_axis("continual/*", "continual/task")
+            values["task"] = task
+        self._log(values, "method" if task is None else "continual")
 
     # -------------------------------------------------------------------------------------------- grids
 

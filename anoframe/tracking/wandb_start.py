@@ -27,9 +27,7 @@ def run_mode() -> tuple[str, str]:
     """
     import wandb
 
-    mode = (
-        os.environ.get("WANDB_MODE") or wandb.setup().settings.mode
-    )  # the command `wandb offline` writes a settings file
+    mode = os.environ.get("WANDB_MODE") or wandb.setup().settings.mode  # `wandb offline` writes a settings file
     if mode == "disabled":
         return "disabled", "WANDB_MODE=disabled"
     if mode in ("offline", "dryrun"):

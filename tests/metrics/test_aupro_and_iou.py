@@ -117,8 +117,8 @@ def test_aupro_of_one_region_up_to_one_equals_the_auroc():
 
 
 def test_pro_per_image_by_hand():
-    # two regions of one pixel each; ten normal pixels. Above 0.5: one region, no false alarm; above 0.25: one false alarm;
-    # above 0.1: the second region; below that: the second false alarm
+    # two regions of one pixel each; ten normal pixels. Above 0.5: one region, no false alarm; above 0.25: one false
+    # alarm; above 0.1: the second region; below that: the second false alarm
     mask = [[[1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]]]
     scores = [[[1.0, 0.5, 0.25, 0.1, 0, 0, 0, 0, 0, 0, 0, 0]]]
     assert pro_per_image(mask, scores) == pytest.approx((0.1 * 0.5 + 0.1 * 1) / 0.2)

@@ -15,12 +15,12 @@ from anoframe.metrics.threshold_sweep import count_scores, sweep_threshold
 
 examples = settings(max_examples=150, deadline=None)
 
-INFINITE = [-np.inf, -0.0, 0.0, np.inf]
+SPECIAL = [-np.inf, -0.0, 0.0, np.inf]
 CLOSE = [1.0, np.nextafter(1.0, 2), 1 + 1e-12]  # equal in float32
 TIED_VALUES = {  # dtype -> a few values, so that many scores are equal
-    "float16": [*INFINITE, 1.0, 6e-8],
-    "float32": [*INFINITE, 1.0, np.nextafter(np.float32(1), np.float32(2)), 1e-45, -1e-45],
-    "float64": [*INFINITE, *CLOSE, 5e-324],
+    "float16": [*SPECIAL, 1.0, 6e-8],
+    "float32": [*SPECIAL, 1.0, np.nextafter(np.float32(1), np.float32(2)), 1e-45, -1e-45],
+    "float64": [*SPECIAL, *CLOSE, 5e-324],
     "int64": [2**62, 2**62 + 1, -(2**62), 0],  # the first two are equal in float64
     "uint8": [0, 1, 254, 255],
     "int8": [-128, -1, 0, 127],
