@@ -10,6 +10,7 @@ from wandb_files import offline_runs
 from anoframe.grid.grid import run_grid
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline", "one_thread")
 def test_grid_is_a_run_with_its_table(tiny_config, tmp_path):
     overrides = {"wandb.enable": True, "wandb.log_model": False, "report.pictures": 1}
