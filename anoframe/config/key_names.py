@@ -12,7 +12,8 @@ _CUTOFF = 0.5  # similarity below which a key is not suggested
 def nearest_key(name: str, keys: Iterable[str]) -> str | None:
     """Return the known key that an unknown dotted name most probably stands for.
 
-    A key that moved to another section has priority. Otherwise the whole names and their last parts are compared.
+    A key that moved to another section has priority. Otherwise the letters of the whole names and of their last parts
+    are compared; equal words count more.
 
     >>> nearest_key("model.sema_position", ["model.position", "model.sema.position"])
     'model.sema.position'
@@ -53,6 +54,9 @@ def _last_part(name: str) -> str:
 
 
 def _similarity(name: str, key: str) -> float:
+    """Similarity of the letters, from 0 to 1, plus a bonus for words that both have."""
     whole = SequenceMatcher(None, name.lower(), key.lower()).ratio()
     last = SequenceMatcher(None, _last_part(name), _last_part(key)).ratio()
-    return max(whole, 0.9 * last)  # equal: the whole name decides
+    words = set(_words(_last_part(name)))
+    shared = len(words & set(_words(key))) / len(words)
+    return max(whole, 0.9 * last) + 0.3 * shared  # 0.9: at a tie, the whole name decides

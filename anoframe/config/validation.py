@@ -14,6 +14,8 @@ from anoframe.config.key_names import find_moved_key
 from anoframe.errors import AnoframeError
 from anoframe.utils.type_check import matches_type, type_words
 
+_MOST_RENAMES = 3  # renamed keys in one message
+
 # ---------------------------------------------------------------------------------------------------- keys and types
 
 
@@ -81,10 +83,12 @@ def _check_moved_keys(section: ConfigDict, where: str) -> None:
     unknown = [key for key in keys if key not in base_keys]
     moved = {key: new for key in unknown if (new := find_moved_key(key, absent))}
     if moved:
-        renames = ", ".join(f"model.{old} is now model.{new}" for old, new in moved.items())
+        renames = [f"model.{old} is now model.{new}" for old, new in moved.items()][:_MOST_RENAMES]
+        others = len(unknown) - len(renames)
+        more = f", and {others} more key{'s' * (others > 1)}" if others else ""
         raise AnoframeError(
-            f"{where} was written by an earlier version of anoframe: {renames}. Start from a shipped config of "
-            f"{section.name!r} and set these keys there, or use the version that wrote it"
+            f"{where} was written by an earlier version of anoframe: {', '.join(renames)}{more}. Start from a shipped "
+            f"config of {section.name!r} and set these keys there, or use the version that wrote it"
         )
 
 

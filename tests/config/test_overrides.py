@@ -148,6 +148,10 @@ def test_last_part_is_compared_alone():
     assert nearest_key("model.rd_dimm", ["model.width", "model.sema.rd_dim"]) == "model.sema.rd_dim"
 
 
+def test_key_that_shares_a_word_is_preferred():
+    assert nearest_key("model.rd_dim", ["model.hidden", "model.sema.descriptor_dim"]) == "model.sema.descriptor_dim"
+
+
 def test_moved_key_with_the_same_last_part_in_several_sections_is_the_nearest():
     keys = ["trainer.phases.adapter.optimizer.lr", "trainer.optimizer.lr"]
     assert find_moved_key("trainer.lr", keys) == "trainer.optimizer.lr"

@@ -62,6 +62,16 @@ def test_config_of_an_earlier_version_is_an_error_that_names_the_new_keys(earlie
     )
 
 
+def test_many_keys_of_an_earlier_version_are_shortened(tmp_path):
+    tree = to_plain(load_config("uniad/uniad_lite0.py"))
+    tree["model"] |= {f"memory_{key}": value for key, value in tree["model"].pop("memory").items()}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(
+        AnoframeError, match=r"earlier version of anoframe: (model\.\S+ is now \S+, ){3}and 2 more keys\. "
+    ):
+        check_config(load_config(tmp_path))
+
+
 def test_config_of_an_earlier_version_can_still_be_loaded_for_display(earlier):
     assert load_config(earlier).model.coreset_ratio == 0.1
 
