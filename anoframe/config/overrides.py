@@ -60,10 +60,10 @@ def override(cfg: ConfigDict, name: str, value: Any) -> None:
     for section in sections:
         node = node[section] if isinstance(node, ConfigDict) and section in node else None
     if not isinstance(node, ConfigDict) or key not in node:
-        keys = [known for known, _ in flatten(cfg)]
+        keys = list(dict(flatten(cfg)))
         raise AnoframeError(f"unknown config key {name!r}: {suggest(nearest_key(name, keys) or name, keys)}")
     if isinstance(node[key], ConfigDict):
-        keys = [known for known, _ in flatten(cfg) if known.startswith(f"{name}.")]
+        keys = [key for key in dict(flatten(cfg)) if key.startswith(f"{name}.")]
         raise AnoframeError(f"{name!r} is a section, set one of its keys: {', '.join(keys)}")
     kind = node.get_type(key)
     try:

@@ -84,7 +84,7 @@ def _check_moved_keys(section: ConfigDict, where: str) -> None:
     moved = {key: new for key in unknown if (new := find_moved_key(key, absent))}
     if moved:
         renames = [f"model.{old} is now model.{new}" for old, new in moved.items()][:_MOST_RENAMES]
-        others = len(unknown) - len(renames)
+        others = len(moved) - len(renames)
         more = f", and {others} more key{'s' * (others > 1)}" if others else ""
         raise AnoframeError(
             f"{where} was written by an earlier version of anoframe: {', '.join(renames)}{more}. Start from a shipped "

@@ -170,10 +170,10 @@ def test_derived_value_can_be_overridden(tmp_path):
     assert (cfg.epochs, cfg.optimizer.decay_epoch) == (20, 7)
 
 
-@pytest.mark.parametrize("asked", [{"protocol.tasks": "a;b"}, {"protocol.strategy": "ewc"}])
+@pytest.mark.parametrize("changes", [{"protocol.tasks": "a;b"}, {"protocol.strategy": "ewc"}])
 @pytest.mark.parametrize(("more", "protocol"), [({}, "continual"), ({"protocol.name": "separate"}, "separate")])
-def test_tasks_and_strategy_select_the_continual_protocol_unless_it_is_overridden(asked, more, protocol):
-    assert load_config("uniad/uniad_lite0.py", {**asked, **more}).protocol.name == protocol
+def test_tasks_and_strategy_select_the_continual_protocol_unless_it_is_overridden(changes, more, protocol):
+    assert load_config("uniad/uniad_lite0.py", {**changes, **more}).protocol.name == protocol
 
 
 def test_placeholder_for_text_stays_text_after_yaml(tmp_path):

@@ -119,7 +119,7 @@ def start(offline, cfg, recorder, tmp_path, monkeypatch):
         tracker.close("finished")
 
 
-# --- what is logged --------------------------------------------------------------------------------------------------
+# --- logged data -----------------------------------------------------------------------------------------------------
 
 
 def test_run_has_name_project_and_tags_of_the_config(run):
