@@ -15,8 +15,8 @@ def nearest_key(name: str, keys: Iterable[str]) -> str | None:
     A key that moved to another section has priority. Otherwise the letters of the whole names and of their last parts
     are compared; equal words count more.
 
-    >>> nearest_key("model.sema_position", ["model.position", "model.sema.position"])
-    'model.sema.position'
+    >>> nearest_key("model.memory_slots", ["model.slots", "model.memory.slots"])
+    'model.memory.slots'
     >>> nearest_key("ratoi", ["model.coreset.ratio", "model.sigma"])
     'model.coreset.ratio'
     """
@@ -30,10 +30,10 @@ def nearest_key(name: str, keys: Iterable[str]) -> str | None:
 def find_moved_key(name: str, keys: Iterable[str]) -> str | None:
     """Return the key that consists of, or ends with, the same words as `name`; None if there is none.
 
-    >>> find_moved_key("model.sema_position", ["model.position", "model.sema.position"])
-    'model.sema.position'
-    >>> find_moved_key("model.rd_dim", ["model.sema.rd_dim"])
-    'model.sema.rd_dim'
+    >>> find_moved_key("model.memory_slots", ["model.slots", "model.memory.slots"])
+    'model.memory.slots'
+    >>> find_moved_key("model.shrink", ["model.memory.shrink"])
+    'model.memory.shrink'
     """
     candidates, words = list(keys), _words(name)
     for same in (

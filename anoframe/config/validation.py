@@ -72,7 +72,7 @@ def _check_moved_keys(section: ConfigDict, where: str) -> None:
     """Check the model section for keys that an earlier version of anoframe had in another place.
 
     A key counts as moved if the shipped base config of the method lacks it and has a key of the same words that this
-    section lacks: `sema_position`, now `sema.position`. Any other unknown key is reported by the argument check when
+    section lacks: `memory_slots`, now `memory.slots`. Any other unknown key is reported by the argument check when
     the detector is built. So no version number is needed in `config.yaml`, and files without one are recognised.
     """
     base = base_model_section(section.get("name"))

@@ -140,16 +140,16 @@ def test_section_is_not_a_value():
 
 
 def test_key_of_the_same_words_is_preferred_to_a_key_with_similar_letters():
-    keys = ["model.position", "model.sema.position", "model.sema.mode"]
-    assert nearest_key("model.sema_position", keys) == "model.sema.position"
+    keys = ["model.slots", "model.memory.slots", "model.memory.kind"]
+    assert nearest_key("model.memory_slots", keys) == "model.memory.slots"
 
 
 def test_last_part_is_compared_alone():
-    assert nearest_key("model.rd_dimm", ["model.width", "model.sema.rd_dim"]) == "model.sema.rd_dim"
+    assert nearest_key("model.slotss", ["model.width", "model.memory.slots"]) == "model.memory.slots"
 
 
 def test_key_that_shares_a_word_is_preferred():
-    assert nearest_key("model.rd_dim", ["model.hidden", "model.sema.descriptor_dim"]) == "model.sema.descriptor_dim"
+    assert nearest_key("model.hd_dim", ["model.hidden", "model.head.descriptor_dim"]) == "model.head.descriptor_dim"
 
 
 def test_moved_key_with_the_same_last_part_in_several_sections_is_the_nearest():
