@@ -1,19 +1,31 @@
-"""Options of a command line by dotted name: what a parser does not know is a key of the config."""
+"""Change config values by dotted name: parse command-line options, convert their types, set the values."""
 
 from __future__ import annotations
 
 import argparse
+import ast
 from collections.abc import Sequence
+from typing import Any
 
+from ml_collections import ConfigDict
+
+from anoframe.config.display import flatten
+from anoframe.config.key_names import nearest_key
 from anoframe.errors import AnoframeError, suggest
+from anoframe.utils.type_check import type_words
+
+_BOOLS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 
 
 def dotted_options(words: Sequence[str], parser: argparse.ArgumentParser) -> dict[str, object]:
-    """`--a.b value`, `--a.b v1 v2` and `--a.b=value` as a mapping.
+    """Parse `--a.b value`, `--a.b v1 v2` and `--a.b=value`.
 
     Args:
-        words: what the parser has left.
-        parser: whose options a misspelt one is compared with.
+        words: the words that `parser` did not recognise.
+        parser: source of suggestions for a misspelt option.
+
+    Returns:
+        dict: dotted name -> value, or list of values.
     """
     overrides: dict[str, list[str]] = {}
     name = ""
@@ -21,10 +33,10 @@ def dotted_options(words: Sequence[str], parser: argparse.ArgumentParser) -> dic
         if word.startswith("--") and len(word) > 2:
             name, equals, value = word[2:].partition("=")
             if "." not in name:
-                known = [word.removeprefix("--") for word in parser._option_string_actions if word.startswith("--")]
+                options = [option[2:] for option in parser._option_string_actions if option.startswith("--")]
                 raise AnoframeError(
-                    f"unknown option --{name}: {suggest(name, known)}; a value of the config goes by its dotted name, "
-                    "as --data.root"
+                    f"unknown option --{name}: {suggest(name, options)}; set a config value by its dotted name, "
+                    "for example --data.root"
                 )
             overrides[name] = [value] if equals else []
         elif name:
@@ -35,3 +47,63 @@ def dotted_options(words: Sequence[str], parser: argparse.ArgumentParser) -> dic
         if not values:
             raise AnoframeError(f"--{name} needs a value")
     return {name: values[0] if len(values) == 1 else values for name, values in overrides.items()}
+
+
+def override(cfg: ConfigDict, name: str, value: Any) -> None:
+    """Set one value by its dotted name, converted to the type of the value that it replaces.
+
+    Raises:
+        AnoframeError: an unknown key, a section instead of a key, or a value of another type.
+    """
+    *sections, key = name.split(".")
+    node: Any = cfg
+    for section in sections:
+        node = node[section] if isinstance(node, ConfigDict) and section in node else None
+    if not isinstance(node, ConfigDict) or key not in node:
+        keys = list(dict(flatten(cfg)))
+        raise AnoframeError(f"unknown config key {name!r}: {suggest(nearest_key(name, keys) or name, keys)}")
+    if isinstance(node[key], ConfigDict):
+        keys = [key for key in dict(flatten(cfg)) if key.startswith(f"{name}.")]
+        raise AnoframeError(f"{name!r} is a section, set one of its keys: {', '.join(keys)}")
+    kind = node.get_type(key)
+    try:
+        node[key] = _convert(value, kind, optional=node[key] is None)
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise AnoframeError(f"{name} takes {type_words(kind)}, got {value!r}") from error
+
+
+def _convert(value: Any, kind: type, optional: bool) -> Any:
+    """Convert text to `kind`; accept another value only if it has that type already (an int for a float does).
+
+    A `kind` of NoneType is a placeholder that was saved as YAML, which keeps no type: it accepts text.
+    """
+    if kind is tuple:
+        return _to_tuple(value)
+    if isinstance(value, str) and kind is not str:
+        if kind is type(None):
+            return None if value == "None" else value
+        value = _BOOLS[value.lower()] if kind is bool and value.lower() in _BOOLS else ast.literal_eval(value)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind and kind is not type(None) and not (optional and value is None):
+        raise TypeError(f"{value!r} is not {kind.__name__}")
+    return value
+
+
+def _to_tuple(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        text = value.strip().removeprefix("(").removeprefix("[").removesuffix(")").removesuffix("]")
+        value = [item.strip() for item in text.split(",") if item.strip()]
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{value!r} is not a list")
+    return tuple(_parse_item(item) for item in value)
+
+
+def _parse_item(item: Any) -> Any:
+    """Parse text that is a number, True, None or quoted text; return any other text unchanged."""
+    if not isinstance(item, str):
+        return item
+    try:
+        return ast.literal_eval(item)
+    except (ValueError, SyntaxError):
+        return item

@@ -1,31 +1,145 @@
-"""Checks of config values."""
+"""Checks of config values: required keys, types, spelling, keys of earlier versions, and ranges."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
 from ml_collections import ConfigDict
 
+from anoframe.config.config_file import base_model_section, default_config
+from anoframe.config.display import flatten
+from anoframe.config.key_names import find_moved_key
 from anoframe.errors import AnoframeError
+from anoframe.utils.type_check import matches_type, type_words
+
+_MOST_RENAMES = 3  # renamed keys in one message
+
+# ---------------------------------------------------------------------------------------------------- keys and types
+
+
+def check_config(cfg: ConfigDict) -> None:
+    """Check that a config is complete, has values of the right types, and has no keys of an earlier version.
+
+    Raises:
+        AnoframeError: names the key, and says what to do.
+    """
+    where = f"config {cfg.get('config_name') or 'without a name'}"
+    check_keys(cfg, default_config(), where)
+    if not isinstance(cfg.get("model"), ConfigDict):
+        raise AnoframeError(f"{where} has no model section: inherit from a method's config")
+    _check_moved_keys(cfg.model, where)
+
+
+def check_keys(tree: Any, defaults: ConfigDict, where: str, prefix: str = "") -> None:
+    """Check that a tree has every key of `defaults`, with a value of the same type.
+
+    Args:
+        tree: a config, or plain dicts.
+        defaults: the required keys.
+        where: file or config, for messages.
+        prefix: dotted name of `tree` in the config, with a trailing dot.
+    """
+    for key in defaults:
+        name = prefix + key
+        if key not in tree:
+            raise AnoframeError(f"{where} lacks the key {name}: inherit from a config that has it, or add it")
+        value, kind = tree[key], defaults.get_type(key)
+        if isinstance(defaults[key], ConfigDict):
+            if not isinstance(value, dict | ConfigDict):
+                raise AnoframeError(f"{where}: {name} is a section of keys, got {value!r}")
+            check_keys(value, defaults[key], where, f"{name}.")
+        elif not matches_type(value, kind) and not (value is None and defaults[key] is None):
+            raise AnoframeError(f"{where}: {name} takes {type_words(kind)}, got {value!r}")
+
+
+def check_spelling(tree: Mapping[str, Any], defaults: ConfigDict, where: str, prefix: str = "") -> None:
+    """Check for a key that is probably a misspelt key of `defaults`.
+
+    Such a key resembles a default key that the tree lacks. Without this check the default value would be used and the
+    value of the user ignored. Other unknown keys are allowed: a user may add keys.
+    """
+    absent = [key for key in defaults if key not in tree]
+    for key, value in tree.items():
+        if key not in defaults and (near := difflib.get_close_matches(str(key), absent, n=1)):
+            raise AnoframeError(f"{where}: unknown config key {prefix + str(key)!r}: did you mean {near[0]!r}?")
+        if isinstance(value, dict) and isinstance(defaults.get(key), ConfigDict):
+            check_spelling(value, defaults[key], where, f"{prefix}{key}.")
+
+
+def _check_moved_keys(section: ConfigDict, where: str) -> None:
+    """Check the model section for keys that an earlier version of anoframe had in another place.
+
+    A key counts as moved if the shipped base config of the method lacks it and has a key of the same words that this
+    section lacks: `memory_slots`, now `memory.slots`. Any other unknown key is reported by the argument check when
+    the detector is built. So no version number is needed in `config.yaml`, and files without one are recognised.
+    """
+    base = base_model_section(section.get("name"))
+    if base is None:  # a method outside of this package
+        return
+    keys, base_keys = dict(flatten(section)), dict(flatten(base))
+    absent = [key for key in base_keys if key not in keys]
+    unknown = [key for key in keys if key not in base_keys]
+    moved = {key: new for key in unknown if (new := find_moved_key(key, absent))}
+    if moved:
+        renames = [f"model.{old} is now model.{new}" for old, new in moved.items()][:_MOST_RENAMES]
+        others = len(moved) - len(renames)
+        more = f", and {others} more key{'s' * (others > 1)}" if others else ""
+        raise AnoframeError(
+            f"{where} was written by an earlier version of anoframe: {', '.join(renames)}{more}. Start from a shipped "
+            f"config of {section.name!r} and set these keys there, or use the version that wrote it"
+        )
+
+
+# ---------------------------------------------------------------------------------------------------- ranges
+
+
+class _Range(NamedTuple):
+    """Allowed values of one key."""
+
+    key: str
+    allowed: str
+    contains: Callable[[Any], bool]
+    remedy: str
+    each: bool = False  # the value is a list, and the range is that of its items
+
+
+_RANGES = (
+    _Range("seed", "a whole number from 0 to 2**32 - 1", lambda x: 0 <= x < 2**32, "choose another --seed"),
+    _Range(
+        "evaluation.aupro_limits",
+        "false-positive rates in (0, 1]",
+        lambda x: isinstance(x, float) and 0 < x <= 1,
+        "for example 0.3",
+        each=True,
+    ),
+    _Range(
+        "evaluation.pixel_thresholds",
+        "numbers",
+        lambda x: type(x) in (int, float),
+        "give values of the anomaly map, or () for none",
+        each=True,
+    ),
+    _Range("data.batch_size", "1 or more", lambda x: x >= 1, "lower it only to save memory"),
+    _Range("data.workers", "a number from -1 to 256", lambda x: -1 <= x <= 256, "-1 chooses a number for the machine"),
+    _Range("cache.max_gb", "a number above 0", lambda x: x > 0, "to cache nothing, use --cache off"),
+    _Range("threshold.held_back", "a share in [0, 1)", lambda x: 0 <= x < 1, "0 estimates no threshold"),
+    _Range("threshold.false_positive_rate", "a share in (0, 1)", lambda x: 0 < x < 1, "for example 0.01"),
+    _Range("wandb.log_freq", "a number of steps, 1 or more", lambda x: x >= 1, "1 logs every step"),
+)
 
 
 def check_ranges(cfg: ConfigDict) -> None:
-    """Raise AnoframeError for a value of its kind that nothing can be done with."""
-    if not 0 <= cfg.seed < 2**32:
-        raise AnoframeError(f"seed is a whole number from 0 to 2**32 - 1, got {cfg.seed}")
-    for limit in cfg.evaluation.aupro_limits:
-        if not isinstance(limit, float) or not 0 < limit <= 1:
-            raise AnoframeError(f"each limit of evaluation.aupro_limits lies in (0, 1], got {limit!r}")
-    for threshold in cfg.evaluation.pixel_thresholds:
-        if type(threshold) not in (int, float):
-            raise AnoframeError(f"evaluation.pixel_thresholds takes numbers, got {threshold!r}")
-    if cfg.data.batch_size < 1:
-        raise AnoframeError(f"data.batch_size is 1 or more, got batch size {cfg.data.batch_size}")
-    if not -1 <= cfg.data.workers <= 256:
-        raise AnoframeError(f"data.workers lies from -1 to 256, got {cfg.data.workers}")
-    if not cfg.cache.max_gb > 0:
-        raise AnoframeError(f"cache.max_gb is above 0, got {cfg.cache.max_gb}: --cache off uses none")
-    if not 0 <= cfg.threshold.held_back < 1:
-        raise AnoframeError(
-            f"threshold.held_back is a share in [0, 1), 0 for no threshold, got {cfg.threshold.held_back}"
-        )
-    if not 0 < cfg.threshold.false_positive_rate < 1:
-        raise AnoframeError(f"threshold.false_positive_rate lies in (0, 1), got {cfg.threshold.false_positive_rate}")
+    """Check that each value lies in the range of its key.
+
+    Raises:
+        AnoframeError: names key, value, range and remedy.
+    """
+    values = dict(flatten(cfg))
+    for allowed in _RANGES:
+        value = values[allowed.key]
+        for item in value if allowed.each else (value,):
+            if not allowed.contains(item):
+                subject = f"each value of {allowed.key}" if allowed.each else allowed.key
+                raise AnoframeError(f"{subject} must be {allowed.allowed}, got {item!r}: {allowed.remedy}")

@@ -1,4 +1,4 @@
-"""From a raw score to a decision: the one rule that test, predict, report and whoever embeds a detector share."""
+"""Threshold and decision: the single rule that test, predict, the report and embedding applications use."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True)
 class Threshold:
-    """Where a detector draws the line, learned from normal images that it did not learn from.
+    """Thresholds of a detector, estimated on normal images that were held back from training.
 
     Attributes:
         image: an image with this score or a higher one is a defect.
-        pixel: a pixel with this value or a higher one is marked.
-        false_positive_rate: share of normal images that was asked to lie at or above either.
-        images: how many held-back images it was taken from.
+        pixel: a pixel with this map value or a higher one is marked.
+        false_positive_rate: requested share of normal images at or above each threshold.
+        images: number of held-back images.
     """
 
     image: float
@@ -28,20 +28,27 @@ class Threshold:
 
 
 def is_defect(scores: ArrayLike, limit: float) -> NDArray[np.bool_]:
-    """Whether images with such scores are defects, where the threshold for images is `limit`."""
+    """Decide for each image score whether it is a defect, with the image threshold `limit`."""
     return np.asarray(np.asarray(scores) >= np.float32(limit))
 
 
-def threshold_of(scores: Sequence[float], peaks: Sequence[float], rate: float) -> Threshold:
-    """The threshold from the scores of held-back normal images and the largest values of their maps."""
+def estimate_threshold(scores: Sequence[float], peaks: Sequence[float], rate: float) -> Threshold:
+    """Estimate the thresholds from held-back normal images.
+
+    Args:
+        scores: [n], image scores.
+        peaks: [n], maximum of each anomaly map.
+        rate: accepted false-positive rate, in (0, 1).
+    """
     return Threshold(upper_bound(scores, rate), upper_bound(peaks, rate), rate, len(scores))
 
 
 def upper_bound(values: Sequence[float], rate: float) -> float:
-    """Just above what a further value of the same kind stays below with probability `1 - rate` or more.
+    """Compute a bound that a new value of the same distribution stays below with probability `1 - rate` or more.
 
-    That is the `ceil((n + 1)(1 - rate))`-th smallest of `n` values (split conformal prediction; Vovk et al., 2005).
-    Where `n` is too small for the rate it is the largest, and a further one exceeds it with probability `1 / (n + 1)`.
+    It is just above the `ceil((n + 1)(1 - rate))`-th smallest of the `n` values (split conformal prediction; Vovk et
+    al., 2005). If `n` is too small for the rate, it is just above the largest value, and a new value exceeds it with
+    probability `1 / (n + 1)`.
 
     >>> upper_bound([3.0, 1.0, 2.0, 4.0], 0.5) > 3.0
     True

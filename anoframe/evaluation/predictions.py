@@ -1,4 +1,4 @@
-"""From a fitted detector and test images to the arrays that metrics read."""
+"""Run a fitted detector on test images and collect the arrays that metrics take."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from anoframe.distributed.process_group import Group
 from anoframe.errors import AnoframeError
 from anoframe.features.extraction import Encoded
-from anoframe.metrics.checks import as_maps, as_pair
-from anoframe.metrics.localisation import sweep_pixels
-from anoframe.metrics.sweep import Sweep, sweep_threshold
+from anoframe.metrics.array_checks import as_maps, as_pair
+from anoframe.metrics.threshold_sweep import Sweep, sweep_pixels, sweep_threshold
 from anoframe.models.base import Detector
 from anoframe.types import Prediction, Sample
 from anoframe.utils.progress import progress
@@ -23,7 +22,7 @@ from anoframe.utils.progress import progress
 
 @dataclass(frozen=True)
 class CategoryPredictions:
-    """Everything predicted for the test images of a category, `n` of them."""
+    """Predictions for the `n` test images of a category."""
 
     samples: list[Sample]
     labels: NDArray[np.bool_]  # [n]
@@ -34,32 +33,34 @@ class CategoryPredictions:
 
     @cached_property
     def image_sweep(self) -> Sweep | None:
-        """Every threshold on the scores: metrics and curves of images are read from it. None: one class only."""
+        """Threshold sweep over the scores, for image metrics and curves; None if a class is missing."""
         return sweep_threshold(*as_pair(self.labels, self.scores))
 
     @cached_property
     def pixel_sweep(self) -> Sweep | None:
-        """The same of the pixels, which are sorted once; None also where a defect has no mask."""
+        """Threshold sweep over the pixels, for pixel metrics and curves; None if a class or a mask is missing."""
         return sweep_pixels(*as_maps(self.masks, self.maps)) if self.has_masks else None
 
     @property
     def has_masks(self) -> bool:
-        """Whether pixel metrics can be computed: every defect has its mask."""
+        """Whether every defect has a mask, which pixel metrics require."""
         return all(sample.mask is not None for sample in self.samples if sample.is_defect)
 
     @property
     def masks_lost_to_crop(self) -> int:
-        """Defects of which resizing and cropping left nothing to find."""
+        """Number of defects without an anomalous pixel left after resizing and cropping."""
         return sum(bool(s.mask) and not mask.any() for s, mask in zip(self.samples, self.masks, strict=True))
 
 
 @torch.no_grad()
 def collect(detector: Detector, batches: Iterable[Encoded], images: int, size: int) -> CategoryPredictions:
-    """Detect in every batch. Memory: five bytes a pixel, and four more for each extra map.
+    """Predict every batch. Memory: five bytes per pixel, and four more per pixel of each extra map.
 
     Args:
-        images: how many images the batches hold.
-        size: side of their square, in pixels.
+        detector: fitted.
+        batches: features of the images.
+        images: number of images in all batches.
+        size: side of the anomaly maps in pixels.
 
     Raises:
         AnoframeError: a score or map is not finite; names the image.
@@ -82,7 +83,7 @@ def collect(detector: Detector, batches: Iterable[Encoded], images: int, size: i
     return CategoryPredictions(samples, labels, scores, maps, masks, extra)
 
 
-def collect_shared(
+def collect_distributed(
     group: Group,
     detector: Detector,
     encode: Callable[[Sequence[Sample]], Iterable[Encoded]],
@@ -90,31 +91,38 @@ def collect_shared(
     batch_size: int,
     size: int,
 ) -> CategoryPredictions | None:
-    """Detect in each image once, by one process of a group: everything on rank 0, in the order given; None elsewhere.
+    """Predict samples that are sharded over the processes of a group.
 
     Args:
-        encode: features of samples, in batches of `batch_size`.
-        size: side of the maps in pixels.
+        group: the processes.
+        detector: fitted; the same in every process.
+        encode: computes the features of samples in batches of `batch_size`.
+        samples: all samples; each is predicted by one process.
+        batch_size: images per batch.
+        size: side of the anomaly maps in pixels.
+
+    Returns:
+        All predictions in the order of `samples` on rank 0; None on other ranks.
 
     Raises:
-        AnoframeError: as `collect`, in the process that had the image.
+        AnoframeError: as `collect`, in the process that predicts the image.
     """
     if group.is_single:
         return collect(detector, encode(samples), len(samples), size)
     rows = group.shard(len(samples), batch_size)
     own = [samples[row] for row in rows[group.rank]]
-    found = collect(detector, encode(own) if own else (), len(own), size)
-    scores, maps, masks = (group.gather_rows(part, rows) for part in (found.scores, found.maps, found.masks))
-    extra = {name: group.gather_rows(part, rows) for name, part in sorted(found.extra_maps.items())}
+    local = collect(detector, encode(own) if own else (), len(own), size)
+    scores, maps, masks = (group.gather_rows(array, rows) for array in (local.scores, local.maps, local.masks))
+    extra = {name: group.gather_rows(array, rows) for name, array in sorted(local.extra_maps.items())}
     if scores is None or maps is None or masks is None:
         return None
     labels = np.array([sample.is_defect for sample in samples])
-    whole = {name: part for name, part in extra.items() if part is not None}
-    return CategoryPredictions(list(samples), labels, scores, maps, masks, whole)
+    extra_maps = {name: array for name, array in extra.items() if array is not None}
+    return CategoryPredictions(list(samples), labels, scores, maps, masks, extra_maps)
 
 
 def _check_finite(prediction: Prediction, samples: Sequence[Sample]) -> None:
     finite = prediction.score.isfinite() & prediction.anomaly_map.flatten(1).isfinite().all(1)
     if not bool(torch.all(finite)):
-        bad = samples[int((~finite).nonzero()[0])]
-        raise AnoframeError(f"the prediction for {bad.image} is not finite: check that image and the fit")
+        sample = samples[int((~finite).nonzero()[0])]
+        raise AnoframeError(f"the prediction for {sample.image} is not finite: check that image and the fit")

@@ -1,4 +1,4 @@
-"""Where a number comes from: all that must agree before two numbers share a column."""
+"""Provenance of a result: versions, git commit and machine. Numbers are comparable only if these agree."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
 
 
 def versions() -> dict[str, str]:
+    """Return the versions of anoframe and of the packages that can change a number."""
     return {"anoframe": anoframe.__version__, **{name: version(name) for name in _PACKAGES}}
 
 
 @cache
 def git_commit() -> str | None:
-    """Commit of the checkout that runs, with `+` if files differ from it; None outside a checkout."""
+    """Return the commit of the checkout, with `+` if tracked files differ from it; None outside a checkout."""
     root = Path(anoframe.__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
@@ -36,7 +37,7 @@ def _git(root: Path, *words: str) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """The kind of machine, for `run.json`; it names no host."""
+    """Describe the machine for `run.json`, without its host name."""
     import os
     import platform
 

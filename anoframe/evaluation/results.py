@@ -1,4 +1,4 @@
-"""Metrics of a run: per category, their mean, and where they came from."""
+"""Results of a run: per-category metrics, their mean, and their provenance."""
 
 from __future__ import annotations
 
@@ -11,50 +11,74 @@ from typing import Any
 
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.predictions import CategoryPredictions
+from anoframe.metrics.aupro import STANDARD_LIMIT
 from anoframe.metrics.catalogue import HEADLINE
-from anoframe.metrics.families import metrics_at, metrics_of_each_image, metrics_of_images, metrics_of_pixels
+from anoframe.metrics.category_metrics import (
+    image_metrics_from_sweep,
+    metrics_at_thresholds,
+    per_image_metrics,
+    pixel_metrics_from_sweep,
+)
 from anoframe.utils.files import read_json, write_atomic, write_json
 from anoframe.utils.type_check import matches_type
 
 Metrics = dict[str, float | None]  # None: not available
-CHOSEN_ON_TEST = "best on test"  # `selected` in the provenance of a run that reports its best look at the test images
+CHOSEN_ON_TEST = "best on test"  # value of `selected` in the provenance if the epoch was chosen on the test images
+_FILE = {"categories": dict[str, dict[str, float | None]], "provenance": dict[str, Any]}  # keys of metrics.json
 
 
 def category_metrics(
     predictions: CategoryPredictions, aupro_limits: tuple[float, ...], pixel_thresholds: tuple[float, ...]
 ) -> Metrics:
-    """Image and pixel metrics of a category; pixel metrics are not available where defects have no masks."""
-    # 0.3 is what the name `aupro` means, so it is always there
-    limits = (0.3, *(limit for limit in aupro_limits if limit != 0.3))
+    """Compute the image and pixel metrics of a category; pixel metrics are None if a defect lacks its mask.
+
+    Args:
+        predictions: of the test images.
+        aupro_limits, pixel_thresholds: as for `metrics.pixel_metrics`; the limit 0.3 is always included.
+    """
+    limits = (STANDARD_LIMIT, *(limit for limit in aupro_limits if limit != STANDARD_LIMIT))
     masks, maps = predictions.masks, predictions.maps
-    others = metrics_of_each_image(masks, maps) | metrics_at(masks, maps, pixel_thresholds)
+    others = per_image_metrics(masks, maps) | metrics_at_thresholds(masks, maps, pixel_thresholds)
     if not predictions.has_masks:
         others = dict.fromkeys(others)
-    ranked = metrics_of_pixels(predictions.pixel_sweep, limits)
-    return metrics_of_images(predictions.image_sweep) | ranked | others
+    ranked = pixel_metrics_from_sweep(predictions.pixel_sweep, limits)
+    return image_metrics_from_sweep(predictions.image_sweep) | ranked | others
 
 
 @dataclass
 class Results:
-    """What `metrics.json` holds. Nothing in it differs between two equal runs."""
+    """Content of `metrics.json`; it is the same for two runs with the same config, data and versions.
+
+    Attributes:
+        categories: per-category metrics.
+        provenance: config, data, versions, counts, thresholds, and categories that failed.
+    """
 
     categories: dict[str, Metrics] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, provenance: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]], failed: Mapping[str, str]
+    def from_categories(
+        cls, provenance: Mapping[str, Any], evaluated: Mapping[str, Mapping[str, Any]], failed: Mapping[str, str]
     ) -> Results:
-        """Of what each evaluated category gave (`results/<category>.json`), and why others have nothing."""
-        metrics = {category: dict(one["metrics"]) for category, one in found.items()}
-        missing = {c: [name for name, value in one.items() if value is None] for c, one in metrics.items()}
+        """Combine the results of categories.
+
+        Args:
+            provenance: of the run.
+            evaluated: category -> content of `results/<category>.json`.
+            failed: category -> why it has no metrics.
+        """
+        metrics = {category: dict(result["metrics"]) for category, result in evaluated.items()}
+        missing = {
+            category: [name for name, value in values.items() if value is None] for category, values in metrics.items()
+        }
         return cls(
             metrics,
             {
                 **provenance,
-                "backbone": next((one["backbone"] for one in found.values()), None),
-                "counts": {category: one["counts"] for category, one in found.items()},
-                "thresholds": {category: one["threshold"] for category, one in found.items()},
+                "backbone": next((result["backbone"] for result in evaluated.values()), None),
+                "counts": {category: result["counts"] for category, result in evaluated.items()},
+                "thresholds": {category: result["threshold"] for category, result in evaluated.items()},
                 "not_available": {category: names for category, names in missing.items() if names},
                 "failed": dict(failed),
             },
@@ -67,9 +91,9 @@ class Results:
 
     @property
     def mean(self) -> Metrics:
-        """Mean over the categories where a metric is available; None where it is in no category.
+        """Mean over the categories in which a metric is available; None if it is available in none.
 
-        Which categories a mean leaves out is in the provenance, under `not_available`.
+        `not_available` of the provenance lists the categories that a mean leaves out.
         """
         names = [name for metrics in self.categories.values() for name in metrics]
         return {name: self._mean(name) for name in dict.fromkeys(names)}
@@ -79,24 +103,23 @@ class Results:
         return sum(values) / len(values) if values else None
 
     def write(self, folder: Path) -> None:
-        """`metrics.csv` and then `metrics.json`, both whole or not there."""
+        """Write `metrics.csv`, then `metrics.json`, each atomically."""
         write_atomic(folder / "metrics.csv", self.csv())
         tree = {"categories": self.categories, "mean": self.mean, "provenance": self.provenance}
         write_json(folder / "metrics.json", tree)
 
     @classmethod
     def read(cls, folder: Path) -> Results:
-        """Raises AnoframeError where there is no `metrics.json`, and for one that is damaged."""
+        """Read `metrics.json`; raises AnoframeError if it is missing or damaged."""
         path = folder / "metrics.json"
         tree = read_json(path)
-        expected = {"categories": dict[str, dict[str, float | None]], "provenance": dict[str, Any]}
-        for key, kind in expected.items():
+        for key, kind in _FILE.items():
             if not isinstance(tree, dict) or not matches_type(tree.get(key), kind):
                 raise AnoframeError(f"{path} is damaged, its {key} cannot be read: test the checkpoint again")
         return cls(tree["categories"], tree["provenance"])
 
     def csv(self) -> str:
-        """A row a category and one for the mean, full precision, empty where not available."""
+        """Format as CSV: one row per category and one for the mean, full precision, empty where not available."""
         text = io.StringIO()
         names = list(self.mean)
         writer = csv.writer(text, lineterminator="\n")
@@ -106,23 +129,29 @@ class Results:
         return text.getvalue()
 
     def table(self) -> str:
-        """What the console shows at the end: percentages, with the mean where there are several categories."""
+        """Format the headline metrics in percent for the console, with the mean of several categories."""
         rows = [["category", *HEADLINE]]
         rows += [[name, *(percent(metrics.get(key)) for key in HEADLINE)] for name, metrics in self.categories.items()]
         if len(self.categories) > 1:
             rows.append(["mean", *(percent(self.mean.get(key)) for key in HEADLINE)])
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = [
-            "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(pairs))
-            for pairs in (list(zip(row, widths, strict=True)) for row in rows)
-        ]
+        lines = _align(rows)
         if self.provenance.get("selected") == CHOSEN_ON_TEST:
-            lines.append("the epoch was chosen on the test set: better than a user gets")
+            lines.append("the epoch was chosen on the test set: these values are too good for new images")
         return "\n".join(lines)
 
 
+def _align(rows: list[list[str]]) -> list[str]:
+    """Pad the cells of each column to the same width: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+
+
 def percent(value: float | None) -> str:
-    """
+    """Format a share in percent with two decimals.
+
     >>> percent(0.98765), percent(None), percent(-0.00001)
     ('98.77', 'n/a', '0.00')
     """
@@ -130,7 +159,7 @@ def percent(value: float | None) -> str:
 
 
 def fixed(value: float, digits: int) -> str:
-    """So many digits behind the point, and no `-0.0`.
+    """Format a number with `digits` decimals, without a negative zero.
 
     >>> fixed(-0.04, 1), fixed(-0.06, 1)
     ('0.0', '-0.1')

@@ -1,9 +1,15 @@
-"""Metrics of anomaly detection: plain functions on arrays. How each is defined: docs/metrics.md."""
+"""Metrics of anomaly detection: functions on arrays. docs/metrics.md defines each metric.
 
-from anoframe.metrics.families import image_metrics, pixel_metrics
-from anoframe.metrics.localisation import aupro, iou_max, pro_curve, pro_per_image
-from anoframe.metrics.ranking import auroc, average_precision, f1_max, pr_curve, roc_curve
-from anoframe.metrics.thresholded import accuracy_at, f1_at, iou_at
+The functions `aupro`, `auroc` and `average_precision` have the names of their modules: after
+`from anoframe.metrics import aupro` the name is the function.
+"""
+
+from anoframe.metrics.aupro import aupro, pro_curve, pro_per_image
+from anoframe.metrics.auroc import auroc, roc_curve
+from anoframe.metrics.average_precision import average_precision, pr_curve
+from anoframe.metrics.category_metrics import image_metrics, pixel_metrics
+from anoframe.metrics.f1 import accuracy_at, f1_at, f1_max
+from anoframe.metrics.iou import iou_at, iou_max
 
 __all__ = [
     "accuracy_at",

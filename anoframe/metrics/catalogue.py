@@ -1,4 +1,4 @@
-"""Catalogue of metrics: name, title, level, direction, and whether a metric is a headline metric."""
+"""Catalogue of metrics: name, titles, level, direction, and where a metric is shown."""
 
 from __future__ import annotations
 
@@ -17,72 +17,130 @@ class Metric:
         title: full title for tables and charts.
         short_title: title below a heading that already names the level.
         level: what is scored: images, pixels, or a stream of tasks.
+        description: one sentence for tooltips; docs/metrics.md and docs/continual.md have the definitions.
         higher_is_better: direction.
         headline: shown in the console table and in the main tables of the report.
-        summary: one of the few metrics that stand for a result in one line, a tile or a chart.
-        oracle: takes its threshold from the test labels, which no user can do.
-        constant_score: value of a detector that gives every image and pixel the same score; None where not defined.
-        description: one sentence for tooltips; docs/metrics.md and docs/continual.md have the definitions.
+        summary: one of the few metrics that represent a result in one line, a tile or a chart.
+        oracle: chooses its threshold on the test labels, which are not available in use.
+        constant_score: value of a detector that gives every image and pixel the same score, the baseline of forward
+            transfer; None: no baseline, because the value depends on the data or the metric has no forward transfer.
     """
 
     name: str
     title: str
     short_title: str
     level: Level
+    description: str
     higher_is_better: bool = True
     headline: bool = False
     summary: bool = False
     oracle: bool = False
     constant_score: float | None = None
-    description: str = ""
 
 
-_ALL = (
-    Metric("image_auroc", "Image AUROC", "AUROC", "image", headline=True, summary=True, constant_score=0.5),
-    Metric("image_ap", "Image AP", "AP", "image", headline=True),
-    Metric("image_f1max", "Image F1-max", "F1-max", "image", headline=True, oracle=True),
-    Metric("pixel_auroc", "Pixel AUROC", "AUROC", "pixel", headline=True, summary=True, constant_score=0.5),
-    Metric("pixel_ap", "Pixel AP", "AP", "pixel", headline=True),
-    Metric("pixel_f1max", "Pixel F1-max", "F1-max", "pixel", headline=True, oracle=True),
-    Metric("aupro", "AUPRO", "AUPRO", "pixel", headline=True, summary=True, constant_score=0.15),
-    Metric("iou_max", "IoU-max", "IoU-max", "pixel", headline=True, oracle=True),
-    Metric("pro_per_image", "PRO/image", "PRO/image", "pixel"),
-    Metric("acc", "ACC", "ACC", "stream", description="mean over the tasks seen so far"),
-    Metric("acc_classes", "ACC, categories", "ACC, categories", "stream", description="mean over the categories seen"),
-    Metric("aia", "AIA", "AIA", "stream", description="average incremental accuracy: mean of ACC after each task"),
+_CATALOGUE = (
+    Metric(
+        "image_auroc",
+        "Image AUROC",
+        "AUROC",
+        "image",
+        "area under the ROC curve of the image scores",
+        headline=True,
+        summary=True,
+        constant_score=0.5,
+    ),
+    Metric("image_ap", "Image AP", "AP", "image", "average precision of the image scores", headline=True),
+    Metric(
+        "image_f1max",
+        "Image F1-max",
+        "F1-max",
+        "image",
+        "maximum F1 of the image scores over all thresholds",
+        headline=True,
+        oracle=True,
+    ),
+    Metric(
+        "pixel_auroc",
+        "Pixel AUROC",
+        "AUROC",
+        "pixel",
+        "area under the ROC curve of the pixel scores",
+        headline=True,
+        summary=True,
+        constant_score=0.5,
+    ),
+    Metric("pixel_ap", "Pixel AP", "AP", "pixel", "average precision of the pixel scores", headline=True),
+    Metric(
+        "pixel_f1max",
+        "Pixel F1-max",
+        "F1-max",
+        "pixel",
+        "maximum F1 of the pixel scores over all thresholds",
+        headline=True,
+        oracle=True,
+    ),
+    Metric(
+        "aupro",
+        "AUPRO",
+        "AUPRO",
+        "pixel",
+        "area under the per-region overlap up to a false-positive rate of 0.3, divided by 0.3",
+        headline=True,
+        summary=True,
+        constant_score=0.15,
+    ),
+    Metric(
+        "iou_max",
+        "IoU-max",
+        "IoU-max",
+        "pixel",
+        "maximum IoU of the pixel scores over all thresholds",
+        headline=True,
+        oracle=True,
+    ),
+    Metric(
+        "pro_per_image",
+        "PRO/image",
+        "PRO/image",
+        "pixel",
+        "per-region overlap of each anomalous image by itself, averaged over images, as RD4AD publishes it",
+    ),
+    Metric("acc", "ACC", "ACC", "stream", "mean over the tasks seen so far"),
+    Metric("acc_classes", "ACC, categories", "ACC, categories", "stream", "mean over the categories seen"),
+    Metric("aia", "AIA", "AIA", "stream", "average incremental accuracy: mean of ACC after each task"),
     Metric(
         "fm",
         "FM, from best",
         "FM, from best",
         "stream",
+        "forgetting: mean over tasks of the best value before the last task minus the final value",
         higher_is_better=False,
-        description="forgetting: mean over tasks of the best value before the last task minus the final value",
     ),
     Metric(
         "fm_diagonal",
         "FM, from diagonal",
         "FM, from diagonal",
         "stream",
+        "forgetting: mean over tasks of the value right after training minus the final value",
         higher_is_better=False,
-        description="forgetting: mean over tasks of the value right after training minus the final value",
     ),
-    Metric("bwt", "BWT", "BWT", "stream", description="backward transfer: the negative of FM, from diagonal"),
+    Metric("bwt", "BWT", "BWT", "stream", "backward transfer: the negative of FM, from diagonal"),
     Metric(
         "fwt",
         "FWT",
         "FWT",
         "stream",
-        description="forward transfer: the value right before training on a task minus that of a constant score",
+        "forward transfer: the value right before training on a task minus that of a constant score",
     ),
 )
-METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
-HEADLINE: tuple[str, ...] = tuple(metric.name for metric in _ALL if metric.headline)
-SUMMARY: tuple[str, ...] = tuple(metric.name for metric in _ALL if metric.summary)
-STREAM: tuple[str, ...] = tuple(metric.name for metric in _ALL if metric.level == "stream")
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _CATALOGUE}
+HEADLINE: tuple[str, ...] = tuple(metric.name for metric in _CATALOGUE if metric.headline)
+SUMMARY: tuple[str, ...] = tuple(metric.name for metric in _CATALOGUE if metric.summary)
+STREAM: tuple[str, ...] = tuple(metric.name for metric in _CATALOGUE if metric.level == "stream")
 
 
 def title_of(name: str) -> str:
-    """Title of a metric; the name itself for one that is not in the catalogue (`aupro_0.05`).
+    """Return the title of a metric; the name itself if the catalogue lacks it (`aupro_0.05`).
 
     >>> title_of("pixel_auroc"), title_of("aupro_0.05")
     ('Pixel AUROC', 'aupro_0.05')
@@ -91,5 +149,10 @@ def title_of(name: str) -> str:
 
 
 def names_of(level: Level, headline: bool | None = None) -> tuple[str, ...]:
-    """Names of the metrics of a level, in the order of the tables (`headline` selects)."""
-    return tuple(m.name for m in _ALL if m.level == level and headline in (None, m.headline))
+    """Return the names of the metrics of a level, in the order of the tables.
+
+    Args:
+        level: image, pixel or stream.
+        headline: only headline metrics (True), only the others (False), or all (None).
+    """
+    return tuple(metric.name for metric in _CATALOGUE if metric.level == level and headline in (None, metric.headline))

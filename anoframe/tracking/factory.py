@@ -1,4 +1,4 @@
-"""Which trackers a config asks for."""
+"""Create the trackers that a config turns on."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ _INSTALL = {"wandb": "pip install wandb", "tensorboard": 'pip install "anoframe[
 
 
 def check_tracking(cfg: ConfigDict) -> None:
-    """Find out before any work whether the trackers of a config can be had. Imports none of them.
+    """Check that the packages of the enabled trackers are installed, without importing them.
 
     Raises:
-        AnoframeError: a package is missing, or a value makes no sense.
+        AnoframeError: a package is missing.
     """
     for name, command in _INSTALL.items():
-        if cfg[name].enable and not _installed(name):
-            raise AnoframeError(f"{name}.enable needs a package that is not there: {command}, or --{name}.enable False")
-    if cfg.wandb.log_freq < 1:
-        raise AnoframeError(f"wandb.log_freq counts steps and is 1 or more, got {cfg.wandb.log_freq}")
+        if cfg[name].enable and not _is_installed(name):
+            raise AnoframeError(
+                f"{name}.enable needs a package that is not installed: {command}, or --{name}.enable False"
+            )
 
 
 def open_trackers(cfg: ConfigDict, folder: Path) -> Trackers:
-    """The console, `log.jsonl` in the run folder, and the others that the config turns on.
+    """Create the console, `log.jsonl` in the run folder, and the trackers that the config enables.
 
     Args:
         cfg: its sections `wandb` and `tensorboard` are read.
-        folder: of the run; it exists. Whatever a tracker writes is in it.
+        folder: existing run folder; all files of the trackers are written into it.
 
     Returns:
         Trackers: they expect the event `run` first, and `close` last.
     """
-    always = Trackers(Console(), JsonLines(folder / "log.jsonl"))
+    required = Trackers(Console(), JsonLines(folder / "log.jsonl"))
     optional: list[Tracker] = []
     if cfg.wandb.enable:
         from anoframe.tracking.wandb import WandB
 
-        optional.append(WandB(cfg.wandb, folder, always.log))
+        optional.append(WandB(cfg.wandb, folder, required.log))
     if cfg.tensorboard.enable:
         from anoframe.tracking.tensorboard import TensorBoard
 
         optional.append(TensorBoard(folder / "tensorboard"))
-    return Trackers(always, optional=optional)
+    return Trackers(required, optional=optional)
 
 
-def _installed(package: str) -> bool:
-    """A folder `wandb/` left in the working directory by other runs is not the package: it has no `__init__`."""
+def _is_installed(package: str) -> bool:
+    """Whether a package is installed. A folder `wandb/` of earlier runs in the working directory does not count."""
     spec = find_spec(package)
-    return spec is not None and spec.origin is not None
+    return spec is not None and spec.origin is not None  # a plain folder has no origin

@@ -1,4 +1,4 @@
-"""The pictures of a category as trackers show them: a row each, the strip cut into its parts."""
+"""Pictures of a category for trackers: read the strips of `pictures/<category>/` and cut them into parts."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ PARTS = ("image", "mask", "map", "outlines")
 _GAP = 4  # white pixels between the parts of a strip
 
 
-def cut(strip: Image.Image) -> dict[str, Image.Image]:
-    """The square parts of a strip by name, left to right.
+def cut_strip(strip: Image.Image) -> dict[str, Image.Image]:
+    """Cut a strip into its square parts: name -> part, from left to right.
 
     Args:
-        strip: `[H, 4 H + 3 gaps]`, as in `pictures/<category>/`.
+        strip: `[H, 4 H + 3 gaps]`.
     """
     side = strip.height
-    lefts = [place * (side + _GAP) for place in range(len(PARTS))]
+    lefts = [index * (side + _GAP) for index in range(len(PARTS))]
     return {name: strip.crop((left, 0, left + side, side)) for name, left in zip(PARTS, lefts, strict=True)}
 
 
 def open_pictures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], Image.Image]]:
-    """Each row of `pictures.json` with its strip, one at a time."""
+    """Yield each row of `pictures.json` with its strip, one at a time."""
     for row in rows:
         with Image.open(folder / row["file"]) as picture:
             yield row, picture.convert("RGB")

@@ -17,18 +17,24 @@ if TYPE_CHECKING:
 
 
 class TensorBoard:
-    """Writes event files that `tensorboard --logdir runs` shows; it takes no network."""
+    """Write event files for `tensorboard --logdir runs`; uses no network.
+
+    Args:
+        folder: for the event files; created with the first one.
+    """
 
     def __init__(self, folder: Path):
         self._folder = folder
         self._writer: SummaryWriter | None = None
 
     def log(self, event: str, **fields: Any) -> None:
+        """Write an event; events without a method `_on_<event>` are ignored."""
         write = getattr(self, f"_on_{event}", None)
         if write is not None:
             write(**fields)
 
     def close(self, status: Status) -> None:
+        """Close the event file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -38,7 +44,7 @@ class TensorBoard:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(self._folder))  # a file of its own for each start of a run
+            self._writer = SummaryWriter(str(self._folder))  # a new event file for each start of a run
         return self._writer
 
     def _on_run(self, config: Mapping[str, Any], **_: Any) -> None:
@@ -52,16 +58,21 @@ class TensorBoard:
     def _on_look(
         self, fit: str, phase: str, epoch: int, metrics: Mapping[str, Mapping[str, float | None]], **_: Any
     ) -> None:
-        for category, found in metrics.items():
-            self._scalars(f"look/{fit}/{phase}/{category}", found, epoch)
+        for category, values in metrics.items():
+            self._scalars(f"look/{fit}/{phase}/{category}", values, epoch)
 
     def _on_evaluated(self, category: str, metrics: Mapping[str, float | None], **_: Any) -> None:
         self._scalars(f"test/{category}", metrics)
 
     def _on_pictures(self, category: str, folder: Path, rows: Sequence[Mapping[str, Any]], **_: Any) -> None:
-        for place, (row, strip) in enumerate(open_pictures(folder, rows)):
+        for index, (row, strip) in enumerate(open_pictures(folder, rows)):
             tag = f"pictures/{category}/{row['kind']}"
-            self._open.add_image(tag, np.asarray(strip), place, dataformats="HWC")
+            self._open.add_image(tag, np.asarray(strip), index, dataformats="HWC")
+
+    def _on_method_summary(self, task: int | None, scalars: Mapping[str, float], **_: Any) -> None:
+        """Scalars of a method under their own names, over the tasks of a stream."""
+        for name, value in scalars.items():
+            self._open.add_scalar(name, value, task or 0)
 
     def _on_failed(self, category: str, reason: str, **_: Any) -> None:
         self._open.add_text(f"failed/{category}", reason)
@@ -70,7 +81,7 @@ class TensorBoard:
         self._scalars("test/mean", metrics)
 
     def _scalars(self, prefix: str, metrics: Mapping[str, float | None], step: int = 0) -> None:
-        """A metric that is not available is left out."""
+        """Write metrics as scalars, without those that are not available."""
         for name, value in metrics.items():
             if value is not None:
                 self._open.add_scalar(f"{prefix}/{name}", value, step)

@@ -1,4 +1,4 @@
-"""How long each stage takes, and the most memory the process has held by its end."""
+"""Duration of each stage of a run, and the peak memory of the process at its end."""
 
 from __future__ import annotations
 
@@ -13,15 +13,25 @@ from anoframe.tracking.tracker import Tracker
 
 @dataclass
 class Stage:
-    """Totals of one stage over a run."""
+    """Totals of one stage over a run.
+
+    Attributes:
+        seconds: total duration.
+        peak_bytes: peak memory of the process since its start, measured at the end of the stage.
+        gpu_peak_bytes: peak memory that torch has allocated on the GPU since the start of the process.
+    """
 
     seconds: float = 0.0
-    peak_bytes: int = 0  # of the process since it started, when the stage ended
-    gpu_peak_bytes: int = 0  # allocated by torch since the process started
+    peak_bytes: int = 0
+    gpu_peak_bytes: int = 0
 
 
-class Clock:
-    """Times named stages and tells a tracker of each."""
+class StageTimer:
+    """Measure named stages and log each as the event `stage`.
+
+    Attributes:
+        stages: name -> totals, in the order of the first start.
+    """
 
     def __init__(self, tracker: Tracker):
         self.stages: dict[str, Stage] = {}
@@ -29,6 +39,7 @@ class Clock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        """Measure the body of a `with` statement and add it to the totals of the stage."""
         started = time.perf_counter()
         yield
         seconds = time.perf_counter() - started
@@ -39,7 +50,7 @@ class Clock:
 
 
 def peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes; 0 where the system does not tell."""
+    """Return the peak resident size of this process in bytes; 0 if the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -49,6 +60,7 @@ def peak_memory() -> int:
 
 
 def gpu_peak_memory() -> int:
+    """Return the peak GPU memory allocated by torch in bytes; 0 without a GPU."""
     import torch
 
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0

@@ -1,4 +1,4 @@
-"""Words of a command line that a parser has left, as keys of the config."""
+"""Overrides: command-line words to dotted names, conversion of types, and errors."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import argparse
 
 import pytest
 
+from anoframe.config import flatten, load_config
+from anoframe.config.key_names import find_moved_key, nearest_key
 from anoframe.config.overrides import dotted_options
 from anoframe.errors import AnoframeError
+
+CONFIG = "patchcore/patchcore_224.py"
+
+
+# ------------------------------------------------------------------------------------------------ command line
 
 
 @pytest.fixture
 def parser():
-    made = argparse.ArgumentParser()
-    made.add_argument("--seed")
-    return made
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed")
+    return parser
 
 
 @pytest.mark.parametrize(
-    ("words", "found"),
+    ("words", "overrides"),
     [
         ([], {}),
         (["--a.b", "1"], {"a.b": "1"}),
@@ -27,18 +34,128 @@ def parser():
         (["--a.b", "-1"], {"a.b": "-1"}),
     ],
 )
-def test_words_become_a_mapping(words, found, parser):
-    assert dotted_options(words, parser) == found
+def test_words_become_a_mapping(words, overrides, parser):
+    assert dotted_options(words, parser) == overrides
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--sed", "1"], "unknown option --sed: did you mean 'seed'"),
         (["stray"], "unexpected argument 'stray'"),
         (["--a.b"], "--a.b needs a value"),
     ],
 )
-def test_what_is_wrong_is_told(words, told, parser):
-    with pytest.raises(AnoframeError, match=told):
+def test_invalid_words_are_an_error(words, message, parser):
+    with pytest.raises(AnoframeError, match=message):
         dotted_options(words, parser)
+
+
+# ------------------------------------------------------------------------------------------------ types
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("seed", "42", 42),
+        ("seed", 42, 42),
+        ("data.workers", "-1", -1),
+        ("model.sigma", "2.5", 2.5),
+        ("model.sigma", "3", 3.0),
+        ("model.sigma", 3, 3.0),
+        ("model.coreset.ratio", "1e-2", 0.01),
+        ("data.keep_aspect", "False", False),
+        ("data.keep_aspect", "true", True),
+        ("data.keep_aspect", "0", False),
+        ("wandb.enable", True, True),
+        ("data.name", "visa", "visa"),
+        ("device", "0", "0"),
+        ("data.root", "2024", "2024"),
+        ("data.root", None, None),
+        ("model.backbone.levels", "(1, 2)", (1, 2)),
+        ("model.backbone.levels", "1,2", (1, 2)),
+        ("model.backbone.levels", ["layer2", "3"], ("layer2", 3)),
+        ("model.backbone.levels", "2", (2,)),
+        ("evaluation.pixel_thresholds", (0.5, 0.75), (0.5, 0.75)),
+    ],
+)
+def test_value_is_converted_to_the_type_of_the_value_it_replaces(name, value, expected):
+    converted = dict(flatten(load_config(CONFIG, {name: value})))[name]
+    assert (converted, type(converted)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("seed", "one", "a whole number"),
+        ("seed", "1.5", "a whole number"),
+        ("seed", True, "a whole number"),
+        ("seed", "", "a whole number"),
+        ("model.sigma", "wide", "a number"),
+        ("model.sigma", "True", "a number"),
+        ("data.keep_aspect", "2", "True or False"),
+        ("data.keep_aspect", "maybe", "True or False"),
+        ("data.name", 3, "text"),
+        ("data.root", 3, "text"),
+        ("model.backbone.levels", 2, "a list of values"),
+    ],
+)
+def test_value_of_another_type_is_an_error(name, value, kind):
+    with pytest.raises(AnoframeError) as caught:
+        load_config(CONFIG, {name: value})
+    assert str(caught.value) == f"{name} takes {kind}, got {value!r}"
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", "None"), ("seed", None), ("model.sigma", "None")])
+def test_none_is_not_a_number(name, value):
+    with pytest.raises(AnoframeError, match=f"{name} takes"):
+        load_config(CONFIG, {name: value})
+
+
+# ------------------------------------------------------------------------------------------------ unknown keys
+
+
+@pytest.mark.parametrize(
+    ("name", "suggested"),
+    [
+        ("model.coreset.ratoi", "model.coreset.ratio"),
+        ("data.rooot", "data.root"),
+        ("sede", "seed"),
+        ("seed.x", "seed"),
+        ("modle.sigma", "model.sigma"),
+        ("model.coreset_ratio", "model.coreset.ratio"),
+        ("model.ratio", "model.coreset.ratio"),
+        ("ratoi", "model.coreset.ratio"),
+        ("Data.Root", "data.root"),
+    ],
+)
+def test_unknown_key_suggests_the_nearest(name, suggested):
+    with pytest.raises(AnoframeError, match=f"unknown config key '{name}': did you mean '{suggested}'"):
+        load_config(CONFIG, {name: 1})
+
+
+def test_section_is_not_a_value():
+    with pytest.raises(AnoframeError, match=r"'model\.coreset' is a section, .*model\.coreset\.ratio"):
+        load_config(CONFIG, {"model.coreset": "exact"})
+
+
+def test_key_of_the_same_words_is_preferred_to_a_key_with_similar_letters():
+    keys = ["model.slots", "model.memory.slots", "model.memory.kind"]
+    assert nearest_key("model.memory_slots", keys) == "model.memory.slots"
+
+
+def test_last_part_is_compared_alone():
+    assert nearest_key("model.slotss", ["model.width", "model.memory.slots"]) == "model.memory.slots"
+
+
+def test_key_that_shares_a_word_is_preferred():
+    assert nearest_key("model.hd_dim", ["model.hidden", "model.head.descriptor_dim"]) == "model.head.descriptor_dim"
+
+
+def test_moved_key_with_the_same_last_part_in_several_sections_is_the_nearest():
+    keys = ["trainer.phases.adapter.optimizer.lr", "trainer.optimizer.lr"]
+    assert find_moved_key("trainer.lr", keys) == "trainer.optimizer.lr"
+
+
+def test_nothing_similar_is_not_suggested():
+    assert nearest_key("zzz.qqq", ["model.sigma", "seed"]) is None

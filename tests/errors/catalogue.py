@@ -621,7 +621,7 @@ def _(bench):
     return bench.train("--data.crop", 65)
 
 
-@refused(CONFIGS, "a seed that is none", "seed is a whole number from 0", "got -1", way_out="from 0 to 2**32 - 1")
+@refused(CONFIGS, "a seed that is none", "seed must be a whole number from 0", "got -1", way_out="from 0 to 2**32 - 1")
 def _(bench):
     return bench.train("--seed", -1)
 
@@ -694,8 +694,8 @@ def _(bench):
     CONFIGS,
     "a config with a syntax error",
     "HERE/own.py:4: ",
-    way_out="mend that line",
-    varies=r"(?<=:4: ).*(?=; mend)",
+    way_out="correct that line",
+    varies=r"(?<=:4: ).*(?=; correct)",
 )
 def _(bench):
     return bench.train(config=bench.config("cfg.seed = = 1"))
@@ -723,8 +723,8 @@ def _(bench):
 @refused(
     CONFIGS,
     "a config that binds no cfg",
-    "HERE/own.py: a config file binds 'cfg' to a ConfigDict",
-    way_out="binds 'cfg'",
+    "HERE/own.py: a config file must bind 'cfg' to a ConfigDict",
+    way_out="bind 'cfg'",
 )
 def _(bench):
     return bench.train(config=bench.config("seed = 1", parent=""))
@@ -753,8 +753,8 @@ def _(bench):
     CONFIGS,
     "a config.yaml with a syntax error",
     "RUN/config.yaml:6: not YAML",
-    way_out="mend that line",
-    varies=r"(?<=not YAML: ).*(?=; mend)",
+    way_out="correct that line",
+    varies=r"(?<=not YAML: ).*(?=; correct)",
 )
 def _(bench):
     path = bench.replace(bench.run / "config.yaml", "categories:", "categories: ]")
@@ -793,8 +793,8 @@ def _(bench):
     CONFIGS,
     "a config.yaml that builds objects",
     "RUN/config.yaml:9: not YAML",
-    way_out="mend that line",
-    varies=r"(?<=not YAML: ).*(?=; mend)",
+    way_out="correct that line",
+    varies=r"(?<=not YAML: ).*(?=; correct)",
 )
 def _(bench):
     tag = f"config_name: !!python/object/apply:builtins.open [{bench.witness}, w]"

@@ -1,4 +1,4 @@
-"""From batches to the arrays that metrics read."""
+"""Collecting the predictions of batches into arrays."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ IMAGES = torch.arange(5 * 3 * 4 * 4, dtype=torch.float32).reshape(5, 3, 4, 4)
 SAMPLES = [Sample(Path(f"{i}.png"), "felt", "test", "cut" if i > 2 else "good", Path("m.png")) for i in range(5)]
 
 
-class Sums(Detector):
-    """Sums pixels."""
+class ChannelSum(Detector):
+    """Its anomaly map is the sum of the channels."""
 
     def __init__(self):
         super().__init__(nn.Identity())
         self.register_buffer("place", torch.empty(0))
 
-    def detect(self, features, size):
+    def compute_prediction(self, features, size):
         maps = features.sum(1)
         return Prediction(maps.flatten(1).max(1).values, maps, {"half": maps / 2})
 
@@ -40,37 +40,37 @@ def batches(*sizes, images=IMAGES):
         start += size
 
 
-@pytest.fixture
-def found():
-    return collect(Sums(), batches(2, 2, 1), 5, 4)
+@pytest.fixture(scope="module")
+def predictions():
+    return collect(ChannelSum(), batches(2, 2, 1), 5, 4)
 
 
-def test_scores_and_maps_are_in_the_order_of_the_samples(found):
-    assert found.samples == SAMPLES
-    assert np.array_equal(found.maps, IMAGES.sum(1).numpy())
-    assert np.array_equal(found.scores, found.maps.max((1, 2)))
+def test_scores_and_maps_are_in_the_order_of_the_samples(predictions):
+    assert predictions.samples == SAMPLES
+    assert np.array_equal(predictions.maps, IMAGES.sum(1).numpy())
+    assert np.array_equal(predictions.scores, predictions.maps.max((1, 2)))
 
 
-def test_labels_are_those_of_the_samples(found):
-    assert found.labels.tolist() == [False, False, False, True, True]
+def test_labels_are_those_of_the_samples(predictions):
+    assert predictions.labels.tolist() == [False, False, False, True, True]
 
 
-def test_masks_are_those_of_the_batches(found):
-    assert np.array_equal(found.masks, IMAGES[:, 0].numpy() > 100)
+def test_masks_are_those_of_the_batches(predictions):
+    assert np.array_equal(predictions.masks, IMAGES[:, 0].numpy() > 100)
 
 
-def test_extra_maps_are_kept(found):
-    assert np.array_equal(found.extra_maps["half"], found.maps / 2)
+def test_extra_maps_are_kept(predictions):
+    assert np.array_equal(predictions.extra_maps["half"], predictions.maps / 2)
 
 
-def test_types_are_those_that_metrics_read(found):
-    kinds = (found.labels.dtype, found.scores.dtype, found.maps.dtype, found.masks.dtype)
-    assert kinds == (np.bool_, np.float32, np.float32, np.bool_)
+def test_dtypes_are_those_that_metrics_take(predictions):
+    dtypes = (predictions.labels.dtype, predictions.scores.dtype, predictions.maps.dtype, predictions.masks.dtype)
+    assert dtypes == (np.bool_, np.float32, np.float32, np.bool_)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_prediction_that_is_not_finite_names_its_image(value):
+def test_prediction_that_is_not_finite_is_an_error_that_names_the_image(value):
     images = IMAGES.clone()
     images[3, 0, 0, 0] = value
     with pytest.raises(AnoframeError, match=r"the prediction for 3\.png is not finite"):
-        collect(Sums(), batches(2, 2, 1, images=images), 5, 4)
+        collect(ChannelSum(), batches(2, 2, 1, images=images), 5, 4)

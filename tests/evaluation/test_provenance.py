@@ -1,4 +1,4 @@
-"""What a number says of where it comes from."""
+"""Versions, commit and machine of a result."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from anoframe.evaluation.provenance import git_commit, machine, versions
 
 
 def test_versions_are_those_installed():
-    found = versions()
-    assert found.pop("anoframe") == anoframe.__version__
-    assert found == {name: importlib.metadata.version(name) for name in found}
+    installed = versions()
+    assert installed.pop("anoframe") == anoframe.__version__
+    assert installed == {name: importlib.metadata.version(name) for name in installed}
 
 
-def test_versions_name_what_changes_numbers():
+def test_versions_include_the_packages_that_can_change_numbers():
     assert {"torch", "torchvision", "timm", "numpy", "pillow"} <= set(versions())
 
 
-def test_a_commit_is_a_hash_with_a_sign_for_changes():
+def test_commit_is_a_hash_with_a_plus_for_changes():
     commit = git_commit()
     assert commit is None or len(bytes.fromhex(commit.removesuffix("+"))) == 20
 
 
-def test_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
+def test_commit_is_none_outside_a_checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(anoframe, "__file__", str(tmp_path / "anoframe" / "__init__.py"))
     git_commit.cache_clear()
     try:
@@ -33,5 +33,5 @@ def test_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
         git_commit.cache_clear()
 
 
-def test_the_machine_has_no_name():
+def test_machine_does_not_contain_the_host_name():
     assert socket.gethostname() not in map(str, machine().values())

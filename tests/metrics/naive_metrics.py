@@ -1,4 +1,4 @@
-"""The definitions written as plainly as can be, to hold the fast ones against. Shares nothing with the package."""
+"""Naive implementations of the metrics, straight from their definitions; they share no code with the package."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 
 
-def caught(labels, scores):
-    """(true positives, false positives) at every distinct score, from the highest down."""
+def counts_per_threshold(labels, scores):
+    """Yield (true positives, false positives) at every distinct score, from the highest down."""
     for threshold in sorted(set(scores.ravel().tolist()), reverse=True):
         decided = scores >= threshold
         yield int((decided & labels).sum()), int((decided & ~labels).sum())
@@ -21,38 +21,38 @@ def auroc(labels, scores):
 
 def average_precision(labels, scores):
     total, before = 0.0, 0
-    for tp, fp in caught(labels, scores):
+    for tp, fp in counts_per_threshold(labels, scores):
         total += (tp - before) / labels.sum() * tp / (tp + fp)
         before = tp
     return total
 
 
 def f1_max(labels, scores):
-    return max(2 * tp / (tp + fp + labels.sum()) for tp, fp in caught(labels, scores))
+    return max(2 * tp / (tp + fp + labels.sum()) for tp, fp in counts_per_threshold(labels, scores))
 
 
 def iou_max(labels, scores):
-    return max(tp / (fp + labels.sum()) for tp, fp in caught(labels, scores))
+    return max(tp / (fp + labels.sum()) for tp, fp in counts_per_threshold(labels, scores))
 
 
 def regions(mask):
-    """The 8-connected regions of one mask, each a list of pixels, by flood fill."""
-    left = {(int(y), int(x)) for y, x in np.argwhere(mask)}
-    found = []
-    while left:
-        region, edge = [], [left.pop()]
+    """Return the 8-connected regions of one mask, each a list of pixels, by flood fill."""
+    remaining = {(int(y), int(x)) for y, x in np.argwhere(mask)}
+    result = []
+    while remaining:
+        region, edge = [], [remaining.pop()]
         while edge:
             y, x = edge.pop()
             region.append((y, x))
-            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
-            left -= near
-            edge += near
-        found.append(region)
-    return found
+            neighbours = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & remaining
+            remaining -= neighbours
+            edge += neighbours
+        result.append(region)
+    return result
 
 
 def pro_points(masks, maps):
-    """(false positive rate, overlap averaged over regions) at every distinct score, after (0, 0)."""
+    """Return (false-positive rate, overlap averaged over regions) at every distinct score, after (0, 0)."""
     all_regions = [(image, region) for image, mask in enumerate(masks) for region in regions(mask)]
     points = [(0.0, 0.0)]
     for threshold in sorted(set(maps.ravel().tolist()), reverse=True):
@@ -74,7 +74,7 @@ def aupro(masks, maps, limit):
 
 
 def pro_per_image(masks, maps):
-    """Of whole numbers, so that a score at a threshold is at it; None for images of which none has both classes."""
+    """PRO per image of integer scores, for which threshold comparisons are exact; None if no image has both classes."""
     values = []
     for mask, scores in zip(masks, maps, strict=True):
         if mask.any() and not mask.all():

@@ -1,4 +1,4 @@
-"""Metrics of a stream: worked by hand, against loops that are plain, and where values are not available."""
+"""Metrics of a stream of tasks: values by hand, comparison with naive loops, and values that are not available."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from anoframe.metrics.continual import (
     backward_transfer,
     forgetting,
     forgetting_from_diagonal,
-    forgetting_of_each,
+    forgetting_per_task,
     forward_transfer,
 )
 
 TWO = [[0.9, None], [0.7, 0.8]]
-LATE = [[0.6, 0.4, 0.3], [0.9, 0.7, 0.2], [0.8, 0.9, 0.5]]  # task 0 is best after task 1, task 1 at the end
+LATE_BEST = [
+    [0.6, 0.4, 0.3],
+    [0.9, 0.7, 0.2],
+    [0.8, 0.9, 0.5],
+]  # task 0 is best after task 1, task 1 is best at the end
 
 
 @pytest.mark.parametrize(
@@ -44,57 +48,55 @@ def test_two_tasks_by_hand(measure, value):
     ],
 )
 def test_three_tasks_by_hand(measure, value):
-    assert measure(LATE) == pytest.approx(value)
+    assert measure(LATE_BEST) == pytest.approx(value)
 
 
-def test_forward_transfer_is_what_was_known_before():
-    assert forward_transfer(LATE, [0.0, 0.5, 0.1]) == pytest.approx(((0.4 - 0.5) + (0.2 - 0.1)) / 2)
+def test_forward_transfer_uses_the_value_before_training():
+    assert forward_transfer(LATE_BEST, [0.0, 0.5, 0.1]) == pytest.approx(((0.4 - 0.5) + (0.2 - 0.1)) / 2)
 
 
-def test_without_a_baseline_there_is_no_forward_transfer():
-    assert forward_transfer(LATE) is None
+def test_forward_transfer_needs_a_baseline():
+    assert forward_transfer(LATE_BEST) is None
 
 
-def test_a_task_that_gets_better_has_a_forgetting_below_zero():
+def test_task_that_improves_has_negative_forgetting():
     assert forgetting([[0.5, 0.5], [0.75, 0.5]]) == -0.25
 
 
-def test_one_task_has_forgotten_nothing_that_could_be_told():
+def test_forgetting_of_a_single_task_is_not_available():
     assert [measure([[0.9]]) for measure in (forgetting, forgetting_from_diagonal, backward_transfer)] == [None] * 3
-    assert forgetting_of_each([[0.9]]) == []
+    assert forgetting_per_task([[0.9]]) == []
 
 
-def test_a_frozen_detector_forgets_exactly_nothing():
+def test_frozen_detector_has_forgetting_of_exactly_zero():
     frozen = [[0.9, 0.61, 0.7]] * 3
     assert [forgetting(frozen), forgetting_from_diagonal(frozen), backward_transfer(frozen)] == [0.0, 0.0, 0.0]
     assert str(forgetting_from_diagonal(frozen)) == "0.0"
 
 
-def test_before_any_task_nothing_is_known():
+def test_without_a_trained_task_nothing_is_available():
     assert [average([]), average_incremental([]), forgetting([]), backward_transfer([])] == [None] * 4
 
 
-def test_tasks_to_come_change_neither_average_nor_forgetting():
-    longer = [[*row, 0.1, 0.2] for row in LATE]
+def test_later_tasks_change_neither_average_nor_forgetting():
+    longer = [[*row, 0.1, 0.2] for row in LATE_BEST]
     for measure in (average, average_incremental, forgetting, forgetting_from_diagonal, backward_transfer):
-        assert measure(longer) == measure(LATE)
+        assert measure(longer) == measure(LATE_BEST)
 
 
-def test_all_tasks_at_once_are_all_seen():
+def test_joint_training_has_seen_all_tasks():
     assert average([[0.5, 0.75, 1.0]], seen=3) == 0.75
 
 
-# ------------------------------------------------------------------------------------------------ against plain loops
+# ------------------------------------------------------------------------------------------------ naive loops
 
 
 def matrix(seed, missing):
     rng = np.random.default_rng(seed)
     count = int(rng.integers(2, 7))
     values = rng.random((count, count + int(rng.integers(0, 3))))
-    gone = rng.random(values.shape) < missing
-    return [
-        [None if absent else float(v) for v, absent in zip(*row, strict=True)] for row in zip(values, gone, strict=True)
-    ]
+    absent = rng.random(values.shape) < missing
+    return [[None if a else float(v) for v, a in zip(*row, strict=True)] for row in zip(values, absent, strict=True)]
 
 
 def nan_mean(values):
@@ -103,7 +105,7 @@ def nan_mean(values):
 
 
 def naive(R):
-    """Every measure with arrays and NaN."""
+    """Compute every metric with arrays and NaN."""
     R, n = np.array(R, float), len(R)
     best = [np.nan if np.isnan(R[j : n - 1, j]).all() else np.nanmax(R[j : n - 1, j]) for j in range(n - 1)]
     return {
@@ -117,26 +119,26 @@ def naive(R):
 
 @pytest.mark.parametrize("missing", [0.0, 0.3, 0.9])
 @pytest.mark.parametrize("seed", range(25))
-def test_measures_agree_with_plain_arrays(seed, missing):
+def test_metrics_agree_with_naive_arrays(seed, missing):
     R = matrix(seed, missing)
-    found = {
+    metrics = {
         "average": average(R),
         "forgetting": forgetting(R),
         "backward": backward_transfer(R),
         "incremental": average_incremental(R),
         "forward": forward_transfer(R, [0.25] * len(R[0])),
     }
-    assert found == pytest.approx(naive(R), nan_ok=False)
+    assert metrics == pytest.approx(naive(R), nan_ok=False)
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_the_best_is_never_less_than_the_diagonal(seed):
+def test_forgetting_from_best_is_at_least_that_from_diagonal(seed):
     R = matrix(seed, 0.0)
     assert forgetting(R) >= forgetting_from_diagonal(R) - 1e-12
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_a_constant_moves_the_average_and_nothing_else(seed):
+def test_constant_offset_changes_only_the_average(seed):
     R = matrix(seed, 0.3)
     moved = [[None if v is None else v + 0.5 for v in row] for row in R]
     for measure in (forgetting, backward_transfer):
@@ -147,10 +149,10 @@ def test_a_constant_moves_the_average_and_nothing_else(seed):
 # ------------------------------------------------------------------------------------------------ not available
 
 
-def test_a_task_that_is_not_available_is_left_out_of_the_mean():
+def test_unavailable_task_is_left_out_of_the_mean():
     assert average([[0.9, 0.5, 0.5], [0.9, None, 0.5], [0.7, None, 0.5]]) == pytest.approx(0.6)
-    assert forgetting_of_each([[0.9, 0.5, 0.5], [0.9, None, 0.5], [0.75, None, 0.5]]) == [pytest.approx(0.15), None]
+    assert forgetting_per_task([[0.9, 0.5, 0.5], [0.9, None, 0.5], [0.75, None, 0.5]]) == [pytest.approx(0.15), None]
 
 
-def test_where_nothing_is_available_there_is_no_mean():
+def test_without_available_values_there_is_no_mean():
     assert [average([[None]]), forgetting([[None, None]] * 2), backward_transfer([[None, 1.0]] * 2)] == [None] * 3

@@ -1,4 +1,4 @@
-"""W&B in tests: offline, without an account, and with nothing of the user's."""
+"""W&B in tests: offline, without an account, and isolated from the settings of the user."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pytest
 
 @pytest.fixture(scope="module")
 def no_account(tmp_path_factory) -> Iterator[pytest.MonkeyPatch]:
-    """The environment of a user who never used W&B; it ends with the module, and so does the service of W&B."""
+    """The environment of a user without a W&B account, until the end of the module; then W&B's service is stopped."""
     import wandb
 
-    home = tmp_path_factory.mktemp("home")
+    folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("WANDB_")]:
             patch.delenv(name)
-        patch.setenv("NETRC", str(home / "netrc"))
+        patch.setenv("NETRC", str(folder / "netrc"))
         for name in ("CONFIG", "CACHE"):
-            patch.setenv(f"WANDB_{name}_DIR", str(home / name))
+            patch.setenv(f"WANDB_{name}_DIR", str(folder / name))
         patch.setenv("WANDB_ERROR_REPORTING", "false")
         wandb.teardown()
         wandb.setup()  # reads the environment once
@@ -30,11 +30,12 @@ def no_account(tmp_path_factory) -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.fixture(scope="module")
 def offline(no_account) -> None:
+    """W&B in offline mode, without an account."""
     no_account.setenv("WANDB_MODE", "offline")
 
 
-class Told:
-    """Takes events and keeps them."""
+class Recorder:
+    """A tracker that keeps its events."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []
@@ -46,9 +47,10 @@ class Told:
         self.events.append(("close", {"status": status}))
 
     def texts(self, event: str = "warning") -> list[str]:
+        """Texts of all events of a name."""
         return [fields["text"] for name, fields in self.events if name == event]
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def recorder() -> Recorder:
+    return Recorder()

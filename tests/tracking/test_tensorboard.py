@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run, read back from its event files."""
+"""Content of TensorBoard event files, read back with TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anoframe.models.summary import MethodSummary
 from anoframe.tracking.tensorboard import TensorBoard
 
 STEP = {"fit": "felt", "phase": "distil", "lr": 0.01, "data_seconds": 0.1}
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory):
+def events(tmp_path_factory):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder = tmp_path_factory.mktemp("run")
@@ -28,45 +29,61 @@ def shown(tmp_path_factory):
     tracker.log("evaluated", category="felt", summary="fine", metrics={"image_auroc": 0.875, "aupro": None})
     row = {"file": "000.png", "kind": "worst", "defect": "cut", "name": "cut/007.png", "score": 1.25}
     tracker.log("pictures", category="felt", folder=folder, rows=[row])
+    for task in range(3):
+        summary = MethodSummary({"growth/total_adapters": 8 + task, "size": task / 2})
+        tracker.log("method_summary", fit=f"task_0{task}", task=task, **summary.to_json())
+    tracker.log("method_summary", fit="felt", task=None, **MethodSummary({"memory/rows": 12}).to_json())
     tracker.log("failed", category="mesh", reason="no test images")
     tracker.log("finished", metrics={"image_auroc": 0.875, "aupro": None}, seconds=1.0)
     tracker.close("failed")
-    events = EventAccumulator(str(folder / "tensorboard"))
-    events.Reload()
-    return events
+    accumulator = EventAccumulator(str(folder / "tensorboard"))
+    accumulator.Reload()
+    return accumulator
 
 
-def test_losses_rates_and_times_are_drawn_over_the_steps(shown):
-    losses = shown.Scalars("train/felt/distil/loss/cosine")
-    assert [(one.step, one.value) for one in losses] == [(0, 0), (1, 0.25), (2, 0.5)]
+def test_losses_learning_rate_and_times_are_drawn_over_the_steps(events):
+    losses = events.Scalars("train/felt/distil/loss/cosine")
+    assert [(scalar.step, scalar.value) for scalar in losses] == [(0, 0), (1, 0.25), (2, 0.5)]
     assert {"train/felt/distil/lr", "train/felt/distil/epoch", "train/felt/distil/data_seconds"} <= {
-        *shown.Tags()["scalars"]
+        *events.Tags()["scalars"]
     }
 
 
-def test_looks_are_drawn_over_the_epochs(shown):
-    looks = shown.Scalars("look/felt/distil/felt/image_auroc")
-    assert [(one.step, one.value) for one in looks] == [(2, 0.25), (4, 0.5)]
+def test_metrics_during_training_are_drawn_over_the_epochs(events):
+    looks = events.Scalars("look/felt/distil/felt/image_auroc")
+    assert [(scalar.step, scalar.value) for scalar in looks] == [(2, 0.25), (4, 0.5)]
 
 
 @pytest.mark.parametrize("name", ["felt", "mean"])
-def test_metrics_are_scalars(shown, name):
-    assert [one.value for one in shown.Scalars(f"test/{name}/image_auroc")] == [0.875]
+def test_metrics_are_scalars(events, name):
+    assert [scalar.value for scalar in events.Scalars(f"test/{name}/image_auroc")] == [0.875]
 
 
-def test_a_metric_that_is_not_available_is_not_shown(shown):
-    assert not [tag for tag in shown.Tags()["scalars"] if "aupro" in tag]
+def test_metric_that_is_not_available_is_not_written(events):
+    assert not [tag for tag in events.Tags()["scalars"] if "aupro" in tag]
 
 
-def test_pictures_are_strips(shown):
-    (picture,) = shown.Images("pictures/felt/worst")
+def test_pictures_are_strips(events):
+    (picture,) = events.Images("pictures/felt/worst")
     assert (picture.width, picture.height) == (44, 8)
 
 
-def test_config_and_failures_are_text(shown):
-    assert {"config/text_summary", "failed/mesh/text_summary"} <= {*shown.Tags()["tensors"]}
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("growth/total_adapters", [(0, 8), (1, 9), (2, 10)]),
+        ("size", [(0, 0), (1, 0.5), (2, 1)]),
+        ("memory/rows", [(0, 12)]),
+    ],
+)
+def test_scalars_of_a_method_are_drawn_over_the_tasks(events, name, values):
+    assert [(scalar.step, scalar.value) for scalar in events.Scalars(name)] == values
 
 
-def test_nothing_is_written_before_there_is_something(tmp_path):
+def test_config_and_failures_are_text(events):
+    assert {"config/text_summary", "failed/mesh/text_summary"} <= {*events.Tags()["tensors"]}
+
+
+def test_nothing_is_written_before_the_first_event(tmp_path):
     TensorBoard(tmp_path / "tensorboard").close("failed")
     assert list(tmp_path.iterdir()) == []

@@ -7,69 +7,56 @@ import json
 import pytest
 
 import anoframe
-from anoframe.tracking import timing as module
-from anoframe.tracking.timing import Clock, peak_memory
-
-
-class Notes:
-    def __init__(self):
-        self.events = []
-
-    def log(self, event, **fields):
-        self.events.append((event, fields))
+from anoframe.tracking import timing
+from anoframe.tracking.timing import StageTimer, peak_memory
 
 
 @pytest.fixture
-def notes():
-    return Notes()
-
-
-@pytest.fixture
-def clock(notes, monkeypatch):
-    """A clock for which every look at the time is one second later than the last."""
+def timer(recorder, monkeypatch):
+    """A timer whose clock advances by one second at each reading."""
     seconds = iter(range(100))
-    monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(seconds)))
-    return Clock(notes)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(seconds)))
+    return StageTimer(recorder)
 
 
-def test_a_stage_has_its_seconds(clock):
-    with clock.stage("encode"):
+def test_stage_has_its_duration(timer):
+    with timer.stage("encode"):
         pass
-    assert clock.stages["encode"].seconds == 1
+    assert timer.stages["encode"].seconds == 1
 
 
-def test_seconds_of_one_stage_add_up(clock):
+def test_durations_of_a_stage_add_up(timer):
     for _ in range(3):
-        with clock.stage("encode"):
+        with timer.stage("encode"):
             pass
-    assert clock.stages["encode"].seconds == 3
+    assert timer.stages["encode"].seconds == 3
 
 
-def test_stages_are_in_the_order_of_their_start(clock):
+def test_stages_are_in_the_order_of_their_first_start(timer):
     for name in ("encode", "conclude", "encode"):
-        with clock.stage(name):
+        with timer.stage(name):
             pass
-    assert list(clock.stages) == ["encode", "conclude"]
+    assert list(timer.stages) == ["encode", "conclude"]
 
 
-def test_each_stage_is_told(clock, notes):
-    with clock.stage("encode"):
+def test_each_stage_is_logged(timer, recorder):
+    with timer.stage("encode"):
         pass
-    ((event, fields),) = notes.events
+    ((event, fields),) = recorder.events
     assert (event, fields["name"], fields["seconds"]) == ("stage", "encode", 1)
 
 
-def test_memory_is_that_of_a_process():
+def test_peak_memory_has_the_size_of_a_process():
     assert 2**20 < peak_memory() < 2**45
 
 
-def test_a_run_says_its_stages(finished):
+def test_run_json_has_the_stages(finished):
     stages = json.loads((finished.folder / "run.json").read_text())["stages"]
     assert list(stages) == ["build", "encode", "conclude", "threshold", "save", "predict", "measure", "draw"]
     assert all(stage["peak_bytes"] > 0 for stage in stages.values())
 
 
-def test_the_columns_of_the_timetable_stand_below_each_other(run_copy):
+def test_columns_of_the_timetable_are_aligned(run_copy):
     path = run_copy / "run.json"
     state = json.loads(path.read_text())
     state["stages"]["reconstruction"] = state["stages"]["save"]
@@ -79,6 +66,6 @@ def test_the_columns_of_the_timetable_stand_below_each_other(run_copy):
     assert {row[end - 2] for row in rows} == {"."}
 
 
-def test_the_timetable_has_a_line_a_stage(finished):
+def test_timetable_has_one_line_per_stage(finished):
     stages = json.loads((finished.folder / "run.json").read_text())["stages"]
     assert [line.split()[0] for line in finished.timetable().splitlines()] == ["stage", *stages]

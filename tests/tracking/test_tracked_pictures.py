@@ -1,18 +1,20 @@
-"""Strips as trackers show them: cut where `report/pictures.py` glued."""
+"""Pictures for trackers: strips of `report/pictures.py`, cut into their parts."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 
 from anoframe.report.pictures import Scale, strip
-from anoframe.tracking.pictures import cut, open_pictures
+from anoframe.tracking.pictures import cut_strip, open_pictures
 
 
-def test_a_strip_is_cut_where_it_was_glued():
+def test_strip_is_cut_into_the_parts_it_was_joined_from():
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     mask = np.zeros((16, 16), bool)
     mask[4:9, 3:12] = True
-    parts = cut(strip(image, mask, mask.astype(np.float32), Scale(0.0, 1.0, 2.0)))
+    parts = cut_strip(strip(image, mask, mask.astype(np.float32), Scale(0.0, 1.0, 2.0)))
     assert list(parts) == ["image", "mask", "map", "outlines"]
     assert {part.size for part in parts.values()} == {(16, 16)}
     assert np.array_equal(np.asarray(parts["image"]), image)
@@ -21,11 +23,9 @@ def test_a_strip_is_cut_where_it_was_glued():
     assert np.array_equal(np.asarray(parts["outlines"])[~mask], image[~mask])
 
 
-def test_pictures_of_a_run_come_with_their_rows(finished):
-    import json
-
-    home = finished.folder / "pictures" / "felt"
-    rows = json.loads((home / "pictures.json").read_text(encoding="utf-8"))
-    shown = list(open_pictures(home, rows))
-    assert [row for row, _ in shown] == rows
-    assert {picture.size for _, picture in shown} == {(4 * 64 + 3 * 4, 64)}
+def test_pictures_of_a_run_have_their_rows(finished):
+    folder = finished.folder / "pictures" / "felt"
+    rows = json.loads((folder / "pictures.json").read_text(encoding="utf-8"))
+    opened = list(open_pictures(folder, rows))
+    assert [row for row, _ in opened] == rows
+    assert {picture.size for _, picture in opened} == {(4 * 64 + 3 * 4, 64)}

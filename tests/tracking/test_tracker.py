@@ -1,4 +1,4 @@
-"""Events of a run, on the console and in `log.jsonl`."""
+"""Events of a run on the console and in `log.jsonl`, and trackers that fail."""
 
 from __future__ import annotations
 
@@ -7,119 +7,128 @@ from pathlib import Path
 
 import pytest
 
+from anoframe.models.summary import MethodSummary
 from anoframe.tracking.tracker import Console, JsonLines, Trackers
 
 
-def lines(path: Path) -> list[dict]:
+def read_log(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_each_event_is_a_line_that_is_there_at_once(tmp_path):
+def test_each_event_is_a_line_on_disk_at_once(tmp_path):
     log = JsonLines(tmp_path / "log.jsonl")
     for seed in (1, 2):
         log.log("fit", name="félt", seed=seed)
-        assert [(one["event"], one["name"], one["seed"]) for one in lines(tmp_path / "log.jsonl")][-1] == (
-            "fit",
-            "félt",
-            seed,
-        )
+        last = read_log(tmp_path / "log.jsonl")[-1]
+        assert (last["event"], last["name"], last["seed"]) == ("fit", "félt", seed)
 
 
-def test_an_event_has_its_time(tmp_path):
+def test_event_has_its_time(tmp_path):
     JsonLines(tmp_path / "log.jsonl").log("fit")
-    assert lines(tmp_path / "log.jsonl")[0]["time"] > 1.7e9
+    assert read_log(tmp_path / "log.jsonl")[0]["time"] > 1.7e9
 
 
-def test_what_json_does_not_know_is_text(tmp_path):
+def test_value_of_an_unknown_type_is_written_as_text(tmp_path):
     JsonLines(tmp_path / "log.jsonl").log("run", folder=Path("runs"))
-    assert lines(tmp_path / "log.jsonl")[0]["folder"] == "runs"
+    assert read_log(tmp_path / "log.jsonl")[0]["folder"] == "runs"
 
 
-def test_the_console_tells_what_a_person_wants_to_know(capsys):
+def test_console_prints_main_events(capsys):
     Console().log("fit", name="felt", images=6)
     assert capsys.readouterr().out == "fit felt: 6 normal images\n"
 
 
-def test_the_console_keeps_quiet_about_the_rest(capsys):
+def test_console_ignores_other_events(capsys):
     Console().log("whatever", name="felt")
     assert capsys.readouterr().out == ""
 
 
-def test_braces_in_a_name_are_text(capsys):
+def test_braces_in_a_field_are_text(capsys):
     Console().log("warning", text="{felt}")
     assert capsys.readouterr().out == "warning: {felt}\n"
 
 
-def test_the_console_tells_of_a_category_that_failed(capsys):
+def test_console_prints_a_failed_category(capsys):
     Console().log("failed", category="felt", reason="no test images")
     assert capsys.readouterr().out == "  felt FAILED: no test images\n"
 
 
-def test_the_console_tells_what_a_look_found(capsys):
+def test_console_prints_metrics_during_training(capsys):
     Console().log("look", fit="felt", phase="student", epoch=2, metrics={}, summary="image_auroc 98.00")
     assert capsys.readouterr().out == "  student epoch 2, on the test images: image_auroc 98.00\n"
 
 
-def test_the_console_has_a_line_a_task_of_a_stream(capsys):
-    Console().log("growth", task=1, growth={}, summary="9 adapters at 8 sites")
+def test_console_prints_the_method_and_the_results_of_a_task(capsys):
+    summary = MethodSummary({"growth/total_adapters": 9}, message="9 adapters at 8 sites")
+    Console().log("method_message", text="task 1 adds an adapter at layer 3 ffn (z 3.25)")
+    Console().log("method_summary", fit="task_01", task=1, **summary.to_json())
     Console().log("stream", results={}, summary="after task 1 of 0 to 4: aupro 91.20 (ACC)")
-    assert capsys.readouterr().out == "  9 adapters at 8 sites\nafter task 1 of 0 to 4: aupro 91.20 (ACC)\n"
+    assert capsys.readouterr().out.splitlines() == [
+        "  task 1 adds an adapter at layer 3 ffn (z 3.25)",
+        "  9 adapters at 8 sites",
+        "after task 1 of 0 to 4: aupro 91.20 (ACC)",
+    ]
 
 
-def test_epochs_that_fly_past_are_told_now_and_then(capsys, monkeypatch):
-    """A thousand of them in ten seconds, then three that take a minute each."""
-    clock = iter([0.01 * epoch for epoch in range(1000)] + [60.0, 120.0, 180.0])
-    monkeypatch.setattr("anoframe.tracking.tracker.time.monotonic", lambda: next(clock))
+def test_console_prints_nothing_for_a_method_without_a_message(capsys):
+    Console().log("method_summary", fit="felt", task=None, **MethodSummary().to_json())
+    assert capsys.readouterr().out == ""
+
+
+def test_fast_epochs_are_printed_every_few_seconds(capsys, monkeypatch):
+    """A thousand epochs in ten seconds, then three of a minute each."""
+    times = iter([0.01 * epoch for epoch in range(1000)] + [60.0, 120.0, 180.0])
+    monkeypatch.setattr("anoframe.tracking.tracker.time.monotonic", lambda: next(times))
     console, rest = Console(), {"summary": "mse 1", "lr": 0.1, "images_per_second": 9.0, "data_seconds": 0.0}
     for phase, epochs in (("adapter", 1000), ("descriptor", 3)):
         for epoch in range(1, epochs + 1):
             console.log("epoch", phase=phase, epoch=epoch, epochs=epochs, memory="1 GB", **rest)
-    told = [line.split(":")[0].split()[-1] for line in capsys.readouterr().out.splitlines()]
-    assert told == [*(f"{epoch}/1000" for epoch in (1, 201, 401, 601, 801, 1000)), "1/3", "2/3", "3/3"]
+    printed = [line.split(":")[0].split()[-1] for line in capsys.readouterr().out.splitlines()]
+    assert printed == [*(f"{epoch}/1000" for epoch in (1, 201, 401, 601, 801, 1000)), "1/3", "2/3", "3/3"]
 
 
 @pytest.mark.parametrize("torn", ['{"event": "old"}\n{"event": "to', '{"event": "old"}\n{"event": "fél'])
-def test_a_line_that_a_kill_has_torn_is_left_alone(tmp_path, torn):
+def test_line_that_a_kill_left_incomplete_is_not_changed(tmp_path, torn):
     path = tmp_path / "log.jsonl"
     path.write_bytes(torn.encode()[:-1])
     log = JsonLines(path)
     for name in ("felt", "mesh"):
         log.log("fit", name=name)
-    first, rest, *new = path.read_bytes().splitlines()
-    assert (first, rest) == tuple(torn.encode()[:-1].splitlines())
+    first, incomplete, *new = path.read_bytes().splitlines()
+    assert (first, incomplete) == tuple(torn.encode()[:-1].splitlines())
     assert [json.loads(line)["name"] for line in new] == ["felt", "mesh"]
 
 
-@pytest.mark.parametrize("whole", ["", '{"event": "old"}\n'])
-def test_a_whole_file_goes_on(tmp_path, whole):
+@pytest.mark.parametrize("content", ["", '{"event": "old"}\n'])
+def test_existing_log_is_continued(tmp_path, content):
     path = tmp_path / "log.jsonl"
-    path.write_text(whole, encoding="utf-8")
+    path.write_text(content, encoding="utf-8")
     JsonLines(path).log("fit")
-    assert [one["event"] for one in lines(path)] == ["old", "fit"][not whole :]
+    assert [entry["event"] for entry in read_log(path)] == ["old", "fit"][not content :]
 
 
-def test_several_trackers_get_every_event(tmp_path):
+def test_every_tracker_gets_every_event(tmp_path):
     Trackers(*(JsonLines(tmp_path / name) for name in ("a", "b"))).log("fit")
-    assert [one["event"] for name in ("a", "b") for one in lines(tmp_path / name)] == ["fit", "fit"]
+    assert [one["event"] for name in ("a", "b") for one in read_log(tmp_path / name)] == ["fit", "fit"]
 
 
-def test_several_trackers_are_told_the_end(told):
-    Trackers(told, optional=[told]).close("interrupted")
-    assert told.events == [("close", {"status": "interrupted"})] * 2
+def test_every_tracker_gets_the_status_at_the_end(recorder):
+    Trackers(recorder, optional=[recorder]).close("interrupted")
+    assert recorder.events == [("close", {"status": "interrupted"})] * 2
 
 
-# --- trackers that break ---------------------------------------------------------------------------------------------
+# --- trackers that fail ----------------------------------------------------------------------------------------------
 
 
-class Broken:
-    """Breaks at an event, or at the end."""
+class Failing:
+    """A tracker that raises at an event, or at `close`."""
 
     def __init__(self, at: str) -> None:
         self.at = at
-        self.got: list[str] = []
+        self.events: list[str] = []
 
     def log(self, event, **fields):
-        self.got.append(event)
+        self.events.append(event)
         if event == self.at:
             raise RuntimeError("disk of the service is full\nand more")
 
@@ -127,60 +136,59 @@ class Broken:
         self.log("close")
 
 
-def test_a_tracker_that_breaks_is_told_once_and_gets_no_more(told):
-    broken = Broken("fit")
-    trackers = Trackers(told, optional=[broken])
+def test_failing_tracker_is_reported_once_and_gets_no_more_events(recorder):
+    failing = Failing("fit")
+    trackers = Trackers(recorder, optional=[failing])
     for event in ("run", "fit", "evaluated"):
         trackers.log(event)
-    assert broken.got == ["run", "fit"]
-    assert told.texts() == ["tracking by Broken stopped: disk of the service is full. The run is not affected"]
+    assert failing.events == ["run", "fit"]
+    assert recorder.texts() == ["tracking by Failing stopped: disk of the service is full. The run is not affected"]
 
 
-def test_the_others_get_every_event_when_one_breaks(told):
-    beside = type(told)()
-    Trackers(told, optional=[Broken("fit"), beside]).log("fit")
-    assert [[event for event, _ in one.events] for one in (told, beside)] == [["fit", "warning"], ["fit"]]
+def test_other_trackers_get_every_event_if_one_fails(recorder):
+    second = type(recorder)()
+    Trackers(recorder, optional=[Failing("fit"), second]).log("fit")
+    assert [[event for event, _ in tracker.events] for tracker in (recorder, second)] == [["fit", "warning"], ["fit"]]
 
 
-def test_a_tracker_that_broke_is_closed(told):
-    broken = Broken("fit")
-    trackers = Trackers(told, optional=[broken])
+def test_failed_tracker_is_closed(recorder):
+    failing = Failing("fit")
+    trackers = Trackers(recorder, optional=[failing])
     trackers.log("fit")
     trackers.close("finished")
-    assert broken.got == ["fit", "close"]
+    assert failing.events == ["fit", "close"]
 
 
-def test_a_tracker_that_breaks_at_the_end_is_told(told):
-    Trackers(told, optional=[Broken("close")]).close("finished")
-    (text,) = told.texts()
-    assert text.startswith("tracking by Broken did not end well: disk of the service is full")
+def test_failure_at_the_end_is_reported(recorder):
+    Trackers(recorder, optional=[Failing("close")]).close("finished")
+    (text,) = recorder.texts()
+    assert text.startswith("tracking by Failing failed at the end: disk of the service is full")
 
 
-def test_a_log_that_cannot_be_written_is_an_error_of_the_run(told):
+def test_failure_of_a_required_tracker_is_an_error_of_the_run(recorder):
     with pytest.raises(RuntimeError):
-        Trackers(Broken("fit"), optional=[told]).log("fit")
+        Trackers(Failing("fit"), optional=[recorder]).log("fit")
 
 
-def test_ctrl_c_in_a_tracker_stops_the_run(told):
-    class Pressed(Broken):
+def test_keyboard_interrupt_in_a_tracker_stops_the_run(recorder):
+    class Interrupting(Failing):
         def log(self, event, **fields):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Trackers(told, optional=[Pressed("fit")]).log("fit")
+        Trackers(recorder, optional=[Interrupting("fit")]).log("fit")
 
 
-# --- of a run --------------------------------------------------------------------------------------------------------
+# --- log of a run ----------------------------------------------------------------------------------------------------
 
 
-def test_the_log_of_a_run_tells_it_from_start_to_end(finished):
-    events = [one["event"] for one in lines(finished.folder / "log.jsonl")]
+def test_log_has_the_run_from_start_to_end(finished):
+    events = [entry["event"] for entry in read_log(finished.folder / "log.jsonl")]
     assert (events[0], events[-1]) == ("run", "finished")
     assert [event for event in events if event in ("fit", "evaluated")] == ["fit", "evaluated"] * 2
 
 
-def test_the_log_of_a_run_has_its_metrics(finished):
-    told = {
-        one["category"]: one["metrics"] for one in lines(finished.folder / "log.jsonl") if one["event"] == "evaluated"
-    }
-    assert told == finished.metrics
+def test_log_has_the_metrics(finished):
+    events = read_log(finished.folder / "log.jsonl")
+    metrics = {event["category"]: event["metrics"] for event in events if event["event"] == "evaluated"}
+    assert metrics == finished.metrics

@@ -1,4 +1,4 @@
-"""Reads what W&B keeps of an offline run, from the file formats alone: the run file, media, and staged artifacts."""
+"""Read an offline run of W&B without W&B: the run file, media files, and staged artifacts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _WHOLE, _LAST = 1, 4
 
 
 def records(path: Path) -> Iterator[Any]:
-    """The records of a `.wandb` file: the log format of LevelDB, in blocks, a long record in several pieces."""
+    """Yield the records of a `.wandb` file: the log format of LevelDB, blocks with long records in several pieces."""
     data = path.read_bytes()
     assert data[:4] == b":W&B"
     at, pieces = _HEADER, b""
     while at < len(data):
-        if _BLOCK - at % _BLOCK < _HEADER:  # no piece begins so near the end of a block
+        if _BLOCK - at % _BLOCK < _HEADER:  # no piece starts within a header's length of the end of a block
             at += _BLOCK - at % _BLOCK
             continue
         length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
@@ -35,24 +35,24 @@ def records(path: Path) -> Iterator[Any]:
 
 
 def _put(tree: dict[str, Any], item: Any) -> None:
-    """Set one value; W&B says a key, or a path of keys into dicts in dicts."""
-    *above, key = item.nested_key or [item.key]
-    for name in above:
+    """Set one value; W&B gives a key, or a path of keys into nested dicts."""
+    *parents, key = item.nested_key or [item.key]
+    for name in parents:
         tree = tree.setdefault(name, {})
     tree[key] = json.loads(item.value_json)
 
 
 class OfflineRun:
-    """One folder `offline-run-<time>-<id>`, read.
+    """Content of a folder `offline-run-<time>-<id>`.
 
     Attributes:
-        run: the message that starts a run: `run_id`, `project`, `display_name`, `tags`.
-        config: as it was set last.
-        summary: key -> the value that was set last, in the history or in the summary itself.
+        run: the first message: `run_id`, `project`, `display_name`, `tags`.
+        config: latest value of each key.
+        summary: latest value of each key, in the history or the summary.
         history: rows in order, each with its number as `_step`.
-        artifacts: type -> the messages that log artifacts, in order.
-        exit_code: None where the run was not ended.
-        steps: pattern of keys -> the key that they are drawn over.
+        artifacts: type -> messages that log artifacts, in order.
+        exit_code: None if the run was not ended.
+        axes: key, or pattern of keys -> key that they are drawn over.
     """
 
     def __init__(self, folder: Path):
@@ -63,7 +63,7 @@ class OfflineRun:
         self.history: list[dict[str, Any]] = []
         self.artifacts: dict[str, list[Any]] = {}
         self.exit_code: int | None = None
-        self.steps: dict[str, str] = {}
+        self.axes: dict[str, str] = {}
         (path,) = folder.glob("*.wandb")
         for record in records(path):
             self._take(record)
@@ -86,8 +86,8 @@ class OfflineRun:
             self.artifacts.setdefault(record.artifact.type, []).append(record.artifact)
         elif kind == "exit":
             self.exit_code = record.exit.exit_code
-        elif kind == "metric" and record.metric.glob_name:
-            self.steps[record.metric.glob_name] = record.metric.step_metric
+        elif kind == "metric" and record.metric.step_metric:
+            self.axes[record.metric.glob_name or record.metric.name] = record.metric.step_metric
 
     @staticmethod
     def _set(into: dict[str, Any], items: Any) -> None:
@@ -95,31 +95,32 @@ class OfflineRun:
             _put(into, item)
 
     def values(self, key: str) -> list[Any]:
-        """What the history has under a key, in order."""
+        """Values of a key in the history, in order."""
         return [row[key] for row in self.history if key in row]
 
     def table(self, key: str) -> tuple[dict[str, Any], dict[str, Path]]:
-        """The last table under a key (`columns`, `data`), and where the media that it names wait: path -> file."""
-        waiting = [files_of(artifact) for artifact in self.artifacts["run_table"]]
-        (files, *_) = [files for files in reversed(waiting) if f"{key}.table.json" in files]
+        """Return the last table of a key (`columns`, `data`), and the media files it refers to: path -> file."""
+        staged = [artifact_files(artifact) for artifact in self.artifacts["run_table"]]
+        (files, *_) = [files for files in reversed(staged) if f"{key}.table.json" in files]
         return json.loads(files[f"{key}.table.json"].read_text(encoding="utf-8")), files
 
 
 def offline_runs(folder: Path, ended: bool = True) -> list[OfflineRun]:
-    """What W&B kept in a run folder, the earliest start first.
+    """Read the offline runs in a run folder, the earliest start first.
 
     Args:
-        ended: wait for the end of each; W&B writes it from another process, a moment after it says that it has.
+        folder: run folder.
+        ended: wait for the end of each run; W&B writes it from another process, after `finish` has returned.
     """
     deadline = time.monotonic() + 20
     while True:
         runs = [OfflineRun(path.parent) for path in sorted((folder / "wandb").glob("offline-run-*/*.wandb"))]
         if not ended or all(run.exit_code is not None for run in runs):
             return runs
-        assert time.monotonic() < deadline, f"a run in {folder} has no end"
+        assert time.monotonic() < deadline, f"a run in {folder} did not end"
         time.sleep(0.05)
 
 
-def files_of(artifact: Any) -> dict[str, Path]:
-    """Where the content of an artifact waits to be sent: name -> file."""
+def artifact_files(artifact: Any) -> dict[str, Path]:
+    """Return the staged files of an artifact: name -> file."""
     return {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}

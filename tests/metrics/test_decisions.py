@@ -1,3 +1,5 @@
+"""F1, accuracy and IoU at a given threshold."""
+
 import numpy as np
 import pytest
 
@@ -11,43 +13,43 @@ SCORES = [0.9, 0.5, 0.2, 0.8, 0.3, 0.2, 0.1]  # at 0.5: two hits, one miss, one 
 
 
 @pytest.mark.parametrize(("metric", "value"), [(f1_at, 4 / 6), (accuracy_at, 5 / 7), (iou_at, 2 / 4)])
-def test_by_hand(metric, value):
+def test_values_by_hand(metric, value):
     assert metric(LABELS, SCORES, 0.5) == pytest.approx(value)
 
 
-def test_a_score_at_the_threshold_is_anomalous():
+def test_score_equal_to_the_threshold_is_anomalous():
     assert f1_at([0, 1], [0.0, 0.5], 0.5) == 1.0
 
 
-def test_a_float32_score_is_at_its_own_threshold():
+def test_float32_score_is_compared_in_its_own_precision():
     assert f1_at([0, 1], np.array([0.0, 0.7], dtype=np.float32), 0.7) == 1.0
 
 
-def test_a_threshold_of_numpy_counts_like_a_plain_one():
+def test_numpy_threshold_equals_a_python_threshold():
     scores = np.array([0.0, 0.7], dtype=np.float32)
     assert f1_at([0, 1], scores, np.float64(0.7)) == f1_at([0, 1], scores, 0.7)
 
 
-def test_integer_scores_meet_a_threshold_between_them():
+def test_integer_scores_with_a_threshold_between_them():
     assert f1_at([0, 1], [0, 1], 0.5) == 1.0
 
 
 @pytest.mark.parametrize(("metric", "value"), [(f1_at, 0.0), (accuracy_at, 4 / 7), (iou_at, 0.0)])
-def test_a_threshold_above_all_scores_finds_nothing(metric, value):
+def test_threshold_above_all_scores_detects_nothing(metric, value):
     assert metric(LABELS, SCORES, 1.0) == pytest.approx(value)
 
 
-def test_the_best_threshold_reaches_f1_max():
+def test_best_threshold_reaches_f1_max():
     assert max(f1_at(LABELS, SCORES, threshold) for threshold in SCORES) == pytest.approx(f1_max(LABELS, SCORES))
 
 
-def test_the_best_threshold_reaches_iou_max():
+def test_best_threshold_reaches_iou_max():
     masks, maps = np.reshape(LABELS, (1, 1, 7)), np.reshape(SCORES, (1, 1, 7))
     assert max(iou_at(masks, maps, threshold) for threshold in SCORES) == pytest.approx(iou_max(masks, maps))
 
 
 @pytest.mark.parametrize("metric", [f1_at, iou_at])
-def test_without_a_positive_it_is_not_available(metric):
+def test_metric_without_a_positive_is_not_available(metric):
     assert metric([0, 0], [0.1, 0.9], 0.5) is None
 
 
@@ -56,17 +58,17 @@ def test_accuracy_is_available_without_a_positive():
 
 
 @each_metric
-def test_of_nothing_it_is_not_available(metric):
+def test_metric_without_samples_is_not_available(metric):
     assert metric([], [], 0.5) is None
 
 
 @each_metric
-def test_a_threshold_of_nan_is_refused(metric):
+def test_nan_threshold_is_an_error(metric):
     with pytest.raises(ValueError, match="threshold is NaN"):
         metric(LABELS, SCORES, float("nan"))
 
 
 @each_metric
-def test_a_score_of_nan_is_refused(metric):
+def test_nan_score_is_an_error(metric):
     with pytest.raises(ValueError, match="1 NaN among 2 values"):
         metric([0, 1], [0.1, np.nan], 0.5)
