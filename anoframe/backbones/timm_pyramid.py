@@ -87,7 +87,7 @@ class FeaturePyramid(nn.Module):
 
         The direct output of a ReLU is not signed (ResNet); any other level counts as signed (EfficientNet, ConvNeXt).
         """
-        signed = _signed_levels(self.name.partition(".")[0], sorted(self._indices))
+        signed = _signed_levels(self.name.partition(".")[0], tuple(sorted(self._indices)))
         return tuple(signed[i] for i in self._order)
 
     def train(self, mode: bool = True) -> FeaturePyramid:
@@ -174,7 +174,8 @@ def _level_index(level: int | str, info: Sequence[Mapping[str, Any]], name: str)
     raise AnoframeError(f"backbone {name!r} has no level {level!r}; it has {', '.join(known)}")
 
 
-def _signed_levels(architecture: str, indices: list[int]) -> list[bool]:
+@cache  # a pass on meta tensors takes longer than building the network
+def _signed_levels(architecture: str, indices: tuple[int, ...]) -> tuple[bool, ...]:
     """Return for each level whether it is anything but the unmodified output of a ReLU, from a pass on meta tensors."""
     relu_outputs: list[tuple[Tensor, int]] = []  # each with its version, which in-place operations increase
     with torch.device("meta"), torch.no_grad():
@@ -183,7 +184,9 @@ def _signed_levels(architecture: str, indices: list[int]) -> list[bool]:
             if isinstance(layer, nn.ReLU | nn.ReLU6):
                 layer.register_forward_hook(lambda _, __, out: relu_outputs.append((out, out._version)))
         levels = network.eval()(torch.empty(1, *network.model.default_cfg["input_size"]))
-    return [not any(out is level and version == level._version for out, version in relu_outputs) for level in levels]
+    return tuple(
+        not any(out is level and version == level._version for out, version in relu_outputs) for level in levels
+    )
 
 
 def _build_network(architecture: str, indices: list[int], weights: str) -> Any:
