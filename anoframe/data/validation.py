@@ -135,8 +135,8 @@ def _count_images(dataset: Dataset, category: str, train: list[Sample], test: li
 def _split_problems(folder: Path, train: list[Sample], test: list[Sample]) -> Iterator[str]:
     """Empty splits, and normal test images in a folder that counts as a defect type."""
     if not train:
-        found = _other_file_hint(folder / "train")
-        yield f"{folder}: no training image{found}; normal images belong in train/good"
+        hint = _other_file_hint(folder / "train")
+        yield f"{folder}: no training image{hint}; normal images belong in train/good"
     if not test:
         yield f"{folder}: no test image{_other_file_hint(folder / 'test')}; they belong in test/good and test/<defect>"
     for defect in sorted({sample.defect for sample in test} - {GOOD}):

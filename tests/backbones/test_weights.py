@@ -89,10 +89,10 @@ def test_random_weights_have_no_state():
 
 
 def test_error_of_an_unreachable_hub_lists_all_sources(no_hub, monkeypatch):
-    def refuse(*_, **__):
+    def fail(*_, **__):
         raise AssertionError("it must not download")
 
-    monkeypatch.setattr(timm, "create_model", refuse)
+    monkeypatch.setattr(timm, "create_model", fail)
     with pytest.raises(AnoframeError, match=r"'wide_resnet50_2\.tv_in1k' is not in its cache") as error:
         load_state("wide_resnet50_2", "hub:tv_in1k")
     assert [source for source in SOURCES if source not in str(error.value)] == []
@@ -123,20 +123,20 @@ def test_a_download_gives_the_state_of_the_full_network(no_hub, full, monkeypatc
 
 
 def test_a_failed_connection_means_an_unreachable_hub(monkeypatch):
-    def refuse(*_, **__):
+    def fail(*_, **__):
         raise TimeoutError
 
     monkeypatch.setattr(module.urllib.request, "getproxies", dict)
-    monkeypatch.setattr(module.socket, "create_connection", refuse)
+    monkeypatch.setattr(module.socket, "create_connection", fail)
     assert not module._is_hub_reachable()
 
 
 def test_with_a_proxy_no_connection_is_tried(monkeypatch):
-    def refuse(*_, **__):
+    def fail(*_, **__):
         raise AssertionError("it must not connect")
 
     monkeypatch.setattr(module.urllib.request, "getproxies", lambda: {"https": "http://proxy", "http": "http://proxy"})
-    monkeypatch.setattr(module.socket, "create_connection", refuse)
+    monkeypatch.setattr(module.socket, "create_connection", fail)
     assert module._is_hub_reachable()
 
 

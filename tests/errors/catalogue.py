@@ -1384,12 +1384,12 @@ def _(bench):
 def _(bench):
     encode = Detector.encode
 
-    def spoilt(self, images):
+    def encode_with_nan(self, images):
         features = encode(self, images)
         features[0][1] = torch.nan
         return features
 
-    bench.patch.setattr(Detector, "encode", spoilt)
+    bench.patch.setattr(Detector, "encode", encode_with_nan)
     return bench.train()
 
 
