@@ -77,7 +77,7 @@ def open_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
     """
     _check_file(path)
     try:
-        # A file object, not a path: Pillow 13 maps an uncompressed TIFF to memory by path, and garbles it if EXIF turns it.
+        # Not by path: Pillow 13 then maps an uncompressed TIFF to memory, and garbles it if EXIF turns it.
         with path.open("rb") if data is None else io.BytesIO(data) as file, Image.open(file) as image:
             yield image
     except (AnoframeError, MemoryError):

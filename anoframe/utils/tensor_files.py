@@ -67,7 +67,7 @@ def is_pickle(start: bytes) -> bool:
 
 
 def fingerprint(tensors: Mapping[str, Any]) -> str:
-    """Compute the SHA-256 of names, shapes, types and values of tensors; their order and memory layout do not matter."""
+    """Compute the SHA-256 of names, shapes, types and values of tensors, whatever their order and memory layout."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
