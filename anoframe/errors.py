@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read."""
+"""The exception for errors that a user can fix, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from collections.abc import Iterable
 
 
 class AnoframeError(Exception):
-    """Something the user can mend: the message names the file or key, and the way out.
+    """An error that the user can fix: the message names the file or key, and what to do.
 
-    The command line prints it without a traceback and exits with status 2.
+    The command line prints the message without a traceback and exits with status 2.
     """
 
 
 class OutputError(AnoframeError):
-    """The output folder cannot be written to: no category of a run would get further."""
+    """The output folder cannot be written; the run stops, because every other category would fail as well."""
 
 
 def suggest(word: object, known: Iterable[str], limit: int = 12) -> str:
-    """A sentence tail for an unknown name: the nearest known one, then what exists.
+    """Build the end of an error message for an unknown name: the most similar known name, and the known names.
+
+    Args:
+        word: the unknown name; "" if only the known names are to be listed.
+        known: all valid names.
+        limit: number of names to list.
 
     >>> suggest("botle", ["bottle", "screw"])
     "did you mean 'bottle'? Known: bottle, screw"
@@ -27,8 +32,8 @@ def suggest(word: object, known: Iterable[str], limit: int = 12) -> str:
     """
     names = sorted(known)
     if not names:
-        return "nothing is known here"
-    lowered = {name.lower(): name for name in reversed(names)}  # capitals are the commonest slip
-    near = difflib.get_close_matches(str(word).lower(), lowered, n=1, cutoff=0.5)
+        return "there are no known names"
+    lowered = {name.lower(): name for name in reversed(names)}  # wrong capitals are the most common mistake
+    similar = difflib.get_close_matches(str(word).lower(), lowered, n=1, cutoff=0.5)
     shown = ", ".join(names[:limit]) + (f", and {len(names) - limit} more" if len(names) > limit else "")
-    return (f"did you mean {lowered[near[0]]!r}? " if near else "") + f"Known: {shown}"
+    return (f"did you mean {lowered[similar[0]]!r}? " if similar else "") + f"Known: {shown}"

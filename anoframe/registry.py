@@ -1,7 +1,7 @@
-"""Names that configs use, and the code they stand for.
+"""Names of methods and datasets in configs, and the classes they stand for.
 
-An entry is a name and a `"module:attribute"` string, imported on use: asking which methods there are imports none of
-them. A whole `"module:attribute"` may stand in a config where a name would, so a method can live outside the package.
+An entry is a name and a `"module:attribute"` string, which is imported on use: listing the names imports no method. A
+config may also contain a `"module:attribute"` string in place of a name, so a method can live outside the package.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from anoframe.utils.type_check import matches_type, type_words
 
 
 class Registry:
-    """Names of one kind of part.
+    """Named classes of one kind.
 
     Args:
-        kind: what the names stand for; used in messages.
+        kind: what the names stand for, used in error messages.
         entries: name -> `"module:attribute"`.
-        package: a package in which every folder with a `model.py` and every module is an entry: the folder
-            `models/patchcore_noising/`, or a file `models/patchcore_noising.py`, is the name `patchcore_noising`. Its
-            class is the attribute of the same name without underscores and capitals (`PatchCoreNoising`). A new method
-            is therefore registered by existing.
-        exclude: modules of that package that are no entries.
+        package: a package whose modules are entries as well: the file `<package>/<name>.py` or
+            `<package>/<name>/model.py` registers `name`. Its class has the same name without underscores and in any
+            case (`patchcore_noising` -> `PatchCoreNoising`). Folders without a `model.py` and names that start with
+            an underscore are ignored. So a new method is registered by adding its file.
+        exclude: modules of `package` that are not entries.
     """
 
     def __init__(
@@ -43,18 +43,18 @@ class Registry:
         self._package, self._exclude = package, exclude
 
     def names(self) -> list[str]:
-        """All names, sorted. Imports nothing of what they stand for."""
-        return sorted({*self._entries, *self._discovered()})
+        """Return all names, sorted, without importing the modules behind them."""
+        return sorted({*self._entries, *self._discover()})
 
     def load(self, name: str) -> Any:
-        """The class or function behind a name.
+        """Import the class or function behind a name.
 
         Raises:
-            AnoframeError: unknown name (suggests the nearest), or a module or attribute that is not there.
+            AnoframeError: unknown name (the message suggests the most similar one), or a missing module or attribute.
         """
         if not isinstance(name, str):
             raise AnoframeError(f"the name of a {self.kind} is text, got {name!r}: {suggest('', self.names())}")
-        target = name if ":" in name else self._entries.get(name) or self._discovered().get(name)
+        target = name if ":" in name else self._entries.get(name) or self._discover().get(name)
         if target is None:
             raise AnoframeError(f"unknown {self.kind} {name!r}: {suggest(name, self.names())}")
         module_name, _, attribute = target.partition(":")
@@ -65,68 +65,81 @@ class Registry:
                 f"{self.kind} {name!r} needs the module {error.name!r}, which is not installed: "
                 "install it, or correct the name"
             ) from error
-        return self._attribute(module, attribute, name)
+        return self._get_attribute(module, attribute, name)
 
     def build(self, name: str, **arguments: Any) -> Any:
-        """Call what the name stands for; an unknown or missing argument is an error before anything is built."""
+        """Call the class or function behind a name, after checking the arguments with `check_arguments`."""
         target = self.load(name)
         check_arguments(target, arguments, f"{self.kind} {name!r}")
         return target(**arguments)
 
-    def _discovered(self) -> dict[str, str]:
+    def _discover(self) -> dict[str, str]:
+        """Return name -> `"module:"` for every entry found in the package."""
         if self._package is None:
             return {}
         spec = importlib.util.find_spec(self._package)
-        locations = spec.submodule_search_locations if spec else None
-        found = {}
-        for finder, name, is_package in pkgutil.iter_modules(locations):
+        entries = {}
+        for finder, name, is_package in pkgutil.iter_modules(spec.submodule_search_locations if spec else None):
             if name.startswith("_") or name in self._exclude:
                 continue
             if not is_package:
-                found[name] = f"{self._package}.{name}:"
+                entries[name] = f"{self._package}.{name}:"
             elif Path(finder.path, name, "model.py").is_file():  # type: ignore[union-attr]
-                found[name] = f"{self._package}.{name}.model:"
-        return found
+                entries[name] = f"{self._package}.{name}.model:"
+        return entries
 
-    def _attribute(self, module: Any, attribute: str, name: str) -> Any:
+    def _get_attribute(self, module: Any, attribute: str, name: str) -> Any:
+        """Return the named attribute, or without one the class whose name matches the name of the entry."""
         if attribute:
             if not hasattr(module, attribute):
                 raise AnoframeError(f"{self.kind} {name!r}: module {module.__name__} has no {attribute!r}")
             return getattr(module, attribute)
-        wanted = name.replace("_", "")
+        expected = name.replace("_", "")
         for candidate in vars(module):
-            if candidate.lower() == wanted:
+            if candidate.lower() == expected:
                 return getattr(module, candidate)
         raise AnoframeError(
             f"{self.kind} {name!r}: module {module.__name__} has no class of that name "
-            f"(expected one that reads {wanted!r} without underscores and capitals)"
+            f"(expected {expected!r} with any capital letters)"
         )
 
 
 def check_arguments(target: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> None:
-    """Raise an AnoframeError if `target(**arguments)` would not bind, naming the argument and the nearest one.
+    """Check that `target(**arguments)` is a valid call, and that values match annotations of plain types.
 
-    An annotation of plain types (see `anoframe.utils.type_check`) is checked too, so a method need not check the types
-    of its settings.
+    Methods therefore need not check the types of their settings (see `anoframe.utils.type_check`).
+
+    Args:
+        target: a class or function.
+        arguments: keyword arguments.
+        where: start of an error message, for example the config section.
+
+    Raises:
+        AnoframeError: an unknown argument (the message suggests the most similar one), a missing argument, or a value
+            of another type.
     """
     parameters = inspect.signature(target).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for argument in arguments:
             if argument not in parameters:
                 raise AnoframeError(f"{where} takes no argument {argument!r}: {suggest(argument, parameters)}")
-    missing = [n for n, p in parameters.items() if p.default is p.empty and p.kind < 2 and n not in arguments]
-    keyword_only = [n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
-    missing += [n for n in keyword_only if n not in arguments]
-    if missing:
+    if missing := _missing_arguments(parameters, arguments):
         raise AnoframeError(f"{where} needs the argument{'s' * (len(missing) > 1)} {', '.join(missing)}")
-    hints = _annotations(target)
+    hints = _type_hints(target)
     for argument, value in arguments.items():
         if argument in hints and not matches_type(value, hints[argument]):
             raise AnoframeError(f"{where}: {argument} takes {type_words(hints[argument])}, got {value!r}")
 
 
-def _annotations(target: Callable[..., Any]) -> dict[str, Any]:
-    """Types of the parameters; none where they name something that is not there while a program runs."""
+def _missing_arguments(parameters: Mapping[str, inspect.Parameter], arguments: Mapping[str, Any]) -> list[str]:
+    """Return the required parameters that are not given: positional ones first, then keyword-only ones."""
+    required = [p for p in parameters.values() if p.default is p.empty and p.name not in arguments]
+    positional = [p.name for p in required if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return positional + [p.name for p in required if p.kind is p.KEYWORD_ONLY]
+
+
+def _type_hints(target: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations of the parameters; none if they contain a name that exists only for type checkers."""
     try:
         return get_type_hints(target.__init__ if inspect.isclass(target) else target)
     except (NameError, TypeError, AttributeError):

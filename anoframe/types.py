@@ -1,6 +1,6 @@
-"""The three words every part of the house shares: Sample, Batch, Prediction.
+"""The types that all packages share: Sample, Batch, Prediction.
 
-This module loads no torch, so that an index of samples costs nothing to build.
+This module imports no torch, so that indexing a dataset is fast.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-GOOD = "good"
+GOOD = "good"  # defect type of a normal image
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Sample:
     category: str
     split: str  # "train" or "test"
     defect: str = GOOD  # defect type, or "good"
-    mask: Path | None = None  # ground truth of a defect, where there is one
+    mask: Path | None = None  # ground truth of a defect, None if the dataset has no mask for it
 
     @property
     def name(self) -> str:
-        """Folder and file: `broken_large/000.png`."""
+        """Folder and file name: `broken_large/000.png`."""
         return f"{self.image.parent.name}/{self.image.name}"
 
     @property
@@ -37,13 +37,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Several samples as tensors, resized and cropped, not yet normalised (a backbone owns its mean and std)."""
+    """Samples as tensors, resized and cropped but not normalised (the backbone applies its own mean and std)."""
 
     images: Tensor  # [B, 3, H, W] uint8, RGB
-    masks: Tensor  # [B, 1, H, W] bool, all False where a sample has no mask
-    labels: Tensor  # [B] bool, True is defect
+    masks: Tensor  # [B, 1, H, W] bool, all False for a sample without a mask
+    labels: Tensor  # [B] bool, True for a defect
     samples: tuple[Sample, ...]
-    keys: tuple[str | None, ...] = ()  # of the content of each image, see anoframe.data.reader
+    keys: tuple[str | None, ...] = ()  # content key of each image, see anoframe.data.cached_reader
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -51,8 +51,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a detector says of a batch. Higher is more anomalous; no value is bounded or calibrated."""
+    """Scores and anomaly maps of a batch. Higher is more anomalous; values are neither bounded nor calibrated."""
 
-    score: Tensor  # [B] float32, one number an image
+    score: Tensor  # [B] float32, one score per image
     anomaly_map: Tensor  # [B, H, W] float32, at the resolution of the batch
-    extra_maps: dict[str, Tensor] = field(default_factory=dict)  # name -> [B, H, W], what a method adds to look at
+    extra_maps: dict[str, Tensor] = field(default_factory=dict)  # name -> [B, H, W], additional maps for the report

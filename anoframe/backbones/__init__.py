@@ -1,4 +1,4 @@
-"""Networks whose features are used."""
+"""Frozen feature extractors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ __all__ = ["FeaturePyramid", "build_backbone"]
 
 
 def build_backbone(section: Mapping[str, Any]) -> FeaturePyramid:
-    """The backbone that `model.backbone` of a config describes."""
+    """Build the backbone described by `model.backbone` of a config.
+
+    Raises:
+        AnoframeError: unknown or missing argument, wrong type, or weights that are not available.
+    """
     if not matches_type(section, Mapping):
-        raise AnoframeError(f"model.backbone is a section of keys, got {section!r}")
+        raise AnoframeError(f"model.backbone must be a section of keys, got {section!r}")
     check_arguments(FeaturePyramid, section, "model.backbone")
     return FeaturePyramid(**section)

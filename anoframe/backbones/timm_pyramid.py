@@ -1,42 +1,46 @@
-"""Any timm model as a frozen feature pyramid."""
+"""Multi-level features of any timm model, frozen."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cache, cached_property
+from types import MappingProxyType
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from anoframe.backbones.weights import fingerprint, load_state, pretrained_config, random_seed, resolve
+from anoframe.backbones.weights import load_state, pretrained_config, random_seed, resolve_source
 from anoframe.errors import AnoframeError, suggest
+from anoframe.utils.tensor_files import fingerprint
 
 PRECISIONS = ("float32", "bfloat16")
 
 
 class FeaturePyramid(nn.Module):
-    """A frozen network that turns images into feature maps of several levels.
+    """Frozen network that turns images into feature maps of several levels.
 
-    It normalises with its own mean and std, stops at the deepest level used, stays in eval mode whoever calls
-    `train()`, and has no parameter that asks for a gradient.
+    It normalises images with its own mean and std, ends at the deepest used level, stays in eval mode after a call of
+    `train()`, and none of its parameters requires a gradient.
 
     Args:
         name: timm model name, with or without a tag (`wide_resnet50_2`, `wide_resnet50_2.racm_in1k`).
         levels: feature levels by timm's index or module name; `(2, 3)` are strides 8 and 16 of the usual
             convolutional networks (`layer2` and `layer3` of a ResNet, `blocks.2` and `blocks.4` of an
-            EfficientNet). The order given is the order of the output.
-        weights: see :mod:`anoframe.backbones.weights`.
-        precision: `"float32"`, or `"bfloat16"` for convolutions and products: faster where the processor has it, and
-            refused where it has not. Features come out as float32.
-        compile: let `torch.compile` fuse the network: a minute or two at the first image, a tenth faster afterwards.
+            EfficientNet). The output has the same order.
+        weights: source of the weights, see :mod:`anoframe.backbones.weights`.
+        precision: `"float32"`, or `"bfloat16"` for convolutions and matrix products. bfloat16 is faster on a
+            processor that supports it, and is an error on any other. Features are float32 in both cases.
+        compile: use `torch.compile`: the first image takes one or two minutes, later ones a tenth less time.
 
     Attributes:
-        channels, strides: of each level, in the order given.
-        weights: the source, with `default` resolved.
-        sha256: fingerprint of the tensors in use.
+        levels: module name of each level.
+        channels: number of channels of each level.
+        strides: stride of each level, in pixels of the image.
+        weights: source of the weights, with `default` resolved.
+        sha256: fingerprint of the weights in use.
     """
 
     mean: Tensor
@@ -58,17 +62,17 @@ class FeaturePyramid(nn.Module):
         if tag and weights == "default":
             weights = f"hub:{tag}"
         self.name = name
-        self.weights = resolve(architecture, weights)
+        self.weights = resolve_source(architecture, weights)
         info = _feature_info(architecture)
-        wanted = [_index(level, info, name) for level in levels]
-        if not wanted or len(set(wanted)) != len(wanted):
+        requested = [_level_index(level, info, name) for level in levels]
+        if not requested or len(set(requested)) != len(requested):
             raise AnoframeError(f"model.backbone.levels names each level once and at least one, got {tuple(levels)}")
-        self._indices, indices = wanted, sorted(wanted)
-        self._order = [indices.index(i) for i in wanted]
-        self.levels = tuple(info[i]["module"] for i in wanted)
-        self.channels = tuple(info[i]["num_chs"] for i in wanted)
-        self.strides = tuple(info[i]["reduction"] for i in wanted)
-        self.network = _network(architecture, indices, self.weights)
+        self._indices, indices = requested, sorted(requested)
+        self._order = [indices.index(i) for i in requested]
+        self.levels = tuple(info[i]["module"] for i in requested)
+        self.channels = tuple(info[i]["num_chs"] for i in requested)
+        self.strides = tuple(info[i]["reduction"] for i in requested)
+        self.network = _build_network(architecture, indices, self.weights)
         self.sha256 = fingerprint(self.network.state_dict())
         config = pretrained_config(architecture, self.weights.partition(":")[2] if self.weights[:4] == "hub:" else tag)
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
@@ -79,25 +83,26 @@ class FeaturePyramid(nn.Module):
 
     @cached_property
     def signed(self) -> tuple[bool, ...]:
-        """Whether each level can have negative values, by how the network is built, not by what it gives for an image.
+        """Whether each level can have negative values, by the structure of the network, not by its output for an image.
 
-        A level straight out of a ReLU has none (ResNet); any other counts as signed (EfficientNet, ConvNeXt).
+        The direct output of a ReLU is not signed (ResNet); any other level counts as signed (EfficientNet, ConvNeXt).
         """
-        found = _signed(self.name.partition(".")[0], sorted(self._indices))
-        return tuple(found[i] for i in self._order)
+        signed = _signed_levels(self.name.partition(".")[0], tuple(sorted(self._indices)))
+        return tuple(signed[i] for i in self._order)
 
     def train(self, mode: bool = True) -> FeaturePyramid:
+        """Stay in eval mode."""
         return super().train(False)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Features of RGB images.
+        """Compute the features of RGB images.
 
         Args:
             images: `[B, 3, H, W]`, uint8, or float in [0, 1].
 
         Returns:
-            One `[B, C, h, w]` float32 map a level, in the order of `levels`.
+            One `[B, C, h, w]` float32 map per level, in the order of `levels`.
         """
         pixels = images / 255 if images.dtype == torch.uint8 else images
         pixels = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
@@ -107,56 +112,59 @@ class FeaturePyramid(nn.Module):
     def _features(self, pixels: Tensor) -> list[Tensor]:
         if self.precision == "bfloat16" and not has_bfloat16(pixels.device):
             raise AnoframeError(
-                f"this {pixels.device.type} computes no bfloat16 of its own, and would only be slower: "
+                f"this {pixels.device.type} has no bfloat16 instructions, and bfloat16 would only be slower: "
                 "--model.backbone.precision float32"
             )
         try:
             with torch.autocast(pixels.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext():
                 return list((self._compiled or self.network)(pixels))
-        except torch._dynamo.exc.TorchDynamoException as error:  # only where it was asked to compile
+        except torch._dynamo.exc.TorchDynamoException as error:  # raised only with compile=True
             reason = str(error).strip().splitlines()[0]
             raise AnoframeError(f"torch.compile fails here ({reason}): --model.backbone.compile False") from error
 
     def with_levels(self, levels: Sequence[int | str]) -> FeaturePyramid:
-        """The same network, with other levels."""
+        """Build the same network with other levels."""
         return FeaturePyramid(self.name, levels, self.weights, self.precision, self.compile_network)
 
     def level_names(self, levels: Sequence[int | str]) -> tuple[str, ...]:
-        """Module names of levels of the network, whether this pyramid gives them or not."""
+        """Return the module names of any levels of the network, used by this pyramid or not."""
         info = _feature_info(self.name.partition(".")[0])
-        return tuple(str(info[_index(level, info, self.name)]["module"]) for level in levels)
+        return tuple(str(info[_level_index(level, info, self.name)]["module"]) for level in levels)
 
     def describe(self) -> dict[str, Any]:
-        """What a result must say of its backbone."""
+        """Return the description of the backbone that is stored with results and checkpoints."""
         network = {"name": self.name, "levels": list(self.levels), "weights": self.weights, "sha256": self.sha256}
         return {**network, "precision": self.precision}
 
     def encoding(self) -> dict[str, Any]:
-        """What the features depend on: not on where the weights came from, but on what they are."""
+        """Return everything that determines the features; the values of the weights count, not their source."""
         network = {"name": self.name, "levels": list(self.levels), "sha256": self.sha256, "timm": timm.__version__}
-        colours = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
-        return {**network, **colours, "precision": self.precision, "compile": self.compile_network}
+        normalisation = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
+        return {**network, **normalisation, "precision": self.precision, "compile": self.compile_network}
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 itself, not by way of float32."""
+    """Return whether a device computes in bfloat16 natively, without converting to float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def _feature_info(architecture: str) -> list[dict[str, Any]]:
+@cache  # timm knows the levels of a model only after building it, which takes half of the time to build a backbone
+def _feature_info(architecture: str) -> tuple[Mapping[str, Any], ...]:
+    """Return timm's description of each feature level: `module`, `num_chs` (channels), `reduction` (stride)."""
     if not timm.is_model(architecture):
         raise AnoframeError(f"timm has no model {architecture!r}: {suggest(architecture, timm.list_models())}")
     try:
         with torch.device("meta"):
             network: Any = timm.create_model(architecture, features_only=True)
-            return list(network.feature_info.info)
+            return tuple(MappingProxyType(level) for level in network.feature_info.info)
     except (RuntimeError, AttributeError, AssertionError) as error:
         raise AnoframeError(f"timm model {architecture!r} gives no feature levels ({error})") from error
 
 
-def _index(level: int | str, info: list[dict[str, Any]], name: str) -> int:
+def _level_index(level: int | str, info: Sequence[Mapping[str, Any]], name: str) -> int:
+    """Return the index of a level given by index or module name."""
     modules = [entry["module"] for entry in info]
     if isinstance(level, str) and level in modules:
         return modules.index(level)
@@ -166,32 +174,35 @@ def _index(level: int | str, info: list[dict[str, Any]], name: str) -> int:
     raise AnoframeError(f"backbone {name!r} has no level {level!r}; it has {', '.join(known)}")
 
 
-def _signed(architecture: str, indices: list[int]) -> list[bool]:
-    """Of each level, whether it is anything but the output of a ReLU, left as it was. Shapes pass, no numbers."""
-    passed: list[tuple[Tensor, int]] = []  # what came out of ReLUs, and how often each had been written to by then
+@cache  # a pass on meta tensors takes longer than building the network
+def _signed_levels(architecture: str, indices: tuple[int, ...]) -> tuple[bool, ...]:
+    """Return for each level whether it is anything but the unmodified output of a ReLU, from a pass on meta tensors."""
+    relu_outputs: list[tuple[Tensor, int]] = []  # each with its version, which in-place operations increase
     with torch.device("meta"), torch.no_grad():
         network: Any = timm.create_model(architecture, features_only=True, out_indices=indices, feature_cls="getter")
         for layer in network.modules():
             if isinstance(layer, nn.ReLU | nn.ReLU6):
-                layer.register_forward_hook(lambda _, __, out: passed.append((out, out._version)))
+                layer.register_forward_hook(lambda _, __, out: relu_outputs.append((out, out._version)))
         levels = network.eval()(torch.empty(1, *network.model.default_cfg["input_size"]))
-    return [not any(out is level and version == level._version for out, version in passed) for level in levels]
+    return tuple(
+        not any(out is level and version == level._version for out, version in relu_outputs) for level in levels
+    )
 
 
-def _network(architecture: str, indices: list[int], weights: str) -> Any:
-    """The network cut behind its deepest level, with its weights in place."""
+def _build_network(architecture: str, indices: list[int], weights: str) -> Any:
+    """Build the network up to its deepest level and load its weights."""
     state = load_state(architecture, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_seed(weights) if state is None else 0)
         network: Any = timm.create_model(architecture, features_only=True, out_indices=indices, feature_cls="getter")
     if state is None:
         return network
-    needed = network.model.state_dict()
-    missing = [key for key, value in needed.items() if key not in state or state[key].shape != value.shape]
+    expected = network.model.state_dict()
+    missing = [key for key, value in expected.items() if key not in state or state[key].shape != value.shape]
     if missing:
         raise AnoframeError(
-            f"weights {weights!r} do not fit {architecture}: {len(missing)} of {len(needed)} tensors are missing or of "
-            f"another shape, the first is {missing[0]!r}"
+            f"weights {weights!r} do not fit {architecture}: {len(missing)} of {len(expected)} tensors are missing or "
+            f"have another shape, the first is {missing[0]!r}"
         )
-    network.model.load_state_dict({key: state[key] for key in needed})
+    network.model.load_state_dict({key: state[key] for key in expected})
     return network

@@ -1,4 +1,4 @@
-"""What every dataset offers, and the two doors to them: `open_dataset` and `choose_categories`."""
+"""The interface of all datasets, and the functions that open a dataset and select its categories."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anoframe.types import Sample
 
 
 class Counts(NamedTuple):
-    """How many images a category has in each part of its split."""
+    """Numbers of images of a category."""
 
     train: int
     test_good: int
@@ -23,76 +23,94 @@ class Counts(NamedTuple):
 
 
 class Dataset(ABC):
-    """An index of labelled images under one root; nothing is decoded and nothing is downloaded.
+    """Index of the labelled images under one root folder. It decodes no image and downloads nothing.
 
-    `categories` are those on disk, in alphabetical order; `absent` are official ones that are not.
+    Args:
+        root: folder of the dataset.
+
+    Attributes:
+        name: of the dataset in a config.
+        expected_layout: folders and files below the root, shown in error messages.
+        official_counts: category -> counts of the published split; empty for other data.
+        categories: categories on disk, in alphabetical order.
+
+    Raises:
+        AnoframeError: the root does not exist or contains no category; the message shows the expected layout.
     """
 
     name: ClassVar[str]
-    tree: ClassVar[str]  # the expected folders, shown when they are not found
+    expected_layout: ClassVar[str]
     official_counts: ClassVar[Mapping[str, Counts]] = {}
 
     def __init__(self, root: str | Path) -> None:
-        """Raises AnoframeError, showing the expected tree, when the root or every category is missing."""
         self.root = Path(root)
         if not self.root.is_dir():
-            what = "is a file, not a folder" if self.root.exists() else "does not exist"
+            problem = "is a file, not a folder" if self.root.exists() else "does not exist"
             raise AnoframeError(
-                f"dataset {self.name!r}: {self.root} {what}: --data.root says where it is. Expected\n{self.tree}"
+                f"dataset {self.name!r}: {self.root} {problem}: --data.root must name its folder. Expected\n"
+                f"{self.expected_layout}"
             )
         self.categories: tuple[str, ...] = tuple(sorted(self._find_categories()))
         if not self.categories:
-            raise AnoframeError(f"dataset {self.name!r}: {self._misplaced()}. Expected\n{self.tree}")
+            raise AnoframeError(
+                f"dataset {self.name!r}: {self._explain_no_category()}. Expected\n{self.expected_layout}"
+            )
 
     @property
-    def absent(self) -> tuple[str, ...]:
+    def missing_categories(self) -> tuple[str, ...]:
+        """Official categories that are not on disk."""
         return tuple(sorted(set(self.official_counts) - set(self.categories)))
 
     def samples(self, category: str) -> list[Sample]:
-        """Train, then test samples of a category, sorted by path within each split.
+        """List the training samples, then the test samples of a category, each sorted by path.
 
-        Raises AnoframeError for a category that is unknown or not on disk. That every file can be read is for
-        `anoframe.data.validation` to say.
+        The files are not read; `anoframe.data.validation` checks them.
+
+        Raises:
+            AnoframeError: the category is unknown or not on disk.
         """
-        _check_name(self, category)
+        _check_category_name(self, category)
         return self._index(category)
 
     @abstractmethod
     def folder(self, category: str) -> Path:
-        """The folder that holds every file of a category."""
+        """Return the folder that contains all files of a category."""
 
     @abstractmethod
     def mask_folder(self, category: str) -> Path:
-        """The folder that holds every mask of a category; it need not exist."""
+        """Return the folder that contains all masks of a category; it may not exist."""
 
     @abstractmethod
     def _index(self, category: str) -> list[Sample]:
-        """What `samples` returns, for a category on disk."""
+        """List the samples of a category that is on disk."""
 
     @abstractmethod
     def _find_categories(self) -> list[str]:
-        """Categories on disk under `self.root`."""
+        """List the categories below `self.root`."""
 
-    def _misplaced(self) -> str:
+    def _explain_no_category(self) -> str:
+        """Describe why the root contains no category, for an error message."""
         return f"no category found in {self.root}"
 
 
 def open_dataset(name: str, root: str | Path) -> Dataset:
-    """The dataset of that name at that root.
+    """Open a dataset by its name in a config.
 
-    Raises AnoframeError for an unknown name, and for a root that is missing or not laid out as expected.
+    Raises:
+        AnoframeError: the name is unknown, or the root is missing or has another layout.
     """
-    kind = DATASETS.load(name)
-    if not (inspect.isclass(kind) and issubclass(kind, Dataset)):  # whatever it is, it is not to be called
-        raise AnoframeError(f"dataset {name!r} is no Dataset: {suggest('', DATASETS.names())}")
+    dataset_class = DATASETS.load(name)
+    if not (inspect.isclass(dataset_class) and issubclass(dataset_class, Dataset)):  # never call another object
+        raise AnoframeError(f"dataset {name!r} is not a Dataset: {suggest('', DATASETS.names())}")
     dataset: Dataset = DATASETS.build(name, root=root)
     return dataset
 
 
 def choose_categories(dataset: Dataset, names: str | Sequence[str]) -> list[str]:
-    """The categories to run, in the order given; `all` stands for those on disk.
+    """Select the categories of a run, in the given order; `all` selects every category on disk.
 
-    Raises AnoframeError for a name that is unknown, not on disk, or given twice.
+    Raises:
+        AnoframeError: a name is unknown, not on disk, or given twice.
     """
     names = [names] if isinstance(names, str) else list(names)
     if names == ["all"]:
@@ -100,25 +118,25 @@ def choose_categories(dataset: Dataset, names: str | Sequence[str]) -> list[str]
     if not names:
         raise AnoframeError(f"no category given; {suggest('', [*dataset.categories, 'all'])}")
     for name in names:
-        _check_name(dataset, name)
+        _check_category_name(dataset, name)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise AnoframeError(f"category given twice: {', '.join(repeated)}; name it once")
     return names
 
 
-def _check_name(dataset: Dataset, name: str) -> None:
+def _check_category_name(dataset: Dataset, name: str) -> None:
     if name in dataset.categories:
         return
     if name == "all":
-        raise AnoframeError("'all' stands alone: give either 'all' or names of categories")
+        raise AnoframeError("'all' stands alone: give either 'all' or category names")
     if name.lower() == "all":
         raise AnoframeError(f"unknown category {name!r}: did you mean 'all'?")
     parts = [part.strip() for part in name.split(",")]
     if len(parts) > 1 and set(parts) <= {*dataset.categories, ""}:
-        spaced = shlex.join(part for part in parts if part)
-        raise AnoframeError(f"unknown category {name!r}: names have spaces between them, --cls_names {spaced}")
-    if name in dataset.absent:
+        separated = shlex.join(part for part in parts if part)
+        raise AnoframeError(f"unknown category {name!r}: write names with spaces between them, --cls_names {separated}")
+    if name in dataset.missing_categories:
         raise AnoframeError(
             f"category {name!r} of {dataset.name!r} is not on disk: put it in {dataset.root}, "
             f"or choose from {', '.join(dataset.categories)}"

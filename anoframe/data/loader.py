@@ -1,4 +1,4 @@
-"""From samples to batches of tensors."""
+"""Batches of tensors from samples, and tensors of single new images."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from anoframe.data.images import to_rgb
-from anoframe.data.reader import Reader, to_tensor
-from anoframe.data.transforms import Preprocessing
+from anoframe.data.cached_reader import Reader, to_tensor
+from anoframe.data.image_decoding import to_rgb
+from anoframe.data.preprocessing import Preprocessing
 from anoframe.errors import AnoframeError
 from anoframe.types import Batch, Sample
-from anoframe.utils.tensor_cache import Cache
+from anoframe.utils.tensor_cache import TensorCache
 
-Item = tuple[Tensor, Tensor, Sample, str | None]  # image uint8 [3, H, W], mask bool [1, H, W], key of the image
+Item = tuple[Tensor, Tensor, Sample, str | None]  # image uint8 [3, H, W], mask bool [1, H, W], content key of the image
 
 
 class SampleDataset(Dataset[Item]):
-    """Samples as tensors, read on access.
+    """Torch dataset that reads samples as tensors.
 
-    An item is `(image, mask, sample, key)`; the mask is all False where the sample has none. A file that cannot be
-    read, or a mask of another size than its image, raises AnoframeError with its name.
+    An item is `(image, mask, sample, key)`; the mask is all False for a sample without a mask. A file that cannot be
+    read, or a mask of another size than its image, raises AnoframeError with the file name.
     """
 
     def __init__(self, samples: Sequence[Sample], reader: Reader) -> None:
@@ -51,35 +51,41 @@ def make_loader(
     workers: int,
     shuffle: bool = False,
     seed: int = 0,
-    cache: Cache | None = None,
+    cache: TensorCache | None = None,
 ) -> DataLoader[Any]:
-    """A loader that yields `Batch`, the last one as small as it comes.
+    """Build a loader that yields `Batch`; the last batch may be smaller.
 
     Args:
-        workers: processes that decode; 0 decodes in this one, -1 chooses for the machine. It changes no value.
-        shuffle: another order each pass; the sequence of orders is fixed by `seed`, whatever else draws random numbers.
+        samples: at least one.
+        preprocessing: resize and crop.
+        batch_size: 1 or more.
+        workers: number of decoding processes; 0 decodes in this process, -1 chooses a number for this machine. The
+            values do not depend on it.
+        shuffle: use another order in each pass; `seed` alone determines the sequence of orders.
+        seed: of the order.
         cache: of images, see `Reader`.
 
-    Raises AnoframeError without samples or for impossible numbers, and on iteration for a file that cannot be read.
+    Raises:
+        AnoframeError: no samples, or a number out of range; during iteration, a file that cannot be read.
     """
     check_loading(samples, batch_size, workers)
     return _Loader(
-        _Guarded(samples, Reader(preprocessing, cache)),
+        _ErrorReturningDataset(samples, Reader(preprocessing, cache)),
         batch_size=batch_size,
         shuffle=shuffle,
-        num_workers=_chosen(workers),
+        num_workers=_num_workers(workers),
         collate_fn=_collate,
         generator=torch.Generator().manual_seed(seed),
     )
 
 
 def load_batches(batches: Sequence[Sequence[Sample]], reader: Reader, workers: int) -> Iterator[Batch]:
-    """Exactly these batches as tensors, one after another; `workers` and errors as for `make_loader`."""
-    places = count()
+    """Load the given batches in their order; `workers` and errors as in `make_loader`."""
+    index = count()
     loader = _Loader(
-        _Guarded([sample for batch in batches for sample in batch], reader),
-        batch_sampler=[[next(places) for _ in batch] for batch in batches],
-        num_workers=_chosen(workers),
+        _ErrorReturningDataset([sample for batch in batches for sample in batch], reader),
+        batch_sampler=[[next(index) for _ in batch] for batch in batches],
+        num_workers=_num_workers(workers),
         collate_fn=_collate,
         generator=torch.Generator(),
     )
@@ -87,7 +93,7 @@ def load_batches(batches: Sequence[Sequence[Sample]], reader: Reader, workers: i
 
 
 def check_loading(samples: Sequence[Sample], batch_size: int, workers: int) -> None:
-    """Raise AnoframeError without samples and for impossible numbers."""
+    """Raise AnoframeError if there are no samples or a number is out of range."""
     if batch_size < 1 or workers < -1:
         raise AnoframeError(f"batch size {batch_size} must be 1 or more, and workers {workers} -1 or more")
     if not samples:
@@ -95,15 +101,17 @@ def check_loading(samples: Sequence[Sample], batch_size: int, workers: int) -> N
 
 
 def load_image(image: str | Path | Image.Image | np.ndarray, preprocessing: Preprocessing) -> Tensor:
-    """A new image as uint8 [3, crop, crop], by the same path as a dataset's.
+    """Load a new image as uint8 [3, crop, crop], in the same way as images of a dataset.
 
     Args:
         image: a file, a Pillow image, or a uint8 array [H, W], [H, W, 3] RGB or [H, W, 4] RGBA, whose alpha is dropped.
+        preprocessing: resize and crop.
 
-    Raises AnoframeError for a file that cannot be read and for any other kind of array.
+    Raises:
+        AnoframeError: the file cannot be read, or the array or object is of another kind.
     """
     if isinstance(image, np.ndarray):
-        return to_tensor(_from_array(image), preprocessing)
+        return to_tensor(_array_to_pillow(image), preprocessing)
     if isinstance(image, Image.Image):
         return to_tensor(to_rgb(image, getattr(image, "filename", "") or "image"), preprocessing)
     if not isinstance(image, str | os.PathLike):
@@ -111,9 +119,9 @@ def load_image(image: str | Path | Image.Image | np.ndarray, preprocessing: Prep
     return Reader(preprocessing).image(Path(image)).pixels
 
 
-def _from_array(array: np.ndarray) -> Image.Image:
-    layouts = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
-    if array.dtype != np.uint8 or not layouts or 0 in array.shape:
+def _array_to_pillow(array: np.ndarray) -> Image.Image:
+    is_image_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if array.dtype != np.uint8 or not is_image_shape or 0 in array.shape:
         raise AnoframeError(
             "an image array must be uint8 of shape [H, W], [H, W, 3] or [H, W, 4], "
             f"got {array.dtype} {list(array.shape)}; scale it to 0..255 and move its channels last"
@@ -121,15 +129,15 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 
 
-def _chosen(workers: int) -> int:
+def _num_workers(workers: int) -> int:
     if workers != -1:
         return workers
-    # Without a GPU the backbone takes every core, and a decoding process would only take one from it.
+    # Without a GPU the backbone uses every core, and decoding processes would compete with it.
     return min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 0
 
 
-class _Guarded(SampleDataset):
-    """Hands an error over as a value: torch would raise it again with a worker's traceback for its message."""
+class _ErrorReturningDataset(SampleDataset):
+    """Returns an error as a value: torch would raise it again with the traceback of the worker in its message."""
 
     def __getitems__(self, indices: list[int]) -> list[Item] | AnoframeError:
         try:
@@ -147,6 +155,8 @@ def _collate(items: list[Item] | AnoframeError) -> Batch | AnoframeError:
 
 
 class _Loader(DataLoader[Any]):
+    """Raises the errors that the dataset returns as values."""
+
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         for batch in super().__iter__():
             if isinstance(batch, AnoframeError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anoframe.data.dataset import Counts
-from anoframe.data.layout import CATEGORY_TREE, LayoutDataset
+from anoframe.data.mvtec_layout import CATEGORY_LAYOUT, MVTecLayoutDataset
 
 MVTEC_COUNTS = {
     "bottle": Counts(209, 20, 63),
@@ -24,9 +24,9 @@ MVTEC_COUNTS = {
 }
 
 
-class MVTec(LayoutDataset):
-    """MVTec AD as it is unpacked. Categories that are not on disk are in `absent`."""
+class MVTec(MVTecLayoutDataset):
+    """MVTec AD as unpacked from the download."""
 
     name = "mvtec"
     official_counts = MVTEC_COUNTS
-    tree = f"    <root>/bottle/               (or cable, capsule, ...)\n{CATEGORY_TREE}"
+    expected_layout = f"    <root>/bottle/               (or cable, capsule, ...)\n{CATEGORY_LAYOUT}"

@@ -1,6 +1,7 @@
-"""Streams of tasks: which categories arrive together, and in which order.
+"""Task streams of continual learning: the categories of each task, and their order.
 
-The named ones are those of the literature on MVTec AD (IUF, CDAD, UCAD) and VisA, in alphabetical order of categories.
+The named streams are those of the literature on MVTec AD (IUF, CDAD, UCAD) and VisA, with categories in alphabetical
+order.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from anoframe.errors import AnoframeError, suggest
 
 Task = tuple[str, ...]
 
-# Name -> dataset and categories a task.
+# Name -> dataset, and number of categories of each task.
 STREAMS: dict[str, tuple[type[MVTec] | type[VisA], tuple[int, ...]]] = {
     "15x1": (MVTec, (1,) * 15),
     "14-1": (MVTec, (14, 1)),
@@ -28,51 +29,51 @@ STREAMS: dict[str, tuple[type[MVTec] | type[VisA], tuple[int, ...]]] = {
 }
 
 
-def stream(text: str, categories: Sequence[str] = (), order_seed: int | None = None) -> list[Task]:
-    """The tasks that a config describes.
+def parse_tasks(text: str, categories: Sequence[str] = (), order_seed: int | None = None) -> list[Task]:
+    """Build the tasks of a stream from config values.
 
     Args:
-        text: `"a,b;c;d"`, the categories of each task; or the name of a stream in `STREAMS`; or nothing: each of
-            `categories` is a task of its own.
-        categories: of the run.
-        order_seed: shuffles the categories over the tasks, whose sizes stay; None leaves them as they are.
+        text: `"a,b;c;d"`, the categories of each task; or the name of a stream in `STREAMS`; or empty, for one task
+            per item of `categories`.
+        categories: categories of the run.
+        order_seed: shuffles the categories over the tasks without changing the task sizes; None keeps the order.
 
     Raises:
-        AnoframeError: no category, an empty task, a category that comes twice, or a seed below 0.
+        AnoframeError: no category, an empty task, a category in two tasks, or a negative seed.
 
-    >>> stream("brick,grass; gravel")
+    >>> parse_tasks("brick,grass; gravel")
     [('brick', 'grass'), ('gravel',)]
     """
     if order_seed is not None and order_seed < 0:
-        raise AnoframeError(f"protocol.order_seed is 0 or more, or None for the order as it is, got {order_seed}")
+        raise AnoframeError(f"protocol.order_seed is 0 or more, or None to keep the order, got {order_seed}")
     text = text.strip()
     single: list[Task] = [(name,) for name in categories]
-    tasks = _named(text) if text in STREAMS else _listed(text) if text else single
+    tasks = _named_tasks(text) if text in STREAMS else _listed_tasks(text) if text else single
     flat = [name for task in tasks for name in task]
     if not flat:
         raise AnoframeError(
-            "a stream wants tasks: --protocol.tasks 'a,b;c;d', one of "
-            f"{', '.join(STREAMS)}, or --cls_names in the order in which they are to come"
+            "a stream needs tasks: --protocol.tasks 'a,b;c;d', one of "
+            f"{', '.join(STREAMS)}, or --cls_names in the order of the tasks"
         )
-    if twice := sorted({name for name in flat if flat.count(name) > 1}):
-        raise AnoframeError(f"protocol.tasks has {', '.join(twice)} more than once: a category belongs to one task")
+    if repeated := sorted({name for name in flat if flat.count(name) > 1}):
+        raise AnoframeError(f"protocol.tasks has {', '.join(repeated)} more than once: a category belongs to one task")
     if order_seed is None:
         return tasks
     shuffled = iter(np.random.default_rng(order_seed).permutation(flat).tolist())
     return [tuple(next(shuffled) for _ in task) for task in tasks]
 
 
-def _named(name: str) -> list[Task]:
+def _named_tasks(name: str) -> list[Task]:
     dataset, sizes = STREAMS[name]
     names = iter(sorted(dataset.official_counts))
     return [tuple(next(names) for _ in range(size)) for size in sizes]
 
 
-def _listed(text: str) -> list[Task]:
+def _listed_tasks(text: str) -> list[Task]:
     tasks = [tuple(name.strip() for name in task.split(",")) for task in text.split(";")]
     if ";" not in text and "," not in text:
         raise AnoframeError(
-            f"protocol.tasks {text!r} is no list as in 'a,b;c;d', and no stream: {suggest(text, STREAMS)}"
+            f"protocol.tasks {text!r} is neither a list such as 'a,b;c;d' nor a stream: {suggest(text, STREAMS)}"
         )
     if any(not name for task in tasks for name in task):
         raise AnoframeError(f"protocol.tasks has an empty place, got {text!r}: 'a,b;c;d' are three tasks")

@@ -1,36 +1,38 @@
-"""Is this dataset what the user thinks it is? Counts, what would break a run, and what would quietly bend its numbers.
+"""Checks of a dataset before training: counts of images, errors that would stop a run, conditions that bias metrics.
 
-A *problem* breaks a run or makes its numbers wrong; a *remark* is something to know. Without `decode` only the head and
-the tail of each photograph are read, so that a run can afford it before it starts; masks are small and always decoded.
+A *problem* stops a run or makes its metrics wrong; a *remark* is only worth knowing. Without `decode` only the first
+and last bytes of each image are read, which is fast enough before every run; masks are small and always decoded.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from anoframe.data.dataset import Counts, Dataset
-from anoframe.data.images import SUFFIXES, is_image_file, read_image, read_mask
-from anoframe.data.probe import Probe, probe_all, same_bytes
+from anoframe.data.duplicates import find_duplicates
+from anoframe.data.file_checks import FileCheck, check_files
+from anoframe.data.image_decoding import SUFFIXES, is_image_file, read_image
+from anoframe.data.masks import read_mask, size_mismatch
 from anoframe.errors import AnoframeError
 from anoframe.types import GOOD, Sample
 
-SHOWN = 10  # problems in an error message
+MAX_PROBLEMS = 10  # listed in an error message
 HEADINGS = ("category", "train", "good", "defect", "masks", "official split", "defect types")
-_MEANT_GOOD = {"good", "ok", "normal", "nominal", "defect_free", "defect-free"}
+_NAMES_OF_GOOD = {"good", "ok", "normal", "nominal", "defect_free", "defect-free"}
 
 
 @dataclass(frozen=True)
 class CategoryReport:
-    """What a category holds."""
+    """Counts of one category."""
 
     name: str
     train: int
     test_good: int
-    defects: dict[str, int]  # defect type -> test images
+    defects: dict[str, int]  # defect type -> number of test images
     masks: int
     official: Counts | None = None
 
@@ -39,8 +41,8 @@ class CategoryReport:
         return Counts(self.train, self.test_good, sum(self.defects.values()))
 
     @property
-    def verdict(self) -> str:
-        """How the counts compare with the official split."""
+    def split_match(self) -> str:
+        """Comparison of the counts with the official split."""
         if self.official is None:
             return "-"
         return "match" if self.counts == self.official else "differs, {}/{}/{}".format(*self.official)
@@ -48,11 +50,11 @@ class CategoryReport:
 
 @dataclass
 class Report:
-    """Counts, problems and remarks of some categories of a dataset."""
+    """Counts, problems and remarks of the checked categories of a dataset."""
 
     name: str
     root: Path
-    absent: tuple[str, ...]
+    missing_categories: tuple[str, ...]
     categories: list[CategoryReport] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -60,33 +62,37 @@ class Report:
     def raise_if_broken(self) -> None:
         """Raise AnoframeError with the first problems, if there are any."""
         if self.problems:
-            shown = "\n".join(f"  {problem}" for problem in self.problems[:SHOWN])
-            more = len(self.problems) - SHOWN
+            shown = "\n".join(f"  {problem}" for problem in self.problems[:MAX_PROBLEMS])
+            more = len(self.problems) - MAX_PROBLEMS
             rest = f"\n  and {more} more: python tools/check_data.py lists them all" if more > 0 else ""
             raise AnoframeError(f"{self.name} in {self.root} has {_count(self.problems, 'problem')}:\n{shown}{rest}")
 
     def table(self) -> str:
-        """The report as text: a row a category, then what is absent, remarks and problems."""
+        """Format the report: one row per category, then missing categories, remarks and problems."""
         rows: list[tuple[str, ...]] = [HEADINGS]
-        rows += [_row(category) for category in self.categories]
+        rows += [_table_row(category) for category in self.categories]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        if self.absent:
-            lines.append(f"absent: {', '.join(self.absent)}")
+        if self.missing_categories:
+            lines.append(f"not on disk: {', '.join(self.missing_categories)}")
         lines += [f"remark: {remark}" for remark in self.remarks]
         lines += [f"PROBLEM: {problem}" for problem in self.problems]
         lines.append(f"{_count(self.problems, 'problem')}, {_count(self.remarks, 'remark')}")
         return "\n".join(lines)
 
 
-def check(dataset: Dataset, categories: Sequence[str], decode: bool = False, follow_links: bool = False) -> Report:
-    """Look at every file of the categories.
+def check_dataset(
+    dataset: Dataset, categories: Sequence[str], decode: bool = False, follow_links: bool = False
+) -> Report:
+    """Check every file of the given categories.
 
     Args:
-        decode: read every pixel, which finds damage in the middle of a photograph.
-        follow_links: files outside the root, which links or `..` lead to, are but a remark.
+        dataset: an opened dataset.
+        categories: names of categories on disk.
+        decode: decode every image, which also detects damage in the middle of a file.
+        follow_links: accept files outside the root, reached by links or `..`, with a remark.
     """
-    report = Report(dataset.name, dataset.root, dataset.absent)
+    report = Report(dataset.name, dataset.root, dataset.missing_categories)
     for category in categories:
         _check_category(dataset, category, decode, follow_links, report)
     return report
@@ -96,60 +102,59 @@ def _check_category(dataset: Dataset, category: str, decode: bool, follow_links:
     samples = dataset.samples(category)
     train = [sample for sample in samples if sample.split == "train"]
     test = [sample for sample in samples if sample.split == "test"]
-    masks = [sample.mask for sample in samples if sample.mask]
-    probes = probe_all([sample.image for sample in samples], masks, decode)
-    counts = _counts(dataset, category, train, test)
-    sound = [[s.image for s in split if not probes[s.image].problem] for split in (train, test)]
-
+    images, masks = [sample.image for sample in samples], [sample.mask for sample in samples if sample.mask]
+    checks = check_files(images, masks, decode)
+    counts = _count_images(dataset, category, train, test)
     report.categories.append(counts)
-    report.problems += [probe.problem for probe in probes.values() if probe.problem]
+
+    report.problems += [check.problem for check in checks.values() if check.problem]
     report.problems += _split_problems(dataset.folder(category), train, test)
-    report.problems += _mask_problems(test, probes)
-    report.problems += _name_problems(samples)
-    report.problems += [
-        f"{copy}: the same bytes as training image {original}; remove one of the two"
-        for original, copy in same_bytes(*sound)
-    ]
-    _check_strays(dataset, category, samples, report)
-    images = [probes[sample.image] for sample in samples]
-    remarks = [*_split_remarks(counts), *_file_remarks(images, [probes[mask] for mask in masks])]
-    outside = _outside(dataset.root, [sample.image for sample in samples] + masks)
-    if follow_links:
-        remarks += [f"{_count(outside, 'file')} outside the root: {outside[0]}"] if outside else []
-    elif outside:
-        report.problems.append(
-            f"{outside[0]}: lies outside of {dataset.root}, through a link or '..' ({_count(outside, 'such file')}); "
-            "copy it into the root, or --data.follow_links True"
-        )
-    report.remarks.extend(f"{category}: {remark}" for remark in remarks)
+    report.problems += _mask_problems(test, checks)
+    report.problems += _file_name_problems(samples)
+    report.problems += _leakage_problems(train, test, checks)
+    unused_problems, unused_remarks = _unused_files(dataset, category, samples)
+    report.problems += unused_problems
+    outside_problems, outside_remarks = _files_outside(dataset.root, images + masks, follow_links)
+    report.problems += outside_problems
+
+    remarks = [*unused_remarks, *_count_remarks(counts)]
+    remarks += _format_remarks([checks[image] for image in images], [checks[mask] for mask in masks])
+    report.remarks.extend(f"{category}: {remark}" for remark in [*remarks, *outside_remarks])
 
 
-def _counts(dataset: Dataset, category: str, train: list[Sample], test: list[Sample]) -> CategoryReport:
+def _count_images(dataset: Dataset, category: str, train: list[Sample], test: list[Sample]) -> CategoryReport:
     by_type = Counter(sample.defect for sample in test)
     good = by_type.pop(GOOD, 0)
     masks = sum(sample.mask is not None for sample in test)
     return CategoryReport(category, len(train), good, dict(by_type), masks, dataset.official_counts.get(category))
 
 
+# ------------------------------------------------------------------------------------------------ splits and names
+
+
 def _split_problems(folder: Path, train: list[Sample], test: list[Sample]) -> Iterator[str]:
+    """Empty splits, and normal test images in a folder that counts as a defect type."""
     if not train:
-        yield f"{folder}: no training image{_others(folder / 'train')}; normal ones belong in train/good"
+        hint = _other_file_hint(folder / "train")
+        yield f"{folder}: no training image{hint}; normal images belong in train/good"
     if not test:
-        yield f"{folder}: no test image{_others(folder / 'test')}; they belong in test/good and test/<defect>"
+        yield f"{folder}: no test image{_other_file_hint(folder / 'test')}; they belong in test/good and test/<defect>"
     for defect in sorted({sample.defect for sample in test} - {GOOD}):
-        if defect.lower() in _MEANT_GOOD:
+        if defect.lower() in _NAMES_OF_GOOD:
             yield f"{folder}: test/{defect} counts as a defect; normal test images belong in test/good"
 
 
-def _others(folder: Path) -> str:
-    """What else is there, where no image is found."""
-    names = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
-    other = next((path for path in names if not is_image_file(path)), None)
-    return f" (there is {other.relative_to(folder.parent)}; read are {', '.join(sorted(SUFFIXES))})" if other else ""
+def _other_file_hint(folder: Path) -> str:
+    """Name a file with another extension in a folder without images, for an error message."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    other = next((path for path in files if not is_image_file(path)), None)
+    if other is None:
+        return ""
+    return f" (found {other.relative_to(folder.parent)}; supported extensions are {', '.join(sorted(SUFFIXES))})"
 
 
-def _name_problems(samples: list[Sample]) -> Iterator[str]:
-    """Names that no result could be written with."""
+def _file_name_problems(samples: list[Sample]) -> Iterator[str]:
+    """File names that cannot be written to result files."""
     for path in (path for sample in samples for path in (sample.image, sample.mask) if path):
         try:
             str(path).encode()
@@ -158,75 +163,117 @@ def _name_problems(samples: list[Sample]) -> Iterator[str]:
             yield f"{shown}: its name is not UTF-8; rename it"
 
 
-def _mask_problems(test: list[Sample], probes: dict[Path, Probe]) -> Iterator[str]:
+def _leakage_problems(train: list[Sample], test: list[Sample], checks: Mapping[Path, FileCheck]) -> Iterator[str]:
+    """Test images that are also training images."""
+    readable = [[s.image for s in split if not checks[s.image].problem] for split in (train, test)]
+    for original, copy in find_duplicates(*readable):
+        yield f"{copy}: the same bytes as training image {original}; remove one of the two"
+
+
+# ------------------------------------------------------------------------------------------------ masks
+
+
+def _mask_problems(test: list[Sample], checks: Mapping[Path, FileCheck]) -> Iterator[str]:
+    """Defects without a mask where others have one, and masks that are shared, misplaced, empty or of a wrong size."""
     any_mask = any(sample.mask for sample in test)
-    users = Counter(sample.mask for sample in test if sample.mask)
+    mask_uses = Counter(sample.mask for sample in test if sample.mask)
     for sample in test:
         if sample.mask is None:
             if any_mask and sample.is_defect:
-                yield f"{sample.image}: no mask, though other defects have one; add it, or remove all masks"
+                yield f"{sample.image}: no mask, although other defects have one; add it, or remove all masks"
             continue
         if not sample.is_defect:
             yield f"{sample.mask}: a mask for the good image {sample.image}; remove it, or move the image to its defect"
-        if users[sample.mask] > 1:
-            yield f"{sample.mask}: the mask of {users[sample.mask]} images, {sample.image} is one; rename the images"
-        if probes[sample.mask].empty and sample.is_defect:
+        if mask_uses[sample.mask] > 1:
+            yield (
+                f"{sample.mask}: the mask of {mask_uses[sample.mask]} images, one is {sample.image}; rename the images"
+            )
+        if checks[sample.mask].is_empty and sample.is_defect:
             yield f"{sample.mask}: marks no pixel of the defect in {sample.image}; draw it, or move the image to good"
-        yield from _size_problem(sample.image, probes[sample.image], sample.mask, probes[sample.mask])
+        yield from _mask_size_problem(sample.image, sample.mask, checks)
 
 
-def _size_problem(image: Path, image_probe: Probe, mask: Path, mask_probe: Probe) -> Iterator[str]:
-    """A mask of another size than its image; where heads disagree, the decoded pixels decide."""
-    if image_probe.size == mask_probe.size or image_probe.problem or mask_probe.problem:
+def _mask_size_problem(image: Path, mask: Path, checks: Mapping[Path, FileCheck]) -> Iterator[str]:
+    """A mask of another size than its image; if the headers differ, the decoded sizes decide."""
+    if checks[image].size == checks[mask].size or checks[image].problem or checks[mask].problem:
         return
     try:
-        (width, height), (mask_height, mask_width) = read_image(image).size, read_mask(mask).shape
+        image_size, (mask_height, mask_width) = read_image(image).size, read_mask(mask).shape
     except AnoframeError as error:
         yield str(error)
         return
-    if (width, height) != (mask_width, mask_height):
-        yield f"{mask}: {mask_width} x {mask_height} pixels, its image {image} {width} x {height}; draw it on the image"
+    if image_size != (mask_width, mask_height):
+        yield size_mismatch(mask, (mask_width, mask_height), image, image_size)
 
 
-def _check_strays(dataset: Dataset, category: str, samples: list[Sample], report: Report) -> None:
-    """Image files of a category that no sample uses."""
+# ------------------------------------------------------------------------------------------------ other files
+
+
+def _unused_files(dataset: Dataset, category: str, samples: list[Sample]) -> tuple[list[str], list[str]]:
+    """Return problems and remarks about image files of a category that no sample uses."""
     used = {path for sample in samples for path in (sample.image, sample.mask)}
     masks = dataset.mask_folder(category)
-    ignored, blank = [], 0
-    for path in _image_files(dataset.folder(category)):
+    problems, ignored, empty_good_masks = [], [], 0
+    for path in _walk_image_files(dataset.folder(category)):
         if path in used:
             continue
         if not path.is_relative_to(masks):
             ignored.append(path)
-        elif path.parent == masks / GOOD and _is_blank(path):
-            blank += 1
+        elif path.parent == masks / GOOD and _is_empty_mask(path):
+            empty_good_masks += 1
         else:
-            report.problems.append(f"{path}: a mask without a defect image of that name; rename or remove it")
+            problems.append(f"{path}: a mask without a defect image of that name; rename or remove it")
+    remarks = []
     if ignored:
-        report.remarks.append(
-            f"{category}: {_count(ignored, 'image')} in neither train/good nor test/<defect> nor a split table, "
-            f"and so not used: {ignored[0]}"
+        remarks.append(
+            f"{_count(ignored, 'image')} in neither train/good nor test/<defect> nor a split table, "
+            f"and therefore not used: {ignored[0]}"
         )
-    if blank:
-        report.remarks.append(f"{category}: {blank} all-zero masks of good images, which are not needed")
+    if empty_good_masks:
+        remarks.append(f"{empty_good_masks} all-zero masks of good images, which are not needed")
+    return problems, remarks
 
 
-def _image_files(folder: Path) -> Iterator[Path]:
+def _walk_image_files(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):
         folders.sort()
         yield from (path for path in (Path(parent, name) for name in sorted(names)) if is_image_file(path))
 
 
-def _is_blank(path: Path) -> bool:
+def _is_empty_mask(path: Path) -> bool:
     try:
         return not read_mask(path).any()
     except AnoframeError:
         return False
 
 
-def _split_remarks(counts: CategoryReport) -> Iterator[str]:
+def _files_outside(root: Path, files: list[Path], follow_links: bool) -> tuple[list[str], list[str]]:
+    """Return problems and remarks about files that a copy of the root would lack; the root itself may be a link."""
+    real_root = root.resolve()
+    real_parents = {parent: parent.resolve() for parent in {path.parent for path in files}}
+    outside = [
+        path
+        for path in files
+        if not (path.resolve() if path.is_symlink() else real_parents[path.parent]).is_relative_to(real_root)
+    ]
+    if not outside:
+        return [], []
+    if follow_links:
+        return [], [f"{_count(outside, 'file')} outside the root: {outside[0]}"]
+    problem = (
+        f"{outside[0]}: lies outside of {root}, through a link or '..' ({_count(outside, 'such file')}); "
+        "copy it into the root, or --data.follow_links True"
+    )
+    return [problem], []
+
+
+# ------------------------------------------------------------------------------------------------ remarks
+
+
+def _count_remarks(counts: CategoryReport) -> Iterator[str]:
+    """Small or incomplete splits, and the metrics that are not available for them."""
     if counts.train == 1:
-        yield "one training image; most methods want more"
+        yield "one training image; most methods need more"
     if not counts.test_good:
         yield "no good test image: image AUROC and AP are not available"
     if not counts.defects:
@@ -234,36 +281,26 @@ def _split_remarks(counts: CategoryReport) -> Iterator[str]:
     elif not counts.masks:
         yield "no masks: pixel metrics are not available"
     if counts.official and counts.official != counts.counts:
-        yield "not the official split: its numbers are not comparable with published ones"
+        yield "not the official split: its metrics are not comparable with published ones"
 
 
-def _file_remarks(images: list[Probe], masks: list[Probe]) -> Iterator[str]:
-    for mode, number in sorted(Counter(probe.mode for probe in images if not probe.problem).items()):
+def _format_remarks(images: list[FileCheck], masks: list[FileCheck]) -> Iterator[str]:
+    """Unusual pixel formats, JPEG masks and inverted masks."""
+    for mode, count in sorted(Counter(check.mode for check in images if not check.problem).items()):
         if mode != "RGB":
-            yield f"{number} images of mode {mode} are read as RGB"
-    lossy = sum(probe.format in ("JPEG", "MPO") for probe in masks)
+            yield f"{count} images of mode {mode} are read as RGB"
+    lossy = sum(check.format in ("JPEG", "MPO") for check in masks)
     if lossy:
-        yield f"{lossy} masks are JPEG, whose noise around each edge counts as defect; save masks as PNG"
-    full = sum(bool(probe.full) for probe in masks)
+        yield f"{lossy} masks are JPEG, and their compression noise counts as defect; save masks as PNG"
+    full = sum(bool(check.is_full) for check in masks)
     if full:
         yield f"{full} masks mark every pixel: are they inverted?"
 
 
-def _outside(root: Path, files: list[Path]) -> list[Path]:
-    """Files that a copy of the root would lack. What the root itself lies behind does not matter."""
-    real_root = root.resolve()
-    real_parents = {parent: parent.resolve() for parent in {path.parent for path in files}}
-    return [
-        path
-        for path in files
-        if not (path.resolve() if path.is_symlink() else real_parents[path.parent]).is_relative_to(real_root)
-    ]
-
-
-def _row(category: CategoryReport) -> tuple[str, ...]:
-    types = ", ".join(f"{defect} {number}" for defect, number in category.defects.items())
+def _table_row(category: CategoryReport) -> tuple[str, ...]:
+    types = ", ".join(f"{defect} {count}" for defect, count in category.defects.items())
     numbers = (*category.counts, category.masks)
-    return (category.name, *map(str, numbers), category.verdict, types)
+    return (category.name, *map(str, numbers), category.split_match, types)
 
 
 def _count(items: Sequence[object], noun: str) -> str:

@@ -1,1 +1,1 @@
-"""Helpers that know nothing of anomaly detection."""
+"""Helpers that are independent of anomaly detection."""

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic file writes, JSON files, and safe names for output folders."""
 
 from __future__ import annotations
 
@@ -11,53 +11,74 @@ from typing import Any
 
 from anoframe.errors import AnoframeError, OutputError
 
-_NAME_BYTES = 200  # file systems take 255, and a name gets a prefix or an ending
+_MAX_NAME_BYTES = 200  # file systems allow 255, and a prefix or suffix may be added
 
 
-def plain_name(name: object, what: str) -> str:
-    """The name, where it may become that of a file or folder in the output.
+def check_plain_name(name: object, description: str) -> str:
+    """Return `name` if it can be used as a file or folder name in the output.
 
-    Raises AnoframeError for one that would lead out of its folder, or that no file can have; `what` says what it names.
+    Args:
+        name: from a config, the command line or a checkpoint.
+        description: what the name stands for, used in the error message.
+
+    Raises:
+        AnoframeError: the name would lead out of its folder, or no file can have it.
     """
     separators = {"/", "\\", os.sep} & set(str(name))
     if isinstance(name, str) and name.strip(". ") and not separators and name.isprintable():
-        if len(name.encode()) <= _NAME_BYTES:
+        if len(name.encode()) <= _MAX_NAME_BYTES:
             return name
-        raise AnoframeError(f"{what} {name[:40]!r}... names a folder of the output: at most {_NAME_BYTES} bytes")
+        raise AnoframeError(
+            f"{description} {name[:40]!r}... names a folder of the output: use at most {_MAX_NAME_BYTES} bytes"
+        )
     raise AnoframeError(
-        f"{what} {name!r} names a folder of the output: give it a plain name, without slashes and not '..'"
+        f"{description} {name!r} names a folder of the output: give it a plain name, without slashes and not '..'"
     )
 
 
-def inside(folder: str | Path, **names: object) -> Path:
-    """The folder below `folder` that these names lead to, each one step: what a name stands for -> the name.
+def safe_path(folder: str | Path, **names: object) -> Path:
+    """Join `folder` and names from outside, one path component each, so that the result stays in `folder`.
 
-    None of them leads out of it. Names of fits and categories pass `plain_name` when a fit is planned.
+    Args:
+        folder: the parent folder.
+        names: keyword = what the name stands for (used in the error message), value = the name.
+
+    Raises:
+        AnoframeError: a name is rejected by `check_plain_name`.
     """
-    return Path(folder, *(plain_name(name, what.replace("_", " ")) for what, name in names.items()))
+    parts = (check_plain_name(name, keyword.replace("_", " ")) for keyword, name in names.items())
+    return Path(folder, *parts)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a whole file or raise OutputError; an earlier one stays until then."""
+    """Write a complete file; an earlier file is kept until the new one is complete.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     try:
         replace_file(path, content.encode("utf-8") if isinstance(content, str) else content)
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise write_error(path, error) from error
 
 
-def cannot_write(path: Path, error: OSError) -> OutputError:
+def write_error(path: Path, error: OSError) -> OutputError:
+    """Build the error for a file or folder of the output that cannot be written."""
     return OutputError(
         f"cannot write {path}: {error.strerror}. Free space and start again; a run goes on with --resume"
     )
 
 
 def replace_file(path: Path, data: bytes, sync: bool = True) -> None:
-    """Write beside the target, then take its place: a reader never sees half a file.
+    """Write a temporary file next to `path` and rename it, so that a reader never sees an incomplete file.
 
     Args:
-        sync: wait until the disk has it, so that not even a power cut leaves half a file.
+        path: the target; missing parent folders are created.
+        data: the content.
+        sync: wait until the data is on the disk, so that even a power failure leaves no incomplete file.
 
-    Raises OSError.
+    Raises:
+        OSError: the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -69,21 +90,31 @@ def replace_file(path: Path, data: bytes, sync: bool = True) -> None:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
-        with suppress(OSError):  # where the folder is none, there is nothing to clean up
+        with suppress(OSError):  # if the folder could not be created, there is no temporary file
             temporary.unlink()
 
 
 def digest(data: bytes) -> str:
-    """Of a file's content: equal where the bytes are equal."""
+    """Compute a hash of file content, equal only for equal bytes."""
     return blake2b(data).hexdigest()
 
 
 def write_json(path: Path, tree: Any) -> None:
-    """JSON with full precision of floats, None as null, and NaN refused."""
+    """Write JSON with all digits of floats and None as null.
+
+    Raises:
+        OutputError: the file cannot be written.
+        ValueError: a value is NaN or infinite.
+    """
     write_atomic(path, json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        AnoframeError: the file is missing, damaged or unreadable.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

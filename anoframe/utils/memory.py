@@ -1,4 +1,4 @@
-"""How much memory there is, and arrays that need not fit in it."""
+"""Available memory, and tensors that are stored in a file when they do not fit into memory."""
 
 from __future__ import annotations
 
@@ -18,40 +18,42 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int:
-    """Bytes that this process may still take without driving others out; a container's limit counts."""
+    """Return the bytes that this process can still allocate without swapping, within the limit of a container."""
     available = psutil.virtual_memory().available
-    try:  # version 2 alone: psutil knows no container
+    try:  # psutil ignores container limits; only cgroup version 2 is read
         limit, used = ((_CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
     except OSError:
         return available
     return available if limit == "max" else min(available, max(0, int(limit) - int(used)))
 
 
-def fits(size: int) -> bool:
-    """Whether so many bytes are at most half of what is free."""
+def fits_in_memory(size: int) -> bool:
+    """Return whether `size` bytes are at most half of the available memory."""
     return size <= available_memory() // 2
 
 
-def empty_or_memmap(shape: tuple[int, ...], what: str) -> Tensor:
-    """A float32 tensor for something large: in memory, or where that would take more than half of it, in a file.
+def empty_or_memmap(shape: tuple[int, ...], description: str) -> Tensor:
+    """Allocate a float32 tensor, in memory if it takes at most half of it, otherwise in a memory-mapped file.
 
-    The file has no name and goes with the tensor, whatever ends the process; the system writes and reads it as needed.
+    The file has no name and disappears together with the tensor, even if the process is killed.
 
     Args:
-        what: what an error calls it.
+        shape: of the tensor.
+        description: what the tensor holds (plural), used in the error message.
 
     Raises:
-        AnoframeError: neither memory nor the temporary folder has the room.
+        AnoframeError: neither the memory nor the temporary folder has enough space.
     """
     size = 4 * prod(shape)
-    if fits(size):
+    if fits_in_memory(size):
         return torch.empty(shape)
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
     if size > free:
         raise AnoframeError(
-            f"{what} take {gigabytes(size)}: half of the memory that is free is {gigabytes(available_memory() // 2)}, "
-            f"and {folder} has {gigabytes(free)}. Point TMPDIR to a larger disk, or learn from fewer or smaller images"
+            f"{description} take {gigabytes(size)}, but half of the available memory is "
+            f"{gigabytes(available_memory() // 2)} and {folder} has {gigabytes(free)} free. "
+            "Point TMPDIR to a larger disk, or use fewer or smaller images"
         )
     with tempfile.TemporaryFile() as file:
         file.truncate(size)
@@ -59,7 +61,8 @@ def empty_or_memmap(shape: tuple[int, ...], what: str) -> Tensor:
 
 
 def gigabytes(size: float) -> str:
-    """
+    """Format a number of bytes in GB.
+
     >>> gigabytes(1_234_567_890)
     '1.23 GB'
     """

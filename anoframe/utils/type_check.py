@@ -1,4 +1,4 @@
-"""Whether a value is of the kind that a parameter or a config key takes, and how a message calls that kind."""
+"""Checks of values against type annotations, and the words that error messages use for a type."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Union, get_args, get_origin
 
-WORDS = {
+TYPE_WORDS = {
     int: "a whole number",
     float: "a number",
     bool: "True or False",
@@ -19,41 +19,47 @@ WORDS = {
 
 
 def matches_type(value: Any, hint: Any) -> bool:
-    """Whether a value fits an annotation made of plain types; one that is not understood takes anything.
+    """Return whether a value matches an annotation made of plain types; an unsupported annotation matches any value.
 
-    A whole number is a number, and True is neither. A list is a tuple, as it is after YAML. NaN and infinity are no
-    numbers that a setting could have.
+    An int matches float, but a bool matches neither int nor float. A list matches tuple, because YAML has only lists.
+    NaN and infinity do not match float: no setting can use them.
 
     >>> matches_type(3, float), matches_type(True, int), matches_type(["a", 1], tuple[int | str, ...])
     (True, False, True)
     """
-    origin, inner = get_origin(hint), get_args(hint)
+    origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return any(matches_type(value, one) for one in inner)
+        return any(matches_type(value, option) for option in arguments)
     kind = origin or hint
     if kind is float:
         return type(value) in (int, float) and math.isfinite(value)
     if kind in (int, bool, str, type(None)):
         return type(value) is kind
     if kind in (list, tuple, Sequence):
-        elements = [one for one in inner if one is not Ellipsis]
-        several = isinstance(value, list | tuple)
-        return several and all(any(matches_type(v, one) for one in elements) for v in value if elements)
+        return isinstance(value, list | tuple) and _elements_match(value, arguments)
     if kind in (dict, Mapping):
         return hasattr(value, "keys") and (
-            not inner or all(matches_type(key, inner[0]) and matches_type(value[key], inner[1]) for key in value)
+            not arguments
+            or all(matches_type(key, arguments[0]) and matches_type(value[key], arguments[1]) for key in value)
         )
     return True
 
 
+def _elements_match(values: Sequence[Any], arguments: tuple[Any, ...]) -> bool:
+    """Return whether each value matches one of the element types; without element types all values match."""
+    options = [option for option in arguments if option is not Ellipsis]
+    return not options or all(any(matches_type(value, option) for option in options) for value in values)
+
+
 def type_words(hint: Any) -> str:
-    """
+    """Describe an annotation for an error message.
+
     >>> type_words(float), type_words(str | None), type_words(tuple[int, ...])
     ('a number', 'text or None', 'a list of values')
     """
     if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(type_words(one) for one in get_args(hint))
+        return " or ".join(type_words(option) for option in get_args(hint))
     kind = get_origin(hint) or hint
     if kind in (dict, Mapping):
         return "a section of keys"
-    return "a list of values" if kind is Sequence else WORDS.get(kind, getattr(kind, "__name__", str(kind)))
+    return "a list of values" if kind is Sequence else TYPE_WORDS.get(kind, getattr(kind, "__name__", str(kind)))

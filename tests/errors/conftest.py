@@ -1,4 +1,4 @@
-"""The bench of the catalogue."""
+"""The bench fixture of the error catalogue."""
 
 from __future__ import annotations
 
@@ -8,4 +8,5 @@ from bench import Bench
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch, cli, tiny_config, tiny_root, finished, one_thread):
+    """A bench with its own folder, copies of the tiny data and of the finished run."""
     return Bench(tmp_path, monkeypatch, cli, tiny_config, tiny_root, finished.folder)

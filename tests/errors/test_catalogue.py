@@ -1,4 +1,4 @@
-"""Every bad input says which file or key it is and what to do; the page `docs/errors.md` shows what."""
+"""Every invalid input gives an error that names the file or key and tells what to do; `docs/errors.md` lists them."""
 
 from __future__ import annotations
 
@@ -14,54 +14,56 @@ PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 WRITE = "ANOFRAME_WRITE_ERRORS"
 COMMAND = f"{WRITE}=1 python -m pytest tests/errors/test_catalogue.py"
 HEAD = f"""\
-# What anoframe says of bad input
+# Error messages for invalid input
 
-Made by the tests, from what the command line or Python says in each case: `{COMMAND}`.
+This page is written by the tests, from the messages of the command line or the Python API: `{COMMAND}`.
 `DATA` is the root of a dataset, `RUNS` an output folder, `RUN` a finished run, `HERE` another folder. Each error ends
-the command with status 2, without a traceback; what can be known before a fit is told before a fit.
+the command with status 2, without a traceback. Errors that can be detected before a fit are raised before it.
 """
 
 
 @pytest.fixture(scope="module")
-def said() -> dict[str, str]:
-    """Case -> what was said, filled by the cases as they run."""
+def messages() -> dict[str, str]:
+    """Case -> message, filled by the cases while they run."""
     return {}
 
 
-def test_no_two_cases_have_one_name():
+def test_names_of_cases_are_unique():
     assert len({case.name for case in CASES}) == len(CASES)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_bad_input(bench, case, said):
+def test_invalid_input(bench, case, messages):
     outcome = case.act(bench)
-    text = bench.shortened(outcome.text)
+    text = bench.normalise(outcome.text)
     assert outcome.status == case.status, text
     assert [words for words in (*case.says, case.way_out) if words not in text] == [], text
     assert not bench.witness.exists(), "the payload was run"
     if case.before_work:
         assert [path for path in bench.folder.rglob("checkpoint") if path.parent != bench.run] == []
-    said[case.name] = re.sub(case.varies, "...", text) if case.varies else text
+    messages[case.name] = re.sub(case.varies, "...", text) if case.varies else text
 
 
-def test_the_page_shows_what_is_said(said):
-    if len(said) < len(CASES):
-        pytest.skip("the page is made of all cases, and not all of them ran")
-    page = "\n".join(
-        [HEAD, *(_section(name, list(cases), said) for name, cases in groupby(CASES, lambda c: c.section))]
-    )
+def test_the_page_shows_all_messages(messages):
+    if len(messages) < len(CASES):
+        pytest.skip("the page needs the messages of all cases, and some cases did not run")
+    sections = groupby(CASES, lambda case: case.section)
+    page = "\n".join([HEAD, *(_section(name, list(cases), messages) for name, cases in sections)])
     if os.environ.get(WRITE):
         PAGE.write_text(page, encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == page, f"docs/errors.md is stale: {COMMAND}"
 
 
-def _section(name: str, cases: list[Case], said: dict[str, str]) -> str:
-    rows = [f"| {case.wrong} | {_said(said[case.name], case)} | {case.way_out or 'not needed'} |" for case in cases]
-    return "\n".join([f"## {name}", "", "| what is wrong | what anoframe says | way out |", "|---|---|---|", *rows, ""])
+def _section(name: str, cases: list[Case], messages: dict[str, str]) -> str:
+    """Format one section of the page as Markdown."""
+    rows = [
+        f"| {case.wrong} | {_message(messages[case.name], case)} | {case.way_out or 'not needed'} |" for case in cases
+    ]
+    return "\n".join([f"## {name}", "", "| invalid input | message | what to do |", "|---|---|---|", *rows, ""])
 
 
-def _said(text: str, case: Case) -> str:
-    """As a cell of a table."""
+def _message(text: str, case: Case) -> str:
+    """Format a message as a table cell."""
     if case.accepted:
         return f"accepted; {_cell(text)}" if text else "accepted"
     return _cell(text)

@@ -1,4 +1,4 @@
-"""A disk that fills while a run writes to it: told, and nothing half written is left as whole."""
+"""A disk that becomes full during a run: an error, and no incomplete file that looks complete."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import pytest
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 64 kB."""
+    """A folder on a file system of 64 kB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = shutil.which("mount"), "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)
     if None in command or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("no file system of its own can be mounted by this user")
+        pytest.skip("this user cannot mount a file system")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_fills_is_told_with_the_file(bench, small_disk):
+def test_error_of_a_full_disk_names_the_file(bench, small_disk):
     data = bench.data
-    done = bench.call("--config", bench.config(), "--cls_names", "felt", "--data.root", data, "--output", small_disk)
-    assert done.status == 2
-    assert f"cannot write {small_disk}" in done.text
-    assert "Free space and start again; a run goes on with --resume" in done.text
+    outcome = bench.call("--config", bench.config(), "--cls_names", "felt", "--data.root", data, "--output", small_disk)
+    assert outcome.status == 2
+    assert f"cannot write {small_disk}" in outcome.text
+    assert "Free space and start again; a run goes on with --resume" in outcome.text
     assert list(small_disk.rglob("metrics.json")) == list(small_disk.rglob("*.part")) == []

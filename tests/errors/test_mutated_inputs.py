@@ -1,4 +1,4 @@
-"""A short version of `benchmarks/mutated_inputs.py`: inputs spoilt at random."""
+"""A short run of `benchmarks/mutated_inputs.py`, which damages inputs at random."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ COUNT = 30
 def mutated_inputs():
     spec = importlib.util.spec_from_file_location("mutated_inputs", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    sys.modules["mutated_inputs"] = module  # where its dataclasses look for their annotations
+    sys.modules["mutated_inputs"] = module  # dataclasses look up annotations in this module
     spec.loader.exec_module(module)
     yield module
     del sys.modules["mutated_inputs"]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="each mutation is tried in a forked process")
-def test_spoilt_inputs_end_well_or_with_an_error_that_names_them(mutated_inputs, tmp_path, one_thread):
-    results = mutated_inputs.spoil(COUNT, seed=1, folder=tmp_path / "world")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="each mutation runs in a forked process")
+def test_damaged_inputs_are_accepted_or_errors_that_name_them(mutated_inputs, tmp_path, one_thread):
+    results = mutated_inputs.run_mutations(COUNT, seed=1, folder=tmp_path / "workspace")
     assert len(results) == COUNT
     assert [result for result in results if result.failed] == []
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "kept", "end"),
+    ("status", "output", "unchanged", "outcome"),
     [
         (0, "", True, "ok"),
         (2, "error: a.png: zero bytes", True, "clear error"),
@@ -44,8 +44,8 @@ def test_spoilt_inputs_end_well_or_with_an_error_that_names_them(mutated_inputs,
         (None, "", True, "hang"),
     ],
 )
-def test_how_an_end_is_judged(mutated_inputs, status, said, kept, end):
-    assert mutated_inputs.judged(status, said, {"a.png"}, kept) == end
+def test_outcomes_are_classified(mutated_inputs, status, output, unchanged, outcome):
+    assert mutated_inputs.classify(status, output, {"a.png"}, unchanged) == outcome
 
 
 def test_a_mutation_changes_its_file(mutated_inputs, tmp_path):

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic file writes, JSON files, and names of output folders."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import os
 import pytest
 
 from anoframe.errors import AnoframeError
-from anoframe.utils.files import inside, read_json, write_atomic, write_json
+from anoframe.utils.files import read_json, safe_path, write_atomic, write_json
 
 
 @pytest.fixture
 def no_replace(monkeypatch):
-    def refuse(source, target):
+    """Make every atomic write fail."""
+
+    def fail(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(os, "replace", fail)
 
 
 @pytest.mark.parametrize(("content", "expected"), [("naïve\n", "naïve\n".encode()), (b"\x00\xff", b"\x00\xff")])
@@ -30,30 +32,30 @@ def test_an_earlier_file_is_replaced(tmp_path):
     assert (tmp_path / "file").read_text() == "second"
 
 
-def test_nothing_is_left_beside_the_file(tmp_path):
+def test_no_temporary_file_is_left(tmp_path):
     write_atomic(tmp_path / "file", "text")
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_a_failure_says_what_and_why(tmp_path, no_replace):
+def test_error_names_file_and_reason(tmp_path, no_replace):
     with pytest.raises(AnoframeError, match=r"cannot write .*file: No space left on device"):
         write_atomic(tmp_path / "file", "text")
 
 
-def test_a_failure_leaves_no_partial_file(tmp_path, no_replace):
+def test_a_failed_write_leaves_no_partial_file(tmp_path, no_replace):
     with pytest.raises(AnoframeError):
         write_atomic(tmp_path / "file", "text")
     assert os.listdir(tmp_path) == []
 
 
-def test_a_failure_keeps_the_earlier_file(tmp_path, no_replace):
+def test_a_failed_write_keeps_the_earlier_file(tmp_path, no_replace):
     (tmp_path / "file").write_text("earlier")
     with pytest.raises(AnoframeError):
         write_atomic(tmp_path / "file", "text")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"file": "earlier"}
 
 
-def test_a_writer_that_is_interrupted_cleans_up(tmp_path, monkeypatch):
+def test_an_interrupted_write_leaves_no_file(tmp_path, monkeypatch):
     def interrupt(source, target):
         raise KeyboardInterrupt
 
@@ -63,53 +65,53 @@ def test_a_writer_that_is_interrupted_cleans_up(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_folder_that_is_a_file_is_told(tmp_path):
+def test_a_file_in_place_of_the_folder_is_an_error(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(AnoframeError, match="cannot write"):
         write_atomic(tmp_path / "taken" / "file", "text")
 
 
-def test_json_keeps_every_digit_and_none(tmp_path):
+def test_json_keeps_all_digits_and_none(tmp_path):
     tree = {"a": 0.1 + 0.2, "b": None, "ü": [1, True]}
     write_json(tmp_path / "tree.json", tree)
     assert read_json(tmp_path / "tree.json") == tree
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_json_refuses_what_is_no_number(tmp_path, value):
+def test_json_rejects_nan_and_infinity(tmp_path, value):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "tree.json", {"a": value})
     assert os.listdir(tmp_path) == []
 
 
-def test_a_json_that_is_not_there_is_named(tmp_path):
+def test_error_names_a_missing_json_file(tmp_path):
     with pytest.raises(AnoframeError, match=r"there is no .*gone\.json"):
         read_json(tmp_path / "gone.json")
 
 
 @pytest.mark.parametrize("content", [b'{"a": 1', b"\xff\xfe", b""])
-def test_a_damaged_json_is_named(tmp_path, content):
+def test_error_names_a_damaged_json_file(tmp_path, content):
     (tmp_path / "tree.json").write_bytes(content)
     with pytest.raises(AnoframeError, match=r"tree\.json is damaged"):
         read_json(tmp_path / "tree.json")
 
 
-# ------------------------------------------------------------------------------------------------ names from outside
+# ------------------------------------------------------------------------------------------------ names of folders
 
 
 @pytest.mark.parametrize("name", ["bottle", "Filz grün", "切れ目", "a.b", ".hidden", "..a", "0-test"])
-def test_a_plain_name_is_kept(tmp_path, name):
-    assert inside(tmp_path, category=name) == tmp_path / name
+def test_a_plain_name_is_accepted(tmp_path, name):
+    assert safe_path(tmp_path, category=name) == tmp_path / name
 
 
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "a/b", "/etc", "../x", "a\\b", "a\nb", "a\0b", " ", "caf\udce9", 5, None]
 )
-def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
+def test_a_name_that_leads_out_of_the_folder_is_an_error(tmp_path, name):
     with pytest.raises(AnoframeError, match=r"config name .* names a folder of the output: give it a plain name"):
-        inside(tmp_path, config_name=name)
+        safe_path(tmp_path, config_name=name)
 
 
-def test_a_name_too_long_for_a_file_is_refused(tmp_path):
+def test_a_name_that_is_too_long_is_an_error(tmp_path):
     with pytest.raises(AnoframeError, match="at most 200 bytes"):
-        inside(tmp_path, category="é" * 101)
+        safe_path(tmp_path, category="é" * 101)

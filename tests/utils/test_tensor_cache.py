@@ -1,4 +1,4 @@
-"""A cache is a convenience: bounded, shared, and never the reason why a run fails or gives something else."""
+"""Tensor cache: limited in size, shared by processes, and never the cause of a failed run or another result."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from anoframe.utils.tensor_cache import KINDS, Cache, cache_root, clear, key_of
+from anoframe.utils.tensor_cache import CACHE_KINDS, TensorCache, cache_key, cache_root, clear_caches
 
 Usage = namedtuple("Usage", "total used free")
-KEYS = [key_of(i) for i in range(20)]
+KEYS = [cache_key(i) for i in range(20)]
 ENTRY = {"a": torch.arange(1000.0).reshape(10, 100), "b": torch.tensor([True, False])}
-BUSY = """
+WRITER = """
 import sys, torch
 from pathlib import Path
-from anoframe.utils.tensor_cache import Cache, key_of
-cache = Cache(Path(sys.argv[1]), 100_000, lambda text: sys.exit(text))
+from anoframe.utils.tensor_cache import TensorCache, cache_key
+cache = TensorCache(Path(sys.argv[1]), 100_000, lambda text: sys.exit(text))
 for i in range(100):
-    key = key_of(i % 40)
-    found = cache.read(key)
-    if found is None:
+    key = cache_key(i % 40)
+    entry = cache.read(key)
+    if entry is None:
         cache.write(key, {"a": torch.full((1000,), float(i % 40))})
-    elif not bool((found["a"] == i % 40).all()):
-        sys.exit(f"entry {i % 40} is that of another key")
+    elif not bool((entry["a"] == i % 40).all()):
+        sys.exit(f"entry {i % 40} belongs to another key")
 """
 
 
@@ -40,68 +40,68 @@ def warnings():
 
 @pytest.fixture
 def cache(tmp_path, warnings):
-    return Cache(tmp_path / "cache", 10**6, lambda text: warnings.append(text))
+    return TensorCache(tmp_path / "cache", 10**6, lambda text: warnings.append(text))
 
 
-def file_of(cache: Cache, key: str = KEYS[0]) -> Path:
+def entry_path(cache: TensorCache, key: str = KEYS[0]) -> Path:
     return cache.folder / key[:2] / f"{key}.safetensors"
 
 
-def held(cache: Cache) -> int:
+def total_size(cache: TensorCache) -> int:
     return sum(path.stat().st_size for path in cache.folder.rglob("*") if path.is_file())
 
 
-def age(cache: Cache, key: str, seconds: int) -> None:
-    os.utime(file_of(cache, key), (10**9 - seconds, 10**9 - seconds))
+def set_age(cache: TensorCache, key: str, seconds: int) -> None:
+    os.utime(entry_path(cache, key), (10**9 - seconds, 10**9 - seconds))
 
 
-# ------------------------------------------------------------------------------------------------ there and back
+# ------------------------------------------------------------------------------------------------ write and read
 
 
-def test_what_was_written_is_read(cache):
+def test_written_tensors_are_read(cache):
     cache.write(KEYS[0], ENTRY)
-    found = cache.read(KEYS[0])
-    assert found.keys() == ENTRY.keys()
-    assert all(found[name].equal(ENTRY[name]) for name in ENTRY)
+    entry = cache.read(KEYS[0])
+    assert entry.keys() == ENTRY.keys()
+    assert all(entry[name].equal(ENTRY[name]) for name in ENTRY)
 
 
-@pytest.mark.parametrize("kind", [torch.uint8, torch.bool, torch.float16, torch.bfloat16, torch.int64])
-def test_kinds_of_numbers_stay(cache, kind):
-    cache.write(KEYS[0], {"a": torch.ones(2, 3).to(kind)})
-    assert cache.read(KEYS[0])["a"].equal(torch.ones(2, 3).to(kind))
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float16, torch.bfloat16, torch.int64])
+def test_the_dtype_is_kept(cache, dtype):
+    cache.write(KEYS[0], {"a": torch.ones(2, 3).to(dtype)})
+    assert cache.read(KEYS[0])["a"].equal(torch.ones(2, 3).to(dtype))
 
 
-def test_a_slice_is_written_alone(cache):
+def test_a_slice_is_written_without_its_base(cache):
     cache.write(KEYS[0], {"a": torch.zeros(1000, 1000)[0]})
-    assert held(cache) < 10_000
+    assert total_size(cache) < 10_000
 
 
-def test_only_the_tensors_asked_for_are_looked_at(cache):
+def test_only_the_requested_tensors_are_verified(cache):
     cache.write(KEYS[0], ENTRY)
-    content = bytearray(file_of(cache).read_bytes())
+    content = bytearray(entry_path(cache).read_bytes())
     content[-1] ^= 1  # in the last tensor
-    file_of(cache).write_bytes(content)
+    entry_path(cache).write_bytes(content)
     assert cache.read(KEYS[0], ["a"]).keys() == {"a"}
     assert cache.read(KEYS[0], ["b"]) is None
 
 
-def test_a_key_that_was_not_written_is_missing(cache):
+def test_an_unknown_key_is_missing(cache):
     cache.write(KEYS[0], ENTRY)
     assert KEYS[0] in cache
     assert KEYS[1] not in cache
     assert cache.read(KEYS[1]) is None
 
 
-def test_a_tensor_stays_whole_when_its_file_is_removed(cache):
+def test_a_tensor_stays_valid_if_its_file_is_removed(cache):
     cache.write(KEYS[0], ENTRY)
-    found = cache.read(KEYS[0])
+    entry = cache.read(KEYS[0])
     cache.clear()
-    assert found["a"].equal(ENTRY["a"])
+    assert entry["a"].equal(ENTRY["a"])
 
 
 @pytest.mark.parametrize("other", [("a", 1, None), ("a", 2, [1.0]), ({"b": 1}, 2, None), ("a2", None)])
-def test_keys_differ_when_a_part_does(other):
-    assert key_of("a", 2, None) != key_of(*other)
+def test_keys_differ_if_a_part_differs(other):
+    assert cache_key("a", 2, None) != cache_key(*other)
 
 
 # ------------------------------------------------------------------------------------------------ damage
@@ -119,61 +119,61 @@ def test_keys_differ_when_a_part_does(other):
         lambda content: content.replace(b"[10,100]", b"[100,10]"),
         lambda content: content.replace(b'"F32"', b'"I32"'),
     ],
-    ids=["cut", "cut in the head", "empty", "text", "a bit", "length of the head", "shape", "kind of number"],
+    ids=["truncated", "truncated header", "empty", "text", "one bit", "length of the header", "shape", "dtype"],
 )
-def test_a_damaged_file_is_missing_and_made_again(cache, damage):
+def test_a_damaged_entry_is_missing_and_can_be_written_again(cache, damage):
     cache.write(KEYS[0], ENTRY)
-    file_of(cache).write_bytes(damage(file_of(cache).read_bytes()))
+    entry_path(cache).write_bytes(damage(entry_path(cache).read_bytes()))
     assert cache.read(KEYS[0]) is None
     assert KEYS[0] not in cache
     cache.write(KEYS[0], ENTRY)
     assert cache.read(KEYS[0])["a"].equal(ENTRY["a"])
 
 
-def test_the_entry_of_another_key_is_foreign(cache):
+def test_the_entry_of_another_key_is_rejected(cache):
     cache.write(KEYS[0], ENTRY)
-    file_of(cache, KEYS[1]).parent.mkdir(exist_ok=True)
-    shutil.copy(file_of(cache), file_of(cache, KEYS[1]))
+    entry_path(cache, KEYS[1]).parent.mkdir(exist_ok=True)
+    shutil.copy(entry_path(cache), entry_path(cache, KEYS[1]))
     assert cache.read(KEYS[1]) is None
 
 
-def test_a_file_of_another_program_is_foreign(cache):
-    file_of(cache).parent.mkdir(parents=True)
-    save_file(ENTRY, file_of(cache))
+def test_a_file_of_another_program_is_rejected(cache):
+    entry_path(cache).parent.mkdir(parents=True)
+    save_file(ENTRY, entry_path(cache))
     assert cache.read(KEYS[0]) is None
 
 
-def test_an_entry_without_the_tensor_asked_for_is_foreign(cache):
+def test_an_entry_without_the_requested_tensor_is_rejected(cache):
     cache.write(KEYS[0], ENTRY)
     assert cache.read(KEYS[0], ["c"]) is None
 
 
-# ------------------------------------------------------------------------------------------------ the bound
+# ------------------------------------------------------------------------------------------------ size limit
 
 
-def test_the_bound_holds(cache):
+def test_the_size_limit_is_kept(cache):
     for key in KEYS:
         cache.write(key, {"a": torch.zeros(50_000)})
-        assert held(cache) <= 10**6
+        assert total_size(cache) <= 10**6
 
 
-def test_what_was_not_used_for_longest_goes_first(cache):
+def test_the_least_recently_used_entry_is_removed_first(cache):
     for i, key in enumerate(KEYS[:4]):
         cache.write(key, {"a": torch.zeros(50_000)})
-        age(cache, key, seconds=100 - i)
+        set_age(cache, key, seconds=100 - i)
     cache.read(KEYS[0])
     cache.write(KEYS[4], {"a": torch.zeros(50_000)})
     assert [key in cache for key in KEYS[:5]] == [True, False, True, True, True]
 
 
-def test_room_is_made_down_to_nine_tenths(cache):
+def test_entries_are_removed_down_to_nine_tenths(cache):
     for key in KEYS[:10]:
         cache.write(key, {"a": torch.zeros(24_500)})
     cache.write(KEYS[10], {"a": torch.zeros(24_500)})
-    assert held(cache) <= 0.9 * 10**6
+    assert total_size(cache) <= 0.9 * 10**6
 
 
-def test_leftovers_of_an_interrupted_writer_count_and_go(cache):
+def test_files_of_an_interrupted_writer_count_and_are_removed(cache):
     leftover = cache.folder / KEYS[0][:2] / f".{KEYS[0]}.safetensors.77.part"
     leftover.parent.mkdir(parents=True)
     leftover.write_bytes(bytes(900_000))
@@ -182,96 +182,97 @@ def test_leftovers_of_an_interrupted_writer_count_and_go(cache):
     assert not leftover.exists()
 
 
-def test_an_entry_larger_than_the_bound_is_told_and_removes_nothing(cache, warnings):
+def test_an_entry_larger_than_the_limit_is_a_warning_and_removes_nothing(cache, warnings):
     cache.write(KEYS[0], ENTRY)
     cache.write(KEYS[1], {"a": torch.zeros(500_000)})
-    assert warnings == [f"nothing more is cached in {cache.folder}: the cache may not hold as much"]
+    assert warnings == [f"nothing more is cached in {cache.folder}: the entry exceeds the limit of the cache"]
     assert KEYS[0] in cache
 
 
-def test_a_disk_is_not_filled(cache, warnings, monkeypatch):
+def test_space_of_the_disk_is_kept_free(cache, warnings, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12 - 10**9, 10**9))
     cache.write(KEYS[0], ENTRY)
     assert warnings == [f"nothing more is cached in {cache.folder}: too little space is left on the disk"]
-    assert held(cache) == 0
+    assert total_size(cache) == 0
 
 
-def test_a_disk_that_others_fill_gets_its_space_back(cache, monkeypatch):
+def test_entries_are_removed_if_other_files_fill_the_disk(cache, monkeypatch):
     for key in KEYS[:4]:
         cache.write(key, {"a": torch.zeros(50_000)})
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, 2 * 10**9 - 300_000))
-    Cache(cache.folder, 10**6).write(KEYS[4], {"a": torch.zeros(50_000)})
-    assert held(cache) <= 500_000
+    TensorCache(cache.folder, 10**6).write(KEYS[4], {"a": torch.zeros(50_000)})
+    assert total_size(cache) <= 500_000
     assert KEYS[4] in cache
 
 
-# ------------------------------------------------------------------------------------------------ what may go wrong
+# ------------------------------------------------------------------------------------------------ failures
 
 
-def test_a_full_disk_is_told_once(cache, warnings, monkeypatch):
-    def full(source, target):
+def test_a_full_disk_is_one_warning(cache, warnings, monkeypatch):
+    def fail(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(os, "replace", fail)
     for key in KEYS[:3]:
         cache.write(key, ENTRY)
     assert warnings == [f"nothing more is cached in {cache.folder}: No space left on device"]
-    assert held(cache) == 0
+    assert total_size(cache) == 0
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path, warnings):
+def test_a_folder_that_cannot_be_created_is_a_warning(tmp_path, warnings):
     (tmp_path / "taken").write_text("")
-    cache = Cache(tmp_path / "taken" / "cache", 10**6, lambda text: warnings.append(text))
+    cache = TensorCache(tmp_path / "taken" / "cache", 10**6, lambda text: warnings.append(text))
     cache.write(KEYS[0], ENTRY)
     assert len(warnings) == 1
     assert cache.read(KEYS[0]) is None
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_read(cache, warnings):
+def test_a_read_only_cache_is_read(cache, warnings):
     cache.write(KEYS[0], ENTRY)
-    for folder in (file_of(cache).parent, cache.folder):
+    for folder in (entry_path(cache).parent, cache.folder):
         folder.chmod(0o500)
     try:
         cache.write(KEYS[1], ENTRY)
         assert cache.read(KEYS[0])["a"].equal(ENTRY["a"])
         assert warnings == [f"nothing more is cached in {cache.folder}: Permission denied"]
     finally:
-        for folder in (cache.folder, file_of(cache).parent):
+        for folder in (cache.folder, entry_path(cache).parent):
             folder.chmod(0o700)
 
 
-def test_a_folder_that_vanishes_while_writing_is_harmless(cache, warnings, monkeypatch):
-    def vanished(source, target):
+def test_a_folder_removed_during_a_write_is_no_error(cache, warnings, monkeypatch):
+    def fail(source, target):
         raise FileNotFoundError(2, "No such file or directory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", vanished)
+        patch.setattr(os, "replace", fail)
         cache.write(KEYS[0], ENTRY)
     cache.write(KEYS[1], ENTRY)
     assert (warnings, KEYS[1] in cache) == ([], True)
 
 
-def test_processes_share_a_folder_that_is_too_small_for_them(tmp_path):
-    command = [sys.executable, "-c", BUSY, str(tmp_path)]
-    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate()[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
+@pytest.mark.slow
+def test_processes_share_a_folder_with_too_little_space(tmp_path):
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
     assert list(tmp_path.rglob("*.part")) == []
 
 
 # ------------------------------------------------------------------------------------------------ clearing
 
 
-def test_clearing_frees_everything(cache):
+def test_clear_removes_all_entries(cache):
     for key in KEYS[:3]:
         cache.write(key, ENTRY)
-    size = held(cache)
+    size = total_size(cache)
     assert cache.clear() == size
     assert not cache.folder.exists()
 
 
-def test_clearing_leaves_files_of_others(cache):
+def test_clear_keeps_other_files(cache):
     cache.write(KEYS[0], ENTRY)
     (cache.folder / "ab").mkdir(exist_ok=True)
     for name in ("holiday.jpg", "ab/model.safetensors"):
@@ -280,18 +281,18 @@ def test_clearing_leaves_files_of_others(cache):
     assert {path.name for path in cache.folder.rglob("*") if path.is_file()} == {"holiday.jpg", "model.safetensors"}
 
 
-def test_clearing_what_is_not_there_frees_nothing(tmp_path):
-    assert clear(tmp_path / "nothing") == 0
+def test_clearing_a_missing_folder_frees_nothing(tmp_path):
+    assert clear_caches(tmp_path / "nothing") == 0
 
 
-def test_clearing_a_root_clears_every_kind(tmp_path):
-    for kind in KINDS:
-        Cache(tmp_path / kind, 10**6).write(KEYS[0], ENTRY)
-    assert clear(tmp_path) > 2 * 4000
+def test_clear_caches_clears_every_kind(tmp_path):
+    for kind in CACHE_KINDS:
+        TensorCache(tmp_path / kind, 10**6).write(KEYS[0], ENTRY)
+    assert clear_caches(tmp_path) > 2 * 4000
     assert list(tmp_path.rglob("*.safetensors")) == []
 
 
-# ------------------------------------------------------------------------------------------------ where it is
+# ------------------------------------------------------------------------------------------------ folder
 
 
 @pytest.mark.parametrize(
@@ -304,7 +305,7 @@ def test_clearing_a_root_clears_every_kind(tmp_path):
         ("~/fast", {"HOME": "/home/me"}, "/home/me/fast"),
     ],
 )
-def test_where_the_caches_are(monkeypatch, folder, environment, expected):
+def test_folder_of_the_caches(monkeypatch, folder, environment, expected):
     for name in ("ANOFRAME_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():

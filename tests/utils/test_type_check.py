@@ -1,4 +1,4 @@
-"""What fits an annotation, and how a message calls it."""
+"""Checks of values against annotations, and the words for a type in error messages."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from anoframe.utils.type_check import matches_type, type_words
         ({"a": 1}, Mapping[str, Any] | None),
         (ConfigDict({"a": 1}), Mapping[str, Any]),
         (object(), Any),
-        (None, "not understood"),
+        (None, "an unsupported annotation"),
     ],
 )
-def test_what_fits(value, hint):
+def test_value_matches_the_annotation(value, hint):
     assert matches_type(value, hint)
 
 
@@ -52,7 +52,7 @@ def test_what_fits(value, hint):
         ("a", int | None),
     ],
 )
-def test_what_does_not(value, hint):
+def test_value_does_not_match_the_annotation(value, hint):
     assert not matches_type(value, hint)
 
 
@@ -65,5 +65,5 @@ def test_what_does_not(value, hint):
         (Mapping[str, Any], "a section of keys"),
     ],
 )
-def test_how_it_is_called(hint, words):
+def test_words_of_a_type(hint, words):
     assert type_words(hint) == words

@@ -1,7 +1,7 @@
-"""Four kinds of defect for the demo data, each drawn on a grey tile with its exact mask.
+"""Synthetic defects of the demo data: four types, each drawn on a grey tile, with its exact mask.
 
-A kind is a function `(tile, foreign, rng) -> (tile, mask)`: uint8 [H, W] in and out, mask bool [H, W]. Outside its mask
-a tile is left as it was, to the bit.
+Each type is a function `(tile, foreign, rng) -> (tile, mask)`: tiles are uint8 [H, W], the mask is bool [H, W], and
+`foreign` is a tile of another texture. Pixels outside the mask stay equal to the bit.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ Grey = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Field = NDArray[np.floating[Any]]  # [H, W]
 
-_FAINT = 0.1  # what covers less than this is not drawn at all, so that a mask has no invisible fringe
+_MIN_COVERAGE = 0.1  # pixels with less coverage are not drawn, so that the mask has no invisible border
 
 
 def scratch(tile: Grey, foreign: Grey, rng: np.random.Generator) -> tuple[Grey, Mask]:
-    """A thin bent line, bright as bare metal."""
+    """Draw a thin curved line, as bright as bare metal."""
     size = len(tile)
     ends = rng.uniform(0.15, 0.85, (2, 2)) * size
     while np.hypot(*(ends[0] - ends[1])) < size * 0.35:
         ends = rng.uniform(0.15, 0.85, (2, 2)) * size
     bend = ends.mean(axis=0) + rng.uniform(-0.15, 0.15, 2) * size
-    steps = np.linspace(0, 1, 40)[:, None]
-    line = (1 - steps) ** 2 * ends[0] + 2 * steps * (1 - steps) * bend + steps**2 * ends[1]
-    cover = _drawn(size, line, width=rng.uniform(2.5, 4.5))
+    t = np.linspace(0, 1, 40)[:, None]
+    line = (1 - t) ** 2 * ends[0] + 2 * t * (1 - t) * bend + t**2 * ends[1]  # quadratic Bezier curve
+    cover = _draw_line(size, line, width=rng.uniform(2.5, 4.5))
     return _blend(tile, np.full(tile.shape, 250.0), cover * rng.uniform(0.75, 1.0))
 
 
 def stain(tile: Grey, foreign: Grey, rng: np.random.Generator) -> tuple[Grey, Mask]:
-    """A soft blot, as of oil, through which the surface shows."""
-    cover = _blurred(_blob(len(tile), rng, radius=rng.uniform(0.1, 0.2)), sigma=3.0)
+    """Draw a soft dark spot like oil, through which the surface remains visible."""
+    cover = _blur(_draw_blob(len(tile), rng, radius=rng.uniform(0.1, 0.2)), sigma=3.0)
     return _blend(tile, tile * 0.1, cover * rng.uniform(0.7, 0.95))
 
 
 def hole(tile: Grey, foreign: Grey, rng: np.random.Generator) -> tuple[Grey, Mask]:
-    """A hard-edged hole, with the texture of another photograph at its bottom."""
-    cover = _blob(len(tile), rng, radius=rng.uniform(0.1, 0.18))
+    """Draw a hole with a hard edge that shows the texture of another photograph."""
+    cover = _draw_blob(len(tile), rng, radius=rng.uniform(0.1, 0.18))
     return _blend(tile, foreign * rng.uniform(0.6, 0.9), cover)
 
 
 def bulge(tile: Grey, foreign: Grey, rng: np.random.Generator) -> tuple[Grey, Mask]:
-    """The surface swollen as under a lens and turned a little: nothing is added, the geometry is wrong."""
+    """Magnify and rotate a round area: only the geometry of the surface changes."""
     size = len(tile)
     radius = rng.uniform(0.2, 0.28) * size
     centre = rng.uniform(radius, size - radius, 2)
@@ -56,28 +56,29 @@ def bulge(tile: Grey, foreign: Grey, rng: np.random.Generator) -> tuple[Grey, Ma
     angle = rng.choice([-1.0, 1.0]) * rng.uniform(0.4, 0.9) * inside
     source_y = centre[0] + shrink * (y * np.cos(angle) - x * np.sin(angle))
     source_x = centre[1] + shrink * (y * np.sin(angle) + x * np.cos(angle))
-    return _blend(tile, _sampled(tile, source_y, source_x), (distance < 1).astype(float))
+    return _blend(tile, _sample_bilinear(tile, source_y, source_x), (distance < 1).astype(float))
 
 
 DEFECTS = {"scratch": scratch, "stain": stain, "hole": hole, "bulge": bulge}
 
 
-def _blend(tile: Grey, over: Field, cover: Field) -> tuple[Grey, Mask]:
-    mask = cover >= _FAINT
-    mixed = np.rint(tile * (1 - cover) + over * cover).clip(0, 255).astype(np.uint8)
-    return np.where(mask, mixed, tile), mask
+def _blend(tile: Grey, overlay: Field, cover: Field) -> tuple[Grey, Mask]:
+    """Blend an overlay into the tile with coverage in [0, 1]; the mask is where the coverage is visible."""
+    mask = cover >= _MIN_COVERAGE
+    blended = np.rint(tile * (1 - cover) + overlay * cover).clip(0, 255).astype(np.uint8)
+    return np.where(mask, blended, tile), mask
 
 
-def _drawn(size: int, line: Field, width: float) -> Field:
-    """A line through points [N, (y, x)] as coverage 0 to 1, smoothed by drawing it four times too large."""
+def _draw_line(size: int, line: Field, width: float) -> Field:
+    """Draw a line through points [N, (y, x)] as coverage in [0, 1], anti-aliased by drawing at four times the size."""
     canvas = Image.new("L", (size * 4, size * 4))
     points = [(float(x) * 4, float(y) * 4) for y, x in line]
     ImageDraw.Draw(canvas).line(points, fill=255, width=round(width * 4), joint="curve")
     return np.asarray(canvas.resize((size, size), Image.Resampling.BOX)) / 255
 
 
-def _blob(size: int, rng: np.random.Generator, radius: float) -> Field:
-    """An irregular round shape as coverage 0 to 1; `radius` is a share of the tile's side."""
+def _draw_blob(size: int, rng: np.random.Generator, radius: float) -> Field:
+    """Draw an irregular round shape as coverage in [0, 1]; `radius` is relative to the side of the tile."""
     angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     outline = np.ones_like(angles)
     for waves in (2, 3, 5):
@@ -89,14 +90,14 @@ def _blob(size: int, rng: np.random.Generator, radius: float) -> Field:
     return np.asarray(canvas.resize((size, size), Image.Resampling.BOX)) / 255
 
 
-def _blurred(cover: Field, sigma: float) -> Field:
+def _blur(cover: Field, sigma: float) -> Field:
     picture = Image.fromarray(np.rint(cover * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(sigma))
     return np.asarray(picture) / 255
 
 
-def _sampled(tile: Grey, y: Field, x: Field) -> Field:
-    """Bilinear samples of the tile at [H, W] coordinates, which stay inside of it."""
-    top, left = (np.clip(np.floor(at).astype(int), 0, len(tile) - 2) for at in (y, x))
+def _sample_bilinear(tile: Grey, y: Field, x: Field) -> Field:
+    """Interpolate the tile at coordinates y, x [H, W], which lie inside of it."""
+    top, left = (np.clip(np.floor(position).astype(int), 0, len(tile) - 2) for position in (y, x))
     down, right = y - top, x - left
     upper = tile[top, left] * (1 - right) + tile[top, left + 1] * right
     lower = tile[top + 1, left] * (1 - right) + tile[top + 1, left + 1] * right

@@ -1,4 +1,4 @@
-"""Every kind of file a user may have, read or refused by name."""
+"""Image files and masks of all kinds: decoded, or rejected with an error that names the file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from anoframe.data.images import is_image_file, read_image, read_mask
+from anoframe.data.image_decoding import is_image_file, read_image
+from anoframe.data.masks import read_mask
 from anoframe.errors import AnoframeError
 
 SIZE = (24, 16)
@@ -25,7 +26,7 @@ def photograph():
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp", "JPEG"])
-def test_common_formats(tmp_path, photograph, suffix):
+def test_common_formats_are_read(tmp_path, photograph, suffix):
     path = tmp_path / f"a.{suffix}"
     photograph.save(path)
     image = read_image(path)
@@ -35,40 +36,40 @@ def test_common_formats(tmp_path, photograph, suffix):
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "LA", "RGBA", "P", "CMYK"])
-def test_other_modes_become_rgb(tmp_path, photograph, mode):
+def test_other_modes_are_converted_to_rgb(tmp_path, photograph, mode):
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     photograph.convert(mode).save(path)
     expected = photograph.convert(mode).convert("RGB")
     assert np.array_equal(np.asarray(read_image(path)), np.asarray(expected))
 
 
-def test_alpha_is_dropped_not_blended(tmp_path, photograph):
-    see_through = photograph.copy()
-    see_through.putalpha(0)
-    see_through.save(tmp_path / "a.png")
+def test_alpha_is_dropped_and_not_blended(tmp_path, photograph):
+    transparent = photograph.copy()
+    transparent.putalpha(0)
+    transparent.save(tmp_path / "a.png")
     assert np.array_equal(np.asarray(read_image(tmp_path / "a.png")), np.asarray(photograph))
 
 
 @pytest.mark.parametrize("name", ["späne 01.png", "零件 (2).png", "a b.PNG"])
-def test_names_with_spaces_and_other_scripts(tmp_path, photograph, name):
+def test_names_with_spaces_and_other_scripts_are_read(tmp_path, photograph, name):
     photograph.save(tmp_path / name)
     assert read_image(tmp_path / name).size == SIZE
 
 
-def test_content_decides_not_the_extension(tmp_path, photograph):
+def test_the_format_is_recognised_by_content(tmp_path, photograph):
     photograph.save(tmp_path / "a.png", format="BMP")
     assert np.array_equal(np.asarray(read_image(tmp_path / "a.png")), np.asarray(photograph))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
-def test_exif_orientation_turns_image_and_mask(tmp_path, suffix):
+def test_exif_orientation_is_applied_to_image_and_mask(tmp_path, suffix):
     lossless = {"lossless": True} if suffix == "webp" else {}
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
-    lying = np.zeros((16, 24), np.uint8)
-    lying[:8, :8] = 255
-    Image.fromarray(lying).save(tmp_path / f"a.{suffix}", exif=exif, **lossless)
-    upright = np.rot90(lying, -1)
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise for display
+    stored = np.zeros((16, 24), np.uint8)
+    stored[:8, :8] = 255
+    Image.fromarray(stored).save(tmp_path / f"a.{suffix}", exif=exif, **lossless)
+    upright = np.rot90(stored, -1)
     assert np.abs(np.asarray(read_image(tmp_path / f"a.{suffix}"))[..., 0].astype(int) - upright).max() < 8
     if suffix != "jpg":
         assert np.array_equal(read_mask(tmp_path / f"a.{suffix}"), upright > 0)
@@ -83,13 +84,13 @@ DEEP = {
 
 
 @pytest.mark.parametrize("name", DEEP)
-def test_deep_images_are_refused_with_the_way_out(tmp_path, name):
+def test_images_with_more_than_8_bits_are_rejected(tmp_path, name):
     Image.fromarray(DEEP[name]).save(tmp_path / name)
     with pytest.raises(AnoframeError, match=f"{name}.*(16-bit|32-bit|floating).*8 bits"):
         read_image(tmp_path / name)
 
 
-def test_16_bit_colour_is_refused_though_pillow_would_cut_it(tmp_path, photograph):
+def test_16_bit_colour_is_rejected_although_pillow_would_read_it(tmp_path, photograph):
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -102,7 +103,7 @@ def test_16_bit_colour_is_refused_though_pillow_would_cut_it(tmp_path, photograp
 
 
 @pytest.mark.parametrize("suffix", ["tif", "gif", "png", "webp"])
-def test_several_frames_are_refused(tmp_path, photograph, suffix):
+def test_multiple_frames_are_rejected(tmp_path, photograph, suffix):
     path = tmp_path / f"many.{suffix}"
     photograph.save(path, save_all=True, append_images=[photograph.rotate(90), photograph.rotate(180)])
     for read in (read_image, read_mask):
@@ -110,13 +111,13 @@ def test_several_frames_are_refused(tmp_path, photograph, suffix):
             read(path)
 
 
-def test_the_first_picture_of_a_camera_file_is_read(tmp_path, photograph):
+def test_the_first_image_of_an_mpo_file_is_read(tmp_path, photograph):
     path = tmp_path / "phone.jpg"
     photograph.save(path, format="MPO", save_all=True, append_images=[photograph.rotate(180)], quality=95)
     assert np.abs(np.asarray(read_image(path), int) - np.asarray(photograph, int)).mean() < 6
 
 
-def test_missing_empty_folder_and_text(tmp_path):
+def test_missing_empty_and_other_files_are_errors(tmp_path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "page.jpg").write_text("<html>404</html>")
@@ -135,7 +136,7 @@ def test_missing_empty_folder_and_text(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
-def test_truncated(tmp_path, suffix):
+def test_truncated_files_are_errors(tmp_path, suffix):
     path = tmp_path / f"cut.{suffix}"
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
@@ -144,16 +145,16 @@ def test_truncated(tmp_path, suffix):
         read_image(path)
 
 
-def test_a_file_without_permission(tmp_path, photograph):
+def test_a_file_without_permission_is_an_error(tmp_path, photograph):
     photograph.save(tmp_path / "a.png")
     (tmp_path / "a.png").chmod(0)
     if os.access(tmp_path / "a.png", os.R_OK):
         pytest.skip("this user may read everything")
-    with pytest.raises(AnoframeError, match=r"a\.png: may not be read"):
+    with pytest.raises(AnoframeError, match=r"a\.png: no permission to read"):
         read_image(tmp_path / "a.png")
 
 
-def test_decompression_bomb(tmp_path, photograph, monkeypatch):
+def test_a_decompression_bomb_is_an_error(tmp_path, photograph, monkeypatch):
     photograph.save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(AnoframeError, match=r"bomb\.png: too many pixels"):
@@ -163,13 +164,13 @@ def test_decompression_bomb(tmp_path, photograph, monkeypatch):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(["PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF"]), st.integers(0, 10**6), st.binary(max_size=8))
 @pytest.mark.filterwarnings("ignore")
-def test_damage_is_an_anoframe_error_or_an_image(tmp_path, photograph, format_, place, junk):
+def test_a_damaged_file_is_decoded_or_an_error_that_names_it(tmp_path, photograph, format_, offset, junk):
     path = tmp_path / "damaged"
     photograph.save(path, format=format_)
     content = bytearray(path.read_bytes())
-    place %= len(content)
-    content[place : place + len(junk)] = junk
-    path.write_bytes(content if len(junk) % 2 else content[:place])
+    offset %= len(content)
+    content[offset : offset + len(junk)] = junk
+    path.write_bytes(content if len(junk) % 2 else content[:offset])
     try:
         outcome = read_image(path).mode
     except AnoframeError as error:
@@ -178,7 +179,7 @@ def test_damage_is_an_anoframe_error_or_an_image(tmp_path, photograph, format_, 
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32])
-def test_any_value_but_zero_is_defect(tmp_path, dtype):
+def test_any_mask_value_except_zero_is_defect(tmp_path, dtype):
     values = np.zeros((5, 7), dtype)
     values[1, 2], values[3, 4] = 1, 3
     path = tmp_path / ("m.png" if dtype in (np.uint8, np.uint16) else "m.tif")
@@ -186,7 +187,7 @@ def test_any_value_but_zero_is_defect(tmp_path, dtype):
     assert np.array_equal(read_mask(path), values > 0)
 
 
-def test_palette_mask_counts_by_colour(tmp_path):
+def test_a_palette_mask_is_judged_by_colour(tmp_path):
     entries = np.array([[0, 1], [2, 0]], np.uint8)
     mask = Image.fromarray(entries, mode="L").convert("P")
     mask.putpalette([255, 255, 255, 0, 0, 0, 0, 0, 1])  # entry 0 is white, entry 1 is black
@@ -195,13 +196,13 @@ def test_palette_mask_counts_by_colour(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["1", "RGB", "RGBA", "LA"])
-def test_masks_of_other_modes(tmp_path, mode):
+def test_masks_of_other_modes_are_read(tmp_path, mode):
     values = np.zeros((6, 6), np.uint8)
     values[2:4, 2:5] = 255
     Image.fromarray(values).convert(mode).save(tmp_path / "m.png")
     assert np.array_equal(read_mask(tmp_path / "m.png"), values > 0)
 
 
-def test_hidden_and_foreign_files_are_no_images(tmp_path):
+def test_hidden_and_other_files_are_not_images(tmp_path):
     assert not is_image_file(tmp_path / "._000.png")
     assert not is_image_file(tmp_path / "license.txt")

@@ -1,4 +1,4 @@
-"""Each thing that can be wrong with a dataset, found and named."""
+"""Dataset checks: every problem and remark names its file or category."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from anoframe.data.dataset import open_dataset
-from anoframe.data.validation import check
+from anoframe.data.validation import check_dataset
 from anoframe.errors import AnoframeError
 
 TOOL = Path(__file__).parents[2] / "tools" / "check_data.py"
@@ -25,14 +25,14 @@ def folder(tmp_path, category):
     return category(tmp_path / "root" / "part")
 
 
-def report_of(folder, decode=True, follow_links=False):
+def check_folder(folder, decode=True, follow_links=False):
     dataset = open_dataset("folder", folder.parent)
-    return check(dataset, dataset.categories, decode, follow_links)
+    return check_dataset(dataset, dataset.categories, decode, follow_links)
 
 
 @pytest.mark.parametrize("decode", [False, True])
-def test_a_sound_category_has_nothing_to_report(folder, decode):
-    report = report_of(folder, decode)
+def test_a_valid_category_has_no_problems_and_no_remarks(folder, decode):
+    report = check_folder(folder, decode)
     assert (report.problems, report.remarks) == ([], [])
     assert report.categories[0].counts == (3, 2, 4)
     assert report.categories[0].defects == {"crack": 2, "hole": 2}
@@ -40,8 +40,8 @@ def test_a_sound_category_has_nothing_to_report(folder, decode):
     report.raise_if_broken()
 
 
-def break_file(change):
-    """A case that rewrites the bytes of one file."""
+def change_bytes(change):
+    """Return a function that changes the content of one file."""
 
     def apply(folder, name):
         path = folder / name
@@ -73,14 +73,14 @@ def link_to_nothing(folder, name):
 
 
 PROBLEMS = {
-    "empty file": ("train/good/000.png", break_file(lambda content: b""), "zero bytes"),
-    "truncated": ("test/good/001.png", break_file(lambda content: content[:-40]), "truncated"),
-    "not an image": ("test/crack/000.png", break_file(lambda content: b"hello"), "not an image"),
+    "empty file": ("train/good/000.png", change_bytes(lambda content: b""), "zero bytes"),
+    "truncated": ("test/good/001.png", change_bytes(lambda content: content[:-40]), "truncated"),
+    "not an image": ("test/crack/000.png", change_bytes(lambda content: b"hello"), "not an image"),
     "broken link": ("test/hole/000.png", link_to_nothing, "no such file"),
     "16 bits": ("train/good/001.png", save(np.zeros((16, 24), np.uint16)), "16-bit"),
     "frames": ("train/good/002.png", frames, "2 frames"),
-    "truncated mask": ("ground_truth/hole/000_mask.png", break_file(lambda content: content[:-30]), "truncated"),
-    "missing mask": ("test/crack/002.png", save(np.ones((16, 24, 3), np.uint8)), "no mask, though"),
+    "truncated mask": ("ground_truth/hole/000_mask.png", change_bytes(lambda content: content[:-30]), "truncated"),
+    "missing mask": ("test/crack/002.png", save(np.ones((16, 24, 3), np.uint8)), "no mask, although"),
     "orphan mask": (
         "ground_truth/crack/007_mask.png",
         copy("ground_truth/crack/000_mask.png"),
@@ -95,10 +95,10 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize("case", PROBLEMS)
-def test_quick_check_names_the_file(folder, case):
+def test_quick_check_reports_the_file(folder, case):
     name, apply, words = PROBLEMS[case]
     apply(folder, name)
-    report = report_of(folder, decode=False)
+    report = check_folder(folder, decode=False)
     assert report.problems
     assert all(str(folder) in problem for problem in report.problems)
     assert any(Path(name).stem in problem and words in problem for problem in report.problems)
@@ -107,57 +107,57 @@ def test_quick_check_names_the_file(folder, case):
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".bmp", ".tif", ".webp"])
-def test_quick_check_finds_truncation_in_every_format(tmp_path, category, suffix):
+def test_quick_check_detects_truncation_in_every_format(tmp_path, category, suffix):
     folder = category(tmp_path / "root" / "part", suffix)
-    assert not report_of(folder, decode=False).problems
+    assert not check_folder(folder, decode=False).problems
     path = folder / f"test/good/000{suffix}"
     path.write_bytes(path.read_bytes()[:-200])
-    assert [problem for problem in report_of(folder, decode=False).problems if str(path) in problem]
+    assert [problem for problem in check_folder(folder, decode=False).problems if str(path) in problem]
 
 
-def test_trailing_bytes_after_a_whole_jpeg_are_no_problem(tmp_path, category):
+def test_trailing_bytes_after_a_complete_jpeg_are_no_problem(tmp_path, category):
     folder = category(tmp_path / "root" / "part", ".jpg")
     path = folder / "train/good/000.jpg"
     path.write_bytes(path.read_bytes() + bytes(5000))
-    assert not report_of(folder, decode=False).problems
+    assert not check_folder(folder, decode=False).problems
 
 
 @pytest.mark.parametrize("decode", [False, True])
-def test_a_blank_mask_is_found(folder, decode):
+def test_an_empty_mask_of_a_defect_is_a_problem(folder, decode):
     Image.new("L", (24, 16)).save(folder / "ground_truth/hole/001_mask.png")
-    assert "001_mask.png: marks no pixel" in report_of(folder, decode).problems[0]
+    assert "001_mask.png: marks no pixel" in check_folder(folder, decode).problems[0]
 
 
-def test_damage_in_the_middle_is_found_when_decoding(folder, picture):
+def test_damage_in_the_middle_is_detected_by_decoding(folder, picture):
     path = picture(folder / "train/good/009.png", seed=9, size=(200, 200))
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 50] = bytes(50)
     path.write_bytes(content)
-    assert not report_of(folder, decode=False).problems
-    assert "009.png: damaged" in report_of(folder).problems[0]
+    assert not check_folder(folder, decode=False).problems
+    assert "009.png: damaged" in check_folder(folder).problems[0]
 
 
-def test_the_turn_of_exif_is_counted_in_sizes(folder):
+def test_sizes_are_compared_after_exif_orientation(folder):
     exif = Image.Exif()
     exif[0x0112] = 8
     image = Image.open(folder / "test/crack/000.png").transpose(Image.Transpose.ROTATE_270)
     image.save(folder / "test/crack/000.png", exif=exif)
     assert image.size == (16, 24)
-    assert not report_of(folder).problems
+    assert not check_folder(folder).problems
 
 
-def test_empty_splits(folder):
+def test_empty_splits_are_problems(folder):
     shutil.rmtree(folder / "test")
     shutil.rmtree(folder / "train/good")
-    problems = " ".join(report_of(folder).problems)
+    problems = " ".join(check_folder(folder).problems)
     assert "no training image" in problems
     assert "no test image" in problems
 
 
-def test_a_folder_of_normal_images_by_another_name(folder):
+def test_a_folder_of_normal_images_with_another_name_is_a_problem(folder):
     (folder / "test/good").rename(folder / "test/OK")
-    assert any("test/OK counts as a defect" in problem for problem in report_of(folder).problems)
+    assert any("test/OK counts as a defect" in problem for problem in check_folder(folder).problems)
 
 
 REMARKS = {
@@ -187,116 +187,118 @@ REMARKS = {
 
 
 @pytest.mark.parametrize("case", REMARKS)
-def test_remarks(folder, case):
+def test_unusual_data_is_a_remark(folder, case):
     change, words = REMARKS[case]
     change(folder)
-    report = report_of(folder)
+    report = check_folder(folder)
     assert report.problems == []
     assert len(report.remarks) == 1
     assert words in report.remarks[0]
 
 
-def test_no_defects(folder):
+def test_missing_defects_are_a_remark(folder):
     for name in ("test/crack", "test/hole", "ground_truth"):
         shutil.rmtree(folder / name)
-    assert report_of(folder).remarks == ["part: no defect test image: image and pixel metrics are not available"]
+    assert check_folder(folder).remarks == ["part: no defect test image: image and pixel metrics are not available"]
 
 
-def test_lossy_masks(folder):
+def test_jpeg_masks_are_a_remark(folder):
     path = folder / "ground_truth/hole/000_mask.png"
     Image.open(path).save(path.with_suffix(".jpg"))
     path.unlink()
-    assert "masks are JPEG" in report_of(folder).remarks[0]
+    assert "masks are JPEG" in check_folder(folder).remarks[0]
 
 
 @pytest.fixture
 def linked(folder, tmp_path):
-    """A category whose training images lie elsewhere, behind a link."""
+    """A category whose training folder is a link to a folder outside the root."""
     (folder / "train/good").rename(tmp_path / "elsewhere")
     (folder / "train/good").symlink_to(tmp_path / "elsewhere")
     return folder
 
 
-def test_links_out_of_the_root_are_refused(linked):
-    report = report_of(linked, decode=False)
+def test_links_out_of_the_root_are_a_problem(linked):
+    report = check_folder(linked, decode=False)
     assert (report.remarks, len(report.problems)) == ([], 1)
     assert f"{linked / 'train/good/000.png'}: lies outside of" in report.problems[0]
     assert "(3 such files)" in report.problems[0]
     assert "--data.follow_links True" in report.problems[0]
 
 
-def test_one_linked_file_is_refused(folder, tmp_path):
+def test_one_linked_file_is_a_problem(folder, tmp_path):
     (folder / "train/good/001.png").rename(tmp_path / "elsewhere.png")
     (folder / "train/good/001.png").symlink_to(tmp_path / "elsewhere.png")
-    assert "001.png: lies outside of" in report_of(folder).problems[0]
+    assert "001.png: lies outside of" in check_folder(folder).problems[0]
 
 
-def test_links_out_of_the_root_can_be_followed(linked):
-    report = report_of(linked, follow_links=True)
+def test_links_out_of_the_root_are_a_remark_with_follow_links(linked):
+    report = check_folder(linked, follow_links=True)
     assert report.problems == []
     assert "3 files outside the root" in report.remarks[0]
 
 
 def test_a_link_within_the_root_is_no_problem(folder):
     (folder / "train/good/009.png").symlink_to(folder / "train/good/000.png")
-    assert report_of(folder).problems == []
+    assert check_folder(folder).problems == []
 
 
-def test_a_name_that_is_no_text_is_told(folder):
+def test_a_name_that_is_not_utf8_is_a_problem(folder):
     image = folder / "train/good/000.png"
     image.rename(os.fsdecode(os.fsencode(image.with_name("caf")) + b"\xe9.png"))
-    assert "caf\\xe9.png: its name is not UTF-8" in report_of(folder).problems[0]
+    assert "caf\\xe9.png: its name is not UTF-8" in check_folder(folder).problems[0]
 
 
-def test_files_of_another_kind_are_told_where_images_are_missing(folder):
+def test_files_with_another_extension_are_named_if_images_are_missing(folder):
     for path in (folder / "train/good").iterdir():
         path.rename(path.with_suffix(".gif"))
-    assert "no training image (there is train/good/000.gif; read are .bmp" in report_of(folder).problems[0]
+    assert (
+        "no training image (found train/good/000.gif; supported extensions are .bmp" in check_folder(folder).problems[0]
+    )
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
-def test_a_pipe_is_not_waited_for(folder):
+def test_a_pipe_is_a_problem_and_is_not_read(folder):
     os.mkfifo(folder / "test/good/009.png")
-    assert "009.png: a pipe or device" in report_of(folder).problems[0]
+    assert "009.png: a pipe or device" in check_folder(folder).problems[0]
 
 
-def test_a_root_behind_a_link_is_no_remark(folder, tmp_path):
+def test_a_root_that_is_a_link_is_no_remark(folder, tmp_path):
     (tmp_path / "link").symlink_to(folder.parent)
-    assert report_of(tmp_path / "link" / "part").remarks == []
+    assert check_folder(tmp_path / "link" / "part").remarks == []
 
 
-def test_an_error_lists_ten_problems_and_counts_the_rest(folder):
+def test_the_error_lists_ten_problems_and_counts_the_others(folder):
     for number in range(20):
         (folder / f"train/good/1{number:02d}.png").touch()
     with pytest.raises(AnoframeError) as caught:
-        report_of(folder).raise_if_broken()
+        check_folder(folder).raise_if_broken()
     assert str(caught.value).count("zero bytes") == 10
     assert "and 10 more" in str(caught.value)
 
 
-def test_counts_against_the_official_split(tmp_path, category):
+def test_counts_are_compared_with_the_official_split(tmp_path, category):
     category(tmp_path / "bottle")
-    report = check(open_dataset("mvtec", tmp_path), ["bottle"])
+    report = check_dataset(open_dataset("mvtec", tmp_path), ["bottle"])
     assert "differs, 209/20/63" in report.table()
-    assert "absent: cable" in report.table()
+    assert "not on disk: cable" in report.table()
     assert any("not the official split" in remark for remark in report.remarks)
 
 
 @pytest.mark.parametrize(("name", "root"), [("mvtec", "mvtec_ad"), ("visa", "visa"), ("folder", "other")])
-def test_real_photographs_are_sound(shared_data, name, root):
+def test_real_datasets_have_no_problems(shared_data, name, root):
     dataset = open_dataset(name, shared_data(root))
-    report = check(dataset, dataset.categories)
+    report = check_dataset(dataset, dataset.categories)
     assert report.problems == []
-    assert {category.verdict for category in report.categories} == {"-" if name == "folder" else "match"}
+    assert {category.split_match for category in report.categories} == {"-" if name == "folder" else "match"}
 
 
-def test_thousands_of_files_are_quick(tmp_path, picture):
-    one = picture(tmp_path / "root/part/train/good/0.jpg", size=(64, 64))
+def test_thousands_of_files_are_checked_in_seconds(tmp_path, picture):
+    first = picture(tmp_path / "root/part/train/good/0.jpg", size=(64, 64))
     picture(tmp_path / "root/part/test/good/0.jpg", seed=1, size=(64, 64))
     for number in range(1, 2000):
-        one.with_name(f"{number}.jpg").hardlink_to(one)
+        first.with_name(f"{number}.jpg").hardlink_to(first)
     start = time.process_time()
-    report = report_of(tmp_path / "root/part", decode=False)
+    report = check_folder(tmp_path / "root/part", decode=False)
     assert report.categories[0].train == 2000
     assert time.process_time() - start < 5
 
@@ -306,11 +308,11 @@ def run_tool(*arguments, cwd):
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
 
 
-def test_the_tool(folder, tmp_path):
+def test_the_tool_reports_problems_and_draws_masks(folder, tmp_path):
     arguments = ("--data.name", "folder", "--data.root", folder.parent)
-    sound = run_tool(*arguments, cwd=tmp_path)
-    assert sound.returncode == 0, sound.stderr
-    assert "0 problems" in sound.stdout
+    valid = run_tool(*arguments, cwd=tmp_path)
+    assert valid.returncode == 0, valid.stderr
+    assert "0 problems" in valid.stdout
     with Image.open(tmp_path / "data_check.png") as sheet:
         assert len(sheet.getcolors(1 << 20)) > 100
 

@@ -1,4 +1,4 @@
-"""The same pixels as torchvision gives."""
+"""Preprocessing: the same pixels as torchvision, and checked sizes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, Resize
 
-from anoframe.data.transforms import Preprocessing
+from anoframe.data.masks import empty_mask, resize_mask
+from anoframe.data.preprocessing import Preprocessing
 from anoframe.errors import AnoframeError
 
 sides = st.integers(3, 90)
@@ -21,40 +22,45 @@ def noise(height, width):
 
 @settings(max_examples=60, deadline=None)
 @given(height=sides, width=sides, resize=st.integers(1, 64), cut=st.integers(0, 20), keep_aspect=st.booleans())
-def test_equals_torchvision(height, width, resize, cut, keep_aspect):
+def test_pixels_equal_those_of_torchvision(height, width, resize, cut, keep_aspect):
     crop = max(1, resize - cut)
     image = Image.fromarray(noise(height, width))
-    theirs = Compose([Resize(resize if keep_aspect else (resize, resize)), CenterCrop(crop)])(image)
-    ours = Preprocessing(resize, crop, keep_aspect).image(image)
-    assert ours.dtype == np.uint8
-    assert ours.shape == (crop, crop, 3)
-    assert np.array_equal(ours, np.asarray(theirs))
+    expected = Compose([Resize(resize if keep_aspect else (resize, resize)), CenterCrop(crop)])(image)
+    pixels = Preprocessing(resize, crop, keep_aspect).to_array(image)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (crop, crop, 3)
+    assert np.array_equal(pixels, np.asarray(expected))
 
 
 @settings(max_examples=30, deadline=None)
 @given(height=sides, width=sides, resize=st.integers(1, 64))
-def test_mask_follows_its_image(height, width, resize):
+def test_a_mask_is_resized_like_its_image(height, width, resize):
     values = noise(height, width)[..., 0]
     mask = values > 128
     preprocessing = Preprocessing(resize, resize)
     grey = Image.fromarray(mask.astype(np.uint8) * 255).convert("RGB")
-    assert np.array_equal(preprocessing.mask(mask), preprocessing.image(grey)[..., 0] > 127)
+    assert np.array_equal(resize_mask(mask, preprocessing), preprocessing.to_array(grey)[..., 0] > 127)
 
 
 @pytest.mark.parametrize("value", [True, False])
 def test_uniform_masks_stay_uniform(value):
-    resized = Preprocessing(32, 28).mask(np.full((50, 70), value))
+    resized = resize_mask(np.full((50, 70), value), Preprocessing(32, 28))
     assert resized.dtype == bool
     assert (resized == value).all()
 
 
+def test_the_mask_of_an_image_without_one_has_the_size_of_the_crop():
+    mask = empty_mask(Preprocessing(32, 28))
+    assert (mask.shape, mask.dtype, mask.any()) == ((28, 28), bool, False)
+
+
 @pytest.mark.parametrize("wrong", [0, -1, 2.0, "256", True, None])
 @pytest.mark.parametrize("name", ["resize", "crop"])
-def test_sizes_are_checked(name, wrong):
+def test_invalid_sizes_are_errors(name, wrong):
     with pytest.raises(AnoframeError, match=name):
         Preprocessing(**{"resize": 256, "crop": 1} | {name: wrong})
 
 
-def test_crop_larger_than_resize():
+def test_a_crop_larger_than_the_resize_is_an_error():
     with pytest.raises(AnoframeError, match="crop 300 is larger than resize 256"):
         Preprocessing(256, 300)

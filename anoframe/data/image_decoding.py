@@ -1,0 +1,130 @@
+"""Decoding of image files with Pillow; every failure is an error that names the file and what to do.
+
+The format is recognised by content, not by extension. EXIF orientation is applied to images and masks. All images that
+Pillow converts to 8-bit RGB are read (greyscale, palette, 1-bit, CMYK; alpha is dropped). Images whose conversion would
+be a guess, such as the scaling of 16 bits to 8, are rejected.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import ExifTags, Image, ImageOps
+
+from anoframe.errors import AnoframeError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+_DEEP_MODES = {"I": "32-bit integer", "F": "floating-point"}
+# Pillow reads 16-bit colour by dropping the low byte; only the raw mode of its decoder shows that.
+_DEEP_RAW_MODE = re.compile(r"(LA|RGB[AXa]*|CMYK);16")
+_EIGHT_BIT = "convert it to 8 bits with the same scale for every image of the category"
+
+
+def is_image_file(path: Path) -> bool:
+    """Return whether a file name has an image extension, in any case, and is not hidden (`._a.png` of macOS)."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def read_image(path: Path) -> Image.Image:
+    """Decode an image file as an upright RGB image.
+
+    Raises:
+        AnoframeError: names the file. It is missing, empty, damaged, not an image or too large to decode safely, or it
+            has more than 8 bits per channel or several frames.
+    """
+    with open_image(path) as image:
+        return to_rgb(image, path)
+
+
+def to_rgb(image: Image.Image, name: object) -> Image.Image:
+    """Convert an opened image to an upright RGB copy; error messages call it `name`."""
+    reject_multiple_frames(image, name)
+    reject_high_bit_depth(image, name)
+    try:
+        return ImageOps.exif_transpose(image).convert("RGB")
+    except ValueError as error:
+        raise AnoframeError(f"{name}: mode {image.mode} does not convert to RGB ({error}); save it as RGB") from error
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height from the header of an opened image, after EXIF orientation."""
+    # Pillow decodes a whole PNG to look for EXIF data that is not in the header.
+    if image.format == "PNG" and not {"exif", "xmp", "Raw profile type exif"} & image.info.keys():
+        return image.size
+    sideways = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    return (image.height, image.width) if sideways else image.size
+
+
+def reduce_jpeg(image: Image.Image, side: int) -> tuple[int, int]:
+    """Configure an opened JPEG to be decoded at a reduced size, with no side below `side`; return its upright size."""
+    size = upright_size(image)
+    image.draft("RGB", (side, side))
+    return size
+
+
+@contextmanager
+def open_image(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
+    """Open a file as a Pillow image that is decoded on first use; failures in the block are errors that name the file.
+
+    Args:
+        path: of the file.
+        data: content of the file, if it was read before.
+    """
+    _check_file(path)
+    try:
+        # Not by path: Pillow 13 then maps an uncompressed TIFF to memory, and garbles it if EXIF turns it.
+        with path.open("rb") if data is None else io.BytesIO(data) as file, Image.open(file) as image:
+            yield image
+    except (AnoframeError, MemoryError):
+        raise
+    except PermissionError as error:
+        raise AnoframeError(f"{path}: no permission to read it; change its permissions") from error
+    except Image.DecompressionBombError as error:
+        raise AnoframeError(
+            f"{path}: too many pixels to be decoded safely ({error}); cut it into tiles, or shrink it"
+        ) from error
+    except Image.UnidentifiedImageError as error:
+        raise AnoframeError(
+            f"{path}: not an image in a format that Pillow reads; replace or remove the file"
+        ) from error
+    # On damaged files Pillow's decoders raise almost any type: OSError, SyntaxError, struct.error, IndexError ...
+    except Exception as error:
+        raise AnoframeError(f"{path}: damaged or truncated ({error}); copy or download it again") from error
+
+
+def _check_file(path: Path) -> None:
+    """Raise AnoframeError if a path is not a file with content."""
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise AnoframeError(f"{path}: no such file, or a broken link; check the path and the copy") from error
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe or device"
+        raise AnoframeError(f"{path}: {kind} in place of an image file; remove it, or give a file")
+    if size == 0:
+        raise AnoframeError(f"{path}: zero bytes; copy or download it again")
+
+
+def reject_multiple_frames(image: Image.Image, name: object) -> None:
+    """Raise AnoframeError for an animation or a stack.
+
+    MPO files of cameras are accepted: their second image is only a preview or a depth map.
+    """
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        frames = getattr(image, "n_frames", "several")
+        raise AnoframeError(f"{name}: {frames} frames in one {image.format} file; save each frame as a separate file")
+
+
+def reject_high_bit_depth(image: Image.Image, name: object) -> None:
+    """Raise AnoframeError for more than 8 bits per channel: no scale to 8 bits is right for every camera."""
+    depth = _DEEP_MODES.get(image.mode)
+    raw_modes = str([tile[3] for tile in getattr(image, "tile", [])])
+    if image.mode.startswith("I;16") or _DEEP_RAW_MODE.search(raw_modes):
+        depth = "16-bit"
+    if depth:
+        raise AnoframeError(f"{name}: {depth} image (mode {image.mode}); {_EIGHT_BIT}")

@@ -1,0 +1,95 @@
+"""Reading the folder layout of MVTec AD, which many anomaly detection datasets use.
+
+<category>/train/good/000.png
+<category>/test/good/000.png
+<category>/test/<defect>/000.png
+<category>/ground_truth/<defect>/000_mask.png     (or 000.png)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from anoframe.data.dataset import Dataset
+from anoframe.data.image_decoding import is_image_file
+from anoframe.types import GOOD, Sample
+
+TRAIN, TEST, MASKS = "train", "test", "ground_truth"
+
+CATEGORY_LAYOUT = """\
+      train/good/000.png ...
+      test/good/000.png ...
+      test/<defect>/000.png ...
+      ground_truth/<defect>/000_mask.png ...   (or 000.png)"""
+
+
+def is_category(folder: Path) -> bool:
+    """Return whether a folder has the layout of a category."""
+    return (folder / TRAIN).is_dir() or (folder / TEST).is_dir()
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """List the direct subfolders, sorted by name, without hidden ones."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def index_category(folder: Path, category: str) -> list[Sample]:
+    """List the samples of a category folder: train/good, then test/* in alphabetical order.
+
+    A missing folder has no samples. A defect without a mask file gets the mask None.
+    """
+    samples = [Sample(image, category, TRAIN) for image in _image_files(folder / TRAIN / GOOD)]
+    for defect in subfolders(folder / TEST):
+        masks = {} if defect.name == GOOD else _masks_by_stem(folder / MASKS / defect.name)
+        samples += [
+            Sample(image, category, TEST, defect.name, masks.get(f"{image.stem}_mask") or masks.get(image.stem))
+            for image in _image_files(defect)
+        ]
+    return samples
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if is_image_file(path)) if folder.is_dir() else []
+
+
+def _masks_by_stem(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in _image_files(folder)}
+
+
+class MVTecLayoutDataset(Dataset):
+    """Dataset with one folder per category below its root, in the layout of MVTec AD."""
+
+    def folder(self, category: str) -> Path:
+        return self.root / category
+
+    def mask_folder(self, category: str) -> Path:
+        return self.folder(category) / MASKS
+
+    def _index(self, category: str) -> list[Sample]:
+        return index_category(self.folder(category), category)
+
+    def _find_categories(self) -> list[str]:
+        return [folder.name for folder in subfolders(self.root) if self._is_own_category(folder)]
+
+    def _is_own_category(self, folder: Path) -> bool:
+        """Return whether a folder is a category of this dataset."""
+        return folder.name in self.official_counts
+
+    def _explain_no_category(self) -> str:
+        """Recognise the common wrong roots: a category, the parent of the root, and the user's own categories."""
+        if is_category(self.root):
+            return self._explain_category_as_root()
+        for folder in subfolders(self.root):
+            if any(self._is_own_category(subfolder) for subfolder in subfolders(folder)):
+                return f"no category in {self.root}, but in {folder}: give that as the root"
+        if any(is_category(folder) for folder in subfolders(self.root)):
+            return f"no category of {self.name!r} in {self.root}; for your own categories use --data.name folder"
+        return super()._explain_no_category()
+
+    def _explain_category_as_root(self) -> str:
+        name = self.root.resolve().name
+        if name in self.official_counts:
+            return f"{self.root} is one category, not the dataset: give its parent folder, and --cls_names {name}"
+        return f"{self.root} is a category of your own: use --data.name folder"
