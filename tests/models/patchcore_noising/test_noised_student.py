@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from anoframe.errors import AnoframeError
 from anoframe.models.patchcore_noising import student as module
 from anoframe.models.patchcore_noising.student import Moments, NoisedStudent, Student
-from anoframe.models.rd4ad.network import ReverseDistillation, reverse_distillation_loss
+from anoframe.models.rd4ad.loss import reverse_distillation_loss
+from anoframe.models.rd4ad.student import ReverseDistillation
 
 CHANNELS, STRIDES, SIGNED, SIDES = (8, 16), (4, 8), (False, True), (16, 8)
 ROWS = torch.tensor([3, 0, 1])

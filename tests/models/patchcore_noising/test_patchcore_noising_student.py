@@ -10,7 +10,8 @@ from anoframe.errors import AnoframeError
 from anoframe.models.base import Observation, TrainingBatch
 from anoframe.models.components.anomaly_map import gaussian_blur
 from anoframe.models.patchcore_noising.model import Noise, PatchCoreNoising, noise_amplitude
-from anoframe.models.rd4ad.network import ReverseDistillation, distillation_map, reverse_distillation_loss
+from anoframe.models.rd4ad.loss import distillation_map, reverse_distillation_loss
+from anoframe.models.rd4ad.student import ReverseDistillation
 
 SMALL = {"embedding": {"method": "concat"}, "coreset": {"ratio": 0.1}, "sigma": 1.0}
 STUDENT = {"enable": True, "levels": (0, 1, 2), "width": 0.25}
