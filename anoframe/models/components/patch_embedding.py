@@ -95,7 +95,7 @@ def closed_form_embedding(fine: Tensor, coarse: Tensor) -> Tensor:
 
 
 def concat_embedding(levels: Sequence[Tensor]) -> Tensor:
-    """Compute anomalib's embedding: 3x3 averages (with zero padding), resized, concatenated: `[B, sum of C_l, h, w]`."""
+    """Compute anomalib's embedding: 3x3 averages (zero padded), resized, concatenated: `[B, sum of C_l, h, w]`."""
     grid = levels[0].shape[-2:]
     return torch.cat([_resize(F.avg_pool2d(level, 3, stride=1, padding=1), grid) for level in levels], dim=1)
 

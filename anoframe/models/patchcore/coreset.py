@@ -234,10 +234,9 @@ class _Greedy:
             self.exact[chunk] = start(block)
         self.bounds.copy_(_round_up(self.exact))
         self.tie = 1e-12 * float(self.norms.max())
-        self.bound_picks = torch.zeros(
-            rows.length, dtype=torch.int32, device=rows.device
-        )  # picks that a bound includes
-        self.exact_picks = torch.zeros_like(self.bound_picks)  # picks that an exact distance includes
+        # Number of picks that a bound, and that an exact distance, includes
+        self.bound_picks = torch.zeros(rows.length, dtype=torch.int32, device=rows.device)
+        self.exact_picks = torch.zeros_like(self.bound_picks)
         self.picked: list[int] = []
         shape = (size, rows.width)
         self.pick_rows = torch.empty(shape, dtype=torch.float64, device=rows.device)

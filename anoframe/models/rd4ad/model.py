@@ -52,11 +52,8 @@ class RD4AD(Detector):
         sigma: float = 4.0,
     ):
         super().__init__(backbone)
-        for key, value, allowed in (
-            ("loss", loss, LOSSES),
-            ("combine", combine, COMBINATIONS),
-            ("heads", heads, HEADS),
-        ):
+        options = (("loss", loss, LOSSES), ("combine", combine, COMBINATIONS), ("heads", heads, HEADS))
+        for key, value, allowed in options:
             if value not in allowed:
                 raise AnoframeError(f"model.{key} is one of {', '.join(allowed)}, got {value!r}")
         if sigma < 0:

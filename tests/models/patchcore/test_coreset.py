@@ -79,9 +79,7 @@ def test_a_ratio_that_leaves_an_empty_bank_is_an_error():
 
 @each_method
 @examples
-@given(
-    seed=st.integers(0, 10**6), rows=st.integers(3, 40), share=st.floats(0.01, 0.99)
-)  # with two rows, both are farthest
+@given(seed=st.integers(0, 10**6), rows=st.integers(3, 40), share=st.floats(0.01, 0.99))  # of 2, both are farthest
 def test_equals_the_loop_over_all_distances(method, seed, rows, share):
     x, size = points(seed, rows), max(1, int(share * rows))
     assert greedy_coreset(x, size, method, generator(seed)).tolist() == naive_greedy(x, size, method, seed)
@@ -120,9 +118,7 @@ def test_float32_rows_give_the_picks_of_the_loop_in_float64(method, seed):
 @each_method
 def test_rows_that_float32_products_cannot_distinguish(method):
     offsets = points(40, 400, 24)
-    x = (
-        30 * torch.nn.functional.normalize(points(41, 1, 24)) + 1e-3 * offsets
-    )  # float64: differences are large compared to rounding
+    x = 30 * torch.nn.functional.normalize(points(41, 1, 24)) + 1e-3 * offsets  # float64 distinguishes them
     assert greedy_coreset(x, 200, method, generator(9)).tolist() == naive_greedy(x, 200, method, 9)
 
 

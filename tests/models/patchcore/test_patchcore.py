@@ -129,9 +129,8 @@ def test_the_map_equals_brute_force_with_bilinear_interpolation_and_scipy(fitted
     detector, images = fitted(sigma=sigma), images_of(1, 2)
     scores = brute_force(patches_of(detector, images), detector.bank)[..., 0].unflatten(1, (8, 8))
     large = F.interpolate(scores[:, None], size, mode="bilinear", align_corners=False)[:, 0]
-    expected = [
-        gaussian_filter(image, sigma, mode="reflect", truncate=4.0) if sigma else image for image in large.numpy()
-    ]
+    maps = large.numpy()
+    expected = [gaussian_filter(image, sigma, mode="reflect", truncate=4.0) if sigma else image for image in maps]
     assert_allclose(detector.detect(detector.encode(images), size).anomaly_map, expected, rtol=0, atol=1e-5)
 
 
@@ -226,9 +225,8 @@ def test_reweight_is_one_half_between_two_equally_near_entries():
 
 
 def test_reweight_uses_the_neighbours_of_the_entry_not_of_the_patch():
-    bank = torch.tensor(
-        [[0.0], [1.0], [-1.2]], dtype=torch.float64
-    )  # entry 0: row 1 is nearer to it, row 2 to the patch
+    # row 1 is nearer to entry 0, row 2 to the patch
+    bank = torch.tensor([[0.0], [1.0], [-1.2]], dtype=torch.float64)
     factor = reweight(torch.tensor([-0.1], dtype=torch.float64), Search(bank), 0, 2)
     assert factor == pytest.approx(1 - math.exp(0.1) / (math.exp(0.1) + math.exp(1.1)))
 
