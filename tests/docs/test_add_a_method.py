@@ -19,7 +19,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "add_a_method.md"
 
 @pytest.fixture(params=["anoframe/models/mean_map.py", "anoframe/models/mean_map/model.py"], ids=["file", "folder"])
 def page_files(request, tmp_path, monkeypatch):
-    """Writes the files of the page below tmp_path, with the method as a file or in a folder, and makes it importable."""
+    """Writes the files of the page below tmp_path, the method as a file or in a folder, and makes it importable."""
     for block in re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
         path = tmp_path / (request.param if block[0] == "anoframe/models/mean_map.py" else block[0])
         path.parent.mkdir(parents=True, exist_ok=True)

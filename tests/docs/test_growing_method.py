@@ -47,8 +47,8 @@ class Growing(ContinualDetector):
         self._sum = self._sum + features[0].mean((2, 3)).sum(0)
 
     def _finish(self):
-        earlier = self.means[: self.task].reshape(self.task, -1) if self.task else self._sum.new_empty(0, len(self._sum))
-        self.means = torch.cat([earlier, self._sum[None] / self._count])
+        mean = self._sum[None] / self._count
+        self.means = torch.cat([self.means[: self.task], mean]) if self.task else mean
         self.images = torch.cat([self.images[: self.task], torch.tensor([self._count])])
 
     def compute_prediction(self, features, size):
