@@ -19,7 +19,7 @@ class Table:
         name: key of the table, for example `"expansions"`; W&B logs it under this name.
         title: heading in the report.
         columns: column headings.
-        rows: one value per column: text, a number, or None for "not available".
+        rows: entries, each with one value per column: text, a number, or None for "not available".
         note: text below the heading.
         shaded: whether numeric cells are shaded by their value.
     """

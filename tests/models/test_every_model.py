@@ -80,6 +80,19 @@ def test_an_image_scores_the_same_to_the_bit_in_any_batch_on_real_features(fitte
 
 
 @each_method
+@torch.no_grad()
+def test_a_whole_batch_is_computed_like_single_images(fitted, images_of, name):
+    # accelerators get whole batches, see Detector.detect
+    detector = fitted(name).eval()
+    features = detector.encode(images_of(1, 3))
+    detector.prepare_detection()
+    batch, expected = detector.compute_prediction(features, (32, 32)), detector.detect(features, (32, 32))
+    torch.testing.assert_close(batch.score, expected.score)
+    torch.testing.assert_close(batch.anomaly_map, expected.anomaly_map)
+    torch.testing.assert_close(batch.extra_maps, expected.extra_maps)
+
+
+@each_method
 def test_a_detector_implements_compute_prediction_and_leaves_detect_to_the_base_class(name):
     method = MODELS.load(name)
     assert method.compute_prediction is not Detector.compute_prediction

@@ -52,7 +52,7 @@ class PatchCoreNoising(PatchCore):
 
     With a student the map is `beta * Norm(student map) + (1 - beta) * Norm(bank map)`, both smoothed, and the image
     score its maximum. `Norm` subtracts the mean and divides by the standard deviation over the training images; there
-    the bank map of an image is computed without the entries of that image. At the ends, one map is used alone and
+    the bank map of an image is computed without the entries of that image. With `beta` 1 or 0 a single map is used,
     without `Norm`: `beta = 1` gives the student map and its maximum, as in RD4AD; `beta = 0` gives the result without a
     student, the bank map and the image score of its patches. The extra maps `student` and `bank` are both maps after
     `Norm`.

@@ -125,10 +125,10 @@ def test_rows_that_float32_products_cannot_distinguish(method):
 @each_method
 def test_the_number_of_threads_does_not_matter(method):
     x, threads = clusters(50, 2000, 32), torch.get_num_threads()
-    alone = greedy_coreset(x, 200, method, generator())
+    one_thread = greedy_coreset(x, 200, method, generator())
     try:
         torch.set_num_threads(2)
-        assert torch.equal(greedy_coreset(x, 200, method, generator()), alone)
+        assert torch.equal(greedy_coreset(x, 200, method, generator()), one_thread)
     finally:
         torch.set_num_threads(threads)
 
