@@ -1,1 +1,1 @@
-"""The methods, one folder each: `models/<name>/model.py` is the method `<name>`."""
+"""Methods: the folder `models/<name>/` with a `model.py`, or the file `models/<name>.py`, is the method `<name>`."""

@@ -1,20 +1,21 @@
-"""What every method is: a frozen encoder, and something learned on top of its features.
+"""Base classes of all methods: a frozen encoder, and something learned on top of its features.
 
-    images --encode (frozen, pure)--> features --detect--> Prediction
+    images --encode (frozen)--> features --detect--> Prediction
 
-A detector says how it learns, as a list of steps, and a trainer runs them; no detector owns a training loop:
+A detector lists the stages of its training, and a trainer runs them; no detector owns a training loop:
 
-- an `Observation` sees all features once and then concludes (a memory bank, a Gaussian);
+- an `Observation` is one pass over the features of the training images (a memory bank, a Gaussian);
 - a `Phase` is gradient descent on a loss (a decoder, a transformer);
-- no steps at all: zero-shot.
+- an empty list: zero-shot.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,18 +23,25 @@ from torch import Tensor, nn
 from anoframe.errors import AnoframeError
 from anoframe.models.summary import MethodSummary
 from anoframe.types import Prediction, Sample
-from anoframe.utils.parallel import first_tensor, map_images
+from anoframe.utils.parallel import map_images_on_cpu
 
-Features = Any  # what encode returns: each method's own, made of tensors whose first axis is the batch
+T = TypeVar("T")
+Features = Any  # output of `encode`: a tensor, or a list or dict of tensors, whose first axis is the batch
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What learning will take, to be told before it starts."""
+    """Estimated cost of an observation, reported before it starts.
+
+    Attributes:
+        text: sentence for the console.
+        memory: bytes needed in addition to the memory in use now.
+        remedy: settings to change if that is more than the free memory.
+    """
 
     text: str
-    memory: int  # bytes, beside what is in use now
-    remedy: str  # what to change where that is too much
+    memory: int
+    remedy: str
 
 
 def _no_forecast(features: Features, images: int) -> Forecast | None:
@@ -42,17 +50,17 @@ def _no_forecast(features: Features, images: int) -> Forecast | None:
 
 @dataclass(frozen=True)
 class Observation:
-    """A step of learning: one pass over the features of the training images, then a conclusion.
+    """Training stage: one pass over the features of the training images, without gradients.
 
-    Args:
-        name: of the stage that its conclusion is timed as.
-        begin: start afresh; so many images will be observed.
-        observe: take in the features of a batch. True: that was enough, show no more.
-        conclude: make of all that was observed what comes next.
-        forecast: what learning from so many images with such features will take; None where it is not worth a word.
-        rows: which training images, in which order, by their place in the index; None is every one once, in its order.
-            All features are held in memory or a file for it, as for a `Phase`.
-        together: images in a batch; None leaves it to the trainer.
+    Attributes:
+        name: name of the stage; the time of `finish` is reported under it.
+        begin: called first, with the number of images that will be observed; discards earlier observations.
+        observe: called with the features and samples of each batch. Returns True to end the pass early.
+        finish: called last; computes the learned state from the observations.
+        forecast: estimates the cost from the features of the first batch and the number of images; None for no report.
+        rows: training images to observe, in this order, as positions in the index; None is each image once, in order.
+            With `rows`, all features are held in memory or in a file, as for a `Phase`.
+        batch_size: images per batch; None leaves it to the trainer.
     """
 
     name: str
@@ -66,11 +74,11 @@ class Observation:
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """What a loss sees of a batch of training images."""
+    """Argument of a loss: a batch of training images."""
 
     features: Features
     samples: tuple[Sample, ...]
-    rows: Tensor  # [B] int64, the place of each among the training images, in the order of the index
+    rows: Tensor  # [B] int64, position of each image in the index of the training images
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -78,14 +86,15 @@ class TrainingBatch:
 
 @dataclass(frozen=True)
 class Phase:
-    """A step of learning: gradient descent. How long and by which optimiser says the `trainer` section of the config.
+    """Training stage: gradient descent on a loss. Its length and optimiser come from the `trainer` section of a config.
 
-    Args:
-        name: names it in progress, curves, and in `trainer.phases`, where it can have settings of its own.
-        parameters: what is changed, by name; nothing else is.
-        loss: of a batch, in train mode: name -> scalar, each a mean over the images of the batch. They are added up.
-        rows: which training images, by their place in the index; None is all.
-        label: tells phases of one name apart in progress and curves, as "layer 3 ffn" does.
+    Attributes:
+        name: name in progress bars and curves, and key in `trainer.phases` for settings of this phase alone.
+        parameters: name -> parameter; only these are trained.
+        loss: computes name -> scalar for a batch, in train mode. Each scalar is a mean over the images of the batch;
+            the trainer minimises their sum.
+        rows: training images to use, as positions in the index; None is all.
+        label: distinguishes phases of the same name in progress bars and curves, for example "layer 3 ffn".
     """
 
     name: str
@@ -96,97 +105,134 @@ class Phase:
 
 
 class Detector(nn.Module, ABC):
-    """Base of all methods. The encoder is `self.backbone`; everything else in `state_dict` is what was learned."""
+    """Base class of all methods. `self.backbone` is the frozen encoder; the rest of `state_dict` is learned."""
 
     def __init__(self, backbone: nn.Module):
         super().__init__()
         self.backbone = backbone
 
-    def encode(self, images: Tensor) -> Features:
-        """Frozen features of `[B, 3, H, W]` RGB images, a tensor or a list of tensors.
+    # ------------------------------------------------------------------------------------------------ encoding
 
-        On a CPU each image is encoded by itself, so that its features do not depend on its batch, to the bit. Results
-        are contiguous: kernels are chosen by memory layout, and features from the cache have no other.
+    def encode(self, images: Tensor) -> Features:
+        """Compute frozen features of RGB images.
+
+        On a CPU each image is encoded alone, so its features do not depend on its batch, to the bit. All tensors of the
+        result are contiguous: torch chooses kernels by memory layout, and features read from the cache are contiguous.
+
+        Args:
+            images: `[B, 3, H, W]`, uint8, or float in [0, 1].
+
+        Returns:
+            A tensor, or a list or dict of tensors, as `extract_features` returns.
         """
-        if images.device.type != "cpu":
-            return _join_features([self.extract_features(images)])
-        return _join_features(map_images(self.extract_features, images))
+        return _join_features(map_images_on_cpu(self.extract_features, images))
 
     def extract_features(self, images: Tensor) -> Features:
-        """Features of a batch of images, to override where `self.backbone(images)` is not enough."""
+        """Compute features of a batch of images; override it if `self.backbone(images)` is not enough."""
         return self.backbone(images)
 
     def encoding(self) -> dict[str, Any] | None:
-        """All that `encode` depends on besides the image, as JSON types; None where that is not known.
+        """Describe everything that features depend on besides the image, as JSON types; None if that is unknown.
 
-        The cache relies on it: all methods that share an `encode` share the features of equal encodings. A method with
-        an `encode` of its own needs an `encoding` of its own, or its features are not cached; cached ones are a
-        contiguous tensor, or a list of them.
+        The feature cache relies on it: methods that share `extract_features` share the features of equal encodings. A
+        method that overrides `extract_features` must override `encoding` too, or its features are not cached.
         """
         describe = getattr(self.backbone, "encoding", None)
         return describe() if describe else None
 
-    def training_stages(self) -> Sequence[Observation | Phase]:
-        """The steps by which it learns, in their order; none for zero-shot.
+    # ------------------------------------------------------------------------------------------------ training
 
-        Asked again after each step, because what follows may depend on what was learned, and when a run is resumed.
-        Steps that are done stay in front.
+    def training_stages(self) -> Sequence[Observation | Phase]:
+        """List the training stages in order; empty for zero-shot.
+
+        Called again after each stage and when a run is resumed, because later stages may depend on the learned state.
+        Finished stages stay at the front of the list.
         """
         return ()
 
     def phase_names(self) -> Sequence[str]:
-        """Names that its phases may have, for `trainer.phases` of the config: those of a later task among them."""
-        return list(dict.fromkeys(step.name for step in self.training_stages() if isinstance(step, Phase)))
+        """List the names that phases may have in `trainer.phases`, including phases of later tasks."""
+        return list(dict.fromkeys(stage.name for stage in self.training_stages() if isinstance(stage, Phase)))
+
+    # ------------------------------------------------------------------------------------------------ detecting
 
     @torch.no_grad()
     def detect(self, features: Features, size: tuple[int, int]) -> Prediction:
-        """Scores and maps of `size` from the features of a batch, in eval mode whatever mode the detector is in.
+        """Compute scores and anomaly maps of a batch from its features, in eval mode and without gradients.
 
-        On a CPU each image is computed by itself, several at once, so that its result does not depend on its batch, to
-        the bit.
+        On a CPU each image is computed alone, several in parallel, so its result does not depend on its batch, to the
+        bit.
+
+        Args:
+            features: output of `encode` for `B` images.
+            size: height and width of the maps.
         """
+        self.prepare_detection()
+        return _join_predictions(self.map_in_eval_mode(lambda batch: self.compute_prediction(batch, size), features))
+
+    def prepare_detection(self) -> None:
+        """Build objects that threads share in `compute_prediction`; called before each batch."""
+
+    @abstractmethod
+    def compute_prediction(self, features: Features, size: tuple[int, int]) -> Prediction:
+        """Compute scores `[B]` and maps `[B, H, W]` of `size` from features of a batch.
+
+        Called by `detect` in eval mode and without gradients; on a CPU with one image at a time, in a thread. The
+        result of an image must not depend on other images.
+        """
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Prediction:
+        """Encode images `[B, 3, H, W]` and detect anomalies, with maps of the size of the images."""
+        return self.detect(self.encode(images), (images.shape[-2], images.shape[-1]))
+
+    @torch.no_grad()
+    def map_in_eval_mode(self, function: Callable[[Features], T], features: Features) -> list[T]:
+        """Call `function` on features in eval mode and without gradients, then restore the mode.
+
+        Returns:
+            The results: one per image on a CPU, where each image is computed alone; else one for the whole batch.
+        """
+        with self._eval_mode():
+            return map_images_on_cpu(function, features)
+
+    @contextmanager
+    def _eval_mode(self) -> Iterator[None]:
         training = self.training
         if training:
             self.eval()
         try:
-            self.prepare_detection()
-            if first_tensor(features).device.type != "cpu":
-                return self.compute_prediction(features, size)
-            return _join_predictions(map_images(lambda one: self.compute_prediction(one, size), features))
+            yield
         finally:
             if training:
                 self.train()
 
-    def prepare_detection(self) -> None:
-        """Build what `compute_prediction` needs and several threads share; called once before each batch."""
-
-    def compute_prediction(self, features: Features, size: tuple[int, int]) -> Prediction:
-        """Scores and maps of `size` from the features of a batch. An image's result depends on no other image."""
-        raise NotImplementedError
-
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
-        """`detect` on `encode`, for images of any batch size."""
-        return self.detect(self.encode(images), (images.shape[-2], images.shape[-1]))
+    # ------------------------------------------------------------------------------------------------ reporting
 
     def summary(self) -> MethodSummary:
-        """What the method has to say about what it learned; the run, the report and the trackers show it."""
+        """Report the learned state as scalars, tables and series for the run, the report and the trackers."""
         return MethodSummary()
 
     def messages(self) -> Sequence[str]:
-        """One line for each event of the current training so far, for the console; the list only grows."""
+        """List one console line per event of the training so far; lines are only ever appended."""
         return ()
 
+    # ------------------------------------------------------------------------------------------------ checkpoints
+
     def learned_state(self) -> dict[str, Tensor]:
-        """Tensors that a checkpoint holds: all but the frozen encoder's."""
+        """Return the tensors of a checkpoint: `state_dict` without the frozen encoder."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith("backbone.")}
 
     def num_learned_values(self) -> int:
-        """How large what was learned is: parameters, and what is kept beside them, as the entries of a bank."""
+        """Count the learned floating-point values: parameters, and buffers such as the entries of a memory bank."""
         return sum(value.numel() for value in self.learned_state().values() if value.is_floating_point())
 
     def load_learned_state(self, state: dict[str, Tensor]) -> None:
-        """Put back what `learned_state` gave. A buffer takes the shape it had; parameters keep theirs."""
+        """Load the output of `learned_state`. Buffers take the shapes of `state`; parameters must match in shape.
+
+        Raises:
+            AnoframeError: names differ, or a parameter has another shape.
+        """
         expected = self.learned_state()
         if state.keys() != expected.keys():
             names = sorted(state.keys() ^ expected.keys())
@@ -205,64 +251,74 @@ class Detector(nn.Module, ABC):
                 expected[name].copy_(value)
 
 
-class ContinualDetector(Detector):
-    """Has a way of its own to learn one task after another and keep what it knew.
-
-    On one of a stream of tasks: `start_task`, then the steps of `learning`, then `finish_task`. One that is given no
-    task learns as if there were but one. `learned_state` holds all that the next task needs to know of this one.
+class ObservingDetector(Detector):
+    """Detector with a single training stage: one pass over the features of the training images.
 
     Attributes:
-        cannot_expand: why it has no such way after all, for a detector made of one that has; empty otherwise.
-        least_images: training images that each task must have.
+        stage_name: name of that stage; the time of `finish_observation` is reported under it.
     """
 
-    cannot_expand: str = ""
-    least_images: int = 1
-
-    @abstractmethod
-    def start_task(self, task: int, images: int) -> None:
-        """Task number `task`, from 0, begins, with so many training images; `learning` speaks of it from now on."""
-
-    @abstractmethod
-    def finish_task(self) -> None:
-        """What was learned is to be kept."""
-
-    def growth(self) -> dict[str, Any]:
-        """What has grown, as JSON types, for the results of a stream; see docs/continual.md."""
-        return {}
-
-
-class ObservingDetector(Detector):
-    """Learns by one observation: one pass over the features of the training images, then a conclusion."""
+    stage_name: str = "observation"
 
     def training_stages(self) -> Sequence[Observation | Phase]:
-        return [Observation("conclude", self.begin_observation, self.observe, self.finish_observation, self.forecast)]
+        return [
+            Observation(self.stage_name, self.begin_observation, self.observe, self.finish_observation, self.forecast)
+        ]
 
     def forecast(self, features: Features, images: int) -> Forecast | None:
-        """What learning from `images` images with such features will take; None where it is not worth a word."""
+        """Estimate the cost of observing `images` images from features of some of them; None for no report."""
         return None
 
     @abstractmethod
     def begin_observation(self, images: int) -> None:
-        """Start afresh; `images` will be observed."""
+        """Discard earlier observations; `images` images will follow."""
 
     @abstractmethod
     def observe(self, features: Features, samples: Sequence[Sample]) -> None:
-        """Take in the features of a batch. Called with every training image once, in the order of the index."""
+        """Process the features of a batch. Every training image comes once, in the order of the index."""
 
     @abstractmethod
     def finish_observation(self) -> None:
-        """Make of all that was observed what `detect` needs."""
+        """Compute the learned state from the observations."""
 
 
-def _join_features(parts: Sequence[Features]) -> Features:
-    """Features of several batches as those of one, contiguous."""
-    if isinstance(parts[0], Tensor):
-        return torch.cat(list(parts)).contiguous()
-    return [torch.cat(level).contiguous() for level in zip(*parts, strict=True)]
+class ContinualDetector(Detector):
+    """Detector with its own way to train on one task after another and keep earlier tasks.
+
+    For each task of a stream: `start_task`, the stages of `training_stages`, `finish_task`. Without `start_task`, the
+    detector trains as on a single task. `learned_state` holds everything that the next task needs from earlier ones.
+
+    Attributes:
+        native_strategy_error: why the strategy `native` is not available for this subclass; empty if it is.
+        min_images: number of training images that each task must have at least.
+    """
+
+    native_strategy_error: str = ""
+    min_images: int = 1
+
+    @abstractmethod
+    def start_task(self, task: int, images: int) -> None:
+        """Begin task number `task`, counted from 0, with `images` training images; then `training_stages` is for it."""
+
+    @abstractmethod
+    def finish_task(self) -> None:
+        """Make the state learned on this task permanent."""
 
 
-def _join_predictions(parts: Sequence[Prediction]) -> Prediction:
-    """Predictions of several batches as those of one."""
-    extra = {name: torch.cat([part.extra_maps[name] for part in parts]) for name in parts[0].extra_maps}
-    return Prediction(torch.cat([p.score for p in parts]), torch.cat([p.anomaly_map for p in parts]), extra)
+def _join_features(batches: Sequence[Features]) -> Features:
+    """Concatenate features of several batches; all tensors are contiguous."""
+    first = batches[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(batches)).contiguous()
+    if isinstance(first, Mapping):
+        return {name: _join_features([batch[name] for batch in batches]) for name in first}
+    return [_join_features(level) for level in zip(*batches, strict=True)]
+
+
+def _join_predictions(batches: Sequence[Prediction]) -> Prediction:
+    """Concatenate predictions of several batches."""
+    if len(batches) == 1:
+        return batches[0]
+    extra = {name: torch.cat([batch.extra_maps[name] for batch in batches]) for name in batches[0].extra_maps}
+    score, anomaly_map = (torch.cat([getattr(b, name) for b in batches]) for name in ("score", "anomaly_map"))
+    return Prediction(score, anomaly_map, extra)

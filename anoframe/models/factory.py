@@ -1,4 +1,4 @@
-"""The methods: one module each, registered by existing (see anoframe.registry)."""
+"""Build a detector from the `model` section of a config."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from anoframe.registry import MODELS, check_arguments
 
 
 def build_detector(section: Mapping[str, Any], seed: int = 0) -> Detector:
-    """The detector that `model` of a config describes, not yet fitted.
+    """Build the unfitted detector that `model` of a config describes.
 
     Args:
         section: `name`, `backbone`, and the keyword arguments of the method's class.
-        seed: draws initial weights, and is handed to a method whose class takes one.
+        seed: seed of the initial weights; also passed to a method whose class has an argument `seed`.
 
     Raises:
-        AnoframeError: unknown name or argument, or weights that cannot be reached; before anything heavy is built.
+        AnoframeError: unknown name or argument, or weights that cannot be found. Names and arguments are checked before
+            the backbone is built.
     """
     if missing := [key for key in ("name", "backbone") if key not in section]:
-        raise AnoframeError(f"the model section lacks {', '.join(missing)}: inherit from a method's config")
+        raise AnoframeError(f"the model section has no {', '.join(missing)}: inherit from a method's config")
     arguments = {key: value for key, value in section.items() if key not in ("name", "backbone")}
     method = MODELS.load(section["name"])
-    if not (inspect.isclass(method) and issubclass(method, Detector)):  # whatever it is, it is not to be called
-        raise AnoframeError(f"model {section['name']!r} is no Detector: {suggest('', MODELS.names())}")
+    if not (inspect.isclass(method) and issubclass(method, Detector)):  # checked first: it may be any object
+        raise AnoframeError(f"model {section['name']!r} is not a Detector: {suggest('', MODELS.names())}")
     if "seed" in inspect.signature(method).parameters:
         arguments["seed"] = seed
     check_arguments(method, {"backbone": None, **arguments}, f"model {section['name']!r}")
     backbone = build_backbone(section["backbone"])
-    with torch.random.fork_rng(devices=[]):  # the same initial weights, whatever was drawn before
+    with torch.random.fork_rng(devices=[]):  # same initial weights, whatever was drawn before
         torch.manual_seed(seed)
         detector: Detector = method(backbone=backbone, **arguments)
     return detector

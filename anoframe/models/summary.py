@@ -1,7 +1,7 @@
-"""What a detector has to say about what it learned: named tables, series and scalars.
+"""Report of a method about its learned state: named tables, series and scalars.
 
-The run, the report and the trackers show whatever a method puts here and know nothing else about it. This module loads
-no torch.
+The run, the report and the trackers show everything in it, and know nothing else about a method. This module does not
+import torch.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Table:
         name: key of the table, for example `"expansions"`; W&B logs it under this name.
         title: heading in the report.
         columns: column headings.
-        rows: one row per entry, with one value per column: text, a number, or None for "not available".
-        note: a sentence or two below the heading.
-        shaded: shade numeric cells by their value.
+        rows: entries, each with one value per column: text, a number, or None for "not available".
+        note: text below the heading.
+        shaded: whether numeric cells are shaded by their value.
     """
 
     name: str
@@ -38,8 +38,8 @@ class Series:
 
     Attributes:
         name: label of the line.
-        points: (x, y) pairs, x rising.
-        x_label: what x counts.
+        points: (x, y) pairs with ascending x.
+        x_label: label of the x axis.
     """
 
     name: str
@@ -54,7 +54,7 @@ class MethodSummary:
     Attributes:
         scalars: name -> number. On a stream of tasks the report draws each over the tasks; W&B logs each under its name
             (`"growth/total_adapters"` is the scalar `total_adapters` of the group `growth`).
-        tables: shown as they are at the end of training; on a stream, those after the latest task.
+        tables: those at the end of training; on a stream, those after the latest task.
         series: lines, drawn in one chart per `x_label`.
         message: one line for the console; empty for none.
         config_records: entries added to the `config` section of `results/continual.json`.

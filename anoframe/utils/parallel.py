@@ -1,4 +1,4 @@
-"""Compute one image at a time, several at once in threads, so that no result depends on its batch."""
+"""Compute the images of a batch one by one, several at once in threads, so that no result depends on its batch."""
 
 from __future__ import annotations
 
@@ -13,29 +13,43 @@ T = TypeVar("T")
 
 
 def map_images(function: Callable[[Any], T], batch: Any) -> list[T]:
-    """`[function(batch[i:i+1]) for each image i]`, without gradients.
+    """Call `function` on each image of a batch, without gradients.
 
-    On a CPU the results do not depend on the batch, nor on the number of threads, to the bit: kernels, and with them
-    the rounding, are chosen by shapes and threads, and here each call sees one image and one thread. Images in parallel
-    also take less time than threads inside of each operation: they never wait for one another.
+    On a CPU the results do not depend on the batch or on the number of threads, to the bit: torch chooses kernels, and
+    with them the rounding, by shapes and threads, and here each call gets one image and one thread. Images in parallel
+    are also faster than threads inside each operation, because they never wait for one another.
 
     Args:
-        function: called with a batch of one image.
-        batch: a tensor, or a list, tuple or dict of them, whose first axis is the image.
+        function: takes a batch of one image.
+        batch: a tensor, or a list, tuple or dict of tensors, whose first axis is the image.
+
+    Returns:
+        One result per image, in order.
     """
     if first_tensor(batch).device.type != "cpu":
-        return [function(one) for one in _split(batch)]
+        return [function(image) for image in _split(batch)]
 
-    def call(one: Any) -> T:
-        with torch.no_grad():  # grad mode belongs to a thread
-            return function(one)
+    def call(image: Any) -> T:
+        with torch.no_grad():  # grad mode is per thread
+            return function(image)
 
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(call, _split(batch)))
     finally:
-        torch.set_num_threads(threads)  # what a worker sets is also what threads made later start with
+        torch.set_num_threads(threads)  # a worker's setting is also the default of threads that start later
+
+
+def map_images_on_cpu(function: Callable[[Any], T], batch: Any) -> list[T]:
+    """`map_images` on a CPU; on another device one call with the whole batch.
+
+    Returns:
+        The results: one per image on a CPU, else a single one.
+    """
+    if first_tensor(batch).device.type != "cpu":
+        return [function(batch)]
+    return map_images(function, batch)
 
 
 def first_tensor(tree: Any) -> Tensor:
@@ -46,13 +60,14 @@ def first_tensor(tree: Any) -> Tensor:
 
 
 def _split(tree: Any) -> Iterator[Any]:
-    """Batches of one image."""
+    """Batches of one image each."""
     return (_take(tree, i) for i in range(len(first_tensor(tree))))
 
 
 def _take(tree: Any, i: int) -> Any:
+    """Image `i` as a batch of one."""
     if isinstance(tree, Tensor):
         return tree[i : i + 1]
     if isinstance(tree, dict):
-        return {name: _take(part, i) for name, part in tree.items()}
-    return type(tree)(_take(part, i) for part in tree)
+        return {name: _take(value, i) for name, value in tree.items()}
+    return type(tree)(_take(value, i) for value in tree)

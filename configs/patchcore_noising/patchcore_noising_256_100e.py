@@ -1,15 +1,16 @@
-"""PatchCore with adaptive propose-noising: WideResNet-50-2, 256 x 256, 10 % of the patches.
+"""PatchCore with adaptive noising: WideResNet-50-2, 256 x 256, 10 % of the patches.
 
     python tools/main.py --config configs/patchcore_noising/patchcore_noising_256_100e.py --cls_names bottle
 
-What runs by default is the memory bank, which sees every training image once. "100e" are 100 epochs of the optional
-student, a network that learns by gradient descent:
+By default only the memory bank is used, which has no epochs. "100e" means 100 epochs of the optional student, a network
+trained by gradient descent:
 
-    ... --model.student.enable True --threshold.held_back 0
+    python tools/main.py --config configs/patchcore_noising/patchcore_noising_256_100e.py --cls_names bottle \
+        --model.student.enable True --threshold.held_back 0
 
-The second setting spares the fit that thresholds are taken from, which would train the student once more.
-Cost: that of patchcore_256, and a search for the noised patches at test time; the student needs a GPU.
-Expected: close to PatchCore; docs/patchcore_noising.md says by how much the additions help or hurt.
+`--threshold.held_back 0` avoids the second fit for thresholds, which would train the student again.
+Cost: that of patchcore_256, plus a search for the noised patches at test time; the student needs a GPU.
+Expected: close to PatchCore; docs/patchcore_noising.md states by how much the additions help or hurt.
 """
 
 from anoframe.config import inherit
@@ -23,5 +24,5 @@ cfg.trainer.optimizer.name = "adam"
 cfg.trainer.optimizer.lr = 0.005
 cfg.trainer.optimizer.betas = (0.5, 0.999)
 cfg.trainer.optimizer.weight_decay = 1e-4
-cfg.trainer.schedule.name = "step"  # to a tenth when 80 % of the epochs are over
+cfg.trainer.schedule.name = "step"  # a tenth of the learning rate after 80 % of the epochs
 cfg.trainer.schedule.warmup_epochs = 5.0

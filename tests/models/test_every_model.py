@@ -1,4 +1,4 @@
-"""What every method promises, and so every new one: a module in `anoframe/models` is tested here by existing."""
+"""Properties of every method; a new module in `anoframe/models` is tested here without further registration."""
 
 import inspect
 
@@ -13,34 +13,34 @@ from anoframe.registry import MODELS
 each_method = pytest.mark.parametrize("name", MODELS.names())
 
 
-def built(name, backbone, size):
-    """A method with its defaults; one that is for images of one size alone is built for that, with 8 tokens a side."""
+def build(name, backbone, size):
+    """Build a method with its defaults; a method for one image size is built for `size`, with 8 tokens per side."""
     method = MODELS.load(name)
-    one_size = "image_size" in inspect.signature(method).parameters
-    detector = method(backbone, **({"image_size": size, "stride": min(size) // 8} if one_size else {}))
+    has_size = "image_size" in inspect.signature(method).parameters
+    detector = method(backbone, **({"image_size": size, "stride": min(size) // 8} if has_size else {}))
     assert isinstance(detector, Detector)
     return detector
 
 
 @pytest.fixture
-def taught(backbone, images_of, fit):
-    """Builds a method with its defaults and teaches it a few images, in the way it learns."""
+def fitted(backbone, images_of, fit):
+    """Builds a method with its defaults, and fits it to a few images if it is an observing detector."""
 
     def make(name, backbone=backbone, size=(32, 32), count=6):
-        detector = built(name, backbone, size)
+        detector = build(name, backbone, size)
         return fit(detector, images_of(0, count, size)) if isinstance(detector, ObservingDetector) else detector
 
     return make
 
 
-def assert_same(one, other):
-    assert torch.equal(one.score, other.score)
-    assert torch.equal(one.anomaly_map, other.anomaly_map)
+def assert_same(prediction, expected):
+    assert torch.equal(prediction.score, expected.score)
+    assert torch.equal(prediction.anomaly_map, expected.anomaly_map)
 
 
 @each_method
-def test_scores_and_maps_are_finite_and_of_the_images_size(taught, images_of, name):
-    prediction = taught(name, size=(32, 48)).predict(images_of(1, 3, (32, 48)))
+def test_scores_and_maps_are_finite_and_of_the_image_size(fitted, images_of, name):
+    prediction = fitted(name, size=(32, 48)).predict(images_of(1, 3, (32, 48)))
     assert prediction.score.shape == (3,)
     assert prediction.anomaly_map.shape == (3, 32, 48)
     assert prediction.score.isfinite().all()
@@ -48,22 +48,22 @@ def test_scores_and_maps_are_finite_and_of_the_images_size(taught, images_of, na
 
 
 @each_method
-def test_what_was_learned_moves_to_a_fresh_detector(taught, backbone, images_of, name):
-    detector, fresh = taught(name), built(name, backbone, (32, 32))
+def test_the_learned_state_can_be_loaded_into_a_new_detector(fitted, backbone, images_of, name):
+    detector, fresh = fitted(name), build(name, backbone, (32, 32))
     fresh.load_learned_state({key: value.clone() for key, value in detector.learned_state().items()})
     assert_same(fresh.predict(images_of(1, 3)), detector.predict(images_of(1, 3)))
 
 
 @each_method
-def test_training_mode_changes_nothing(taught, images_of, name):
-    detector = taught(name)
+def test_train_mode_changes_no_prediction(fitted, images_of, name):
+    detector = fitted(name)
     before = detector.predict(images_of(1, 3))
     assert_same(detector.train().predict(images_of(1, 3)), before)
 
 
 @each_method
-def test_predicting_learns_nothing(taught, images_of, name):
-    detector = taught(name)
+def test_predicting_changes_no_learned_state(fitted, images_of, name):
+    detector = fitted(name)
     before = {key: value.clone() for key, value in detector.learned_state().items()}
     detector.predict(images_of(1, 3))
     after = detector.learned_state()
@@ -71,29 +71,49 @@ def test_predicting_learns_nothing(taught, images_of, name):
 
 
 @each_method
-def test_an_image_scores_the_same_to_the_bit_in_any_batch_on_real_features(taught, images_of, lite0, name):
-    # 160 pixels and more: for maps under about 10 x 10, the network's own convolutions round by the size of the batch
-    detector, images = taught(name, lite0, (160, 160), count=2), images_of(1, 5, (160, 160))
-    together, alone = detector.predict(images), [detector.predict(one) for one in images.split(1)]
-    assert torch.equal(together.score, torch.cat([one.score for one in alone]))
-    assert torch.equal(together.anomaly_map, torch.cat([one.anomaly_map for one in alone]))
+def test_an_image_scores_the_same_to_the_bit_in_any_batch_on_real_features(fitted, images_of, lite0, name):
+    # 160 pixels or more: for maps under about 10 x 10, rounding in the network's convolutions depends on the batch size
+    detector, images = fitted(name, lite0, (160, 160), count=2), images_of(1, 3, (160, 160))
+    together, alone = detector.predict(images), [detector.predict(image) for image in images.split(1)]
+    assert torch.equal(together.score, torch.cat([prediction.score for prediction in alone]))
+    assert torch.equal(together.anomaly_map, torch.cat([prediction.anomaly_map for prediction in alone]))
+
+
+@each_method
+@torch.no_grad()
+def test_a_whole_batch_is_computed_like_single_images(fitted, images_of, name):
+    # accelerators get whole batches, see Detector.detect
+    detector = fitted(name).eval()
+    features = detector.encode(images_of(1, 3))
+    detector.prepare_detection()
+    batch, expected = detector.compute_prediction(features, (32, 32)), detector.detect(features, (32, 32))
+    torch.testing.assert_close(batch.score, expected.score)
+    torch.testing.assert_close(batch.anomaly_map, expected.anomaly_map)
+    torch.testing.assert_close(batch.extra_maps, expected.extra_maps)
+
+
+@each_method
+def test_a_detector_implements_compute_prediction_and_leaves_detect_to_the_base_class(name):
+    method = MODELS.load(name)
+    assert method.compute_prediction is not Detector.compute_prediction
+    assert method.detect is Detector.detect
 
 
 SECTION = {"backbone": {"name": "test_resnet", "levels": (1, 2), "weights": "random"}}
 
 
 @each_method
-def test_a_config_section_builds_it_on_its_backbone(name):
+def test_a_config_section_builds_the_method_with_its_backbone(name):
     detector = build_detector({"name": name, **SECTION})
     assert type(detector) is MODELS.load(name)
     assert detector.backbone.levels == ("layer1", "layer2")
 
 
-def test_the_seed_of_the_run_reaches_a_method_that_draws():
+def test_the_seed_of_the_run_is_passed_to_a_method_that_takes_one():
     assert build_detector({"name": "patchcore", **SECTION}, seed=7).seed == 7
 
 
-def test_a_section_of_arguments_reaches_its_method():
+def test_arguments_of_a_section_are_passed_to_the_method():
     assert build_detector({"name": "patchcore", "sigma": 1.5, "coreset": {"ratio": 0.2}, **SECTION}).sigma == 1.5
 
 

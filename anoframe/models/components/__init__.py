@@ -1,1 +1,1 @@
-"""Components that two or more methods use."""
+"""Components that several methods use."""

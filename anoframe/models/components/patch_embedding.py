@@ -1,11 +1,11 @@
-"""Patch embeddings: one vector a location, made of its neighbourhood at several feature levels.
+"""Patch embeddings: one vector per location, computed from its neighbourhood at several feature levels.
 
-Three ways to the same grid (that of the first level):
+Three methods, all on the grid of the first level:
 
-- `pooled`: PatchCore's reference code. 3x3 neighbourhoods, each level pooled to `pretrain_dim` numbers, the levels
-  side by side pooled to `target_dim`;
-- the closed form of `pooled` for WideResNet-50-2 layer2 + layer3 at 1024/1024, taken by itself where it applies;
-- `concat`: anomalib's 3x3 averages, concatenated without pooling (WideResNet-50-2: 1536 numbers).
+- `pooled`: PatchCore's reference code. The 3x3 neighbourhoods of each level are pooled to `pretrain_dim` values, and
+  the concatenated levels are pooled to `target_dim` values;
+- the closed form of `pooled` for WideResNet-50-2 layer2 + layer3 at 1024/1024, used automatically where it applies;
+- `concat`: anomalib's 3x3 averages, concatenated without pooling (WideResNet-50-2: 1536 values).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ METHODS = ("pooled", "concat")
 
 
 class PatchEmbedding:
-    """Feature maps to patches.
+    """Embedding of feature maps as patches.
 
     Args:
         method: `"pooled"` or `"concat"`.
-        pretrain_dim: width of each level's pooled neighbourhood.
-        target_dim: width of the embedding. `concat` uses neither.
+        pretrain_dim: width of each level's pooled neighbourhood; not used by `concat`.
+        target_dim: width of the embedding; not used by `concat`.
     """
 
     def __init__(self, method: str = "pooled", pretrain_dim: int = 1024, target_dim: int = 1024):
@@ -39,7 +39,11 @@ class PatchEmbedding:
         self.method, self.pretrain_dim, self.target_dim = method, pretrain_dim, target_dim
 
     def __call__(self, levels: Sequence[Tensor]) -> tuple[Tensor, tuple[int, int]]:
-        """`[B, C_l, h_l, w_l]` a level to patches `[B, h * w, D]` in row-major order, and the grid `(h, w)`."""
+        """Embed one `[B, C_l, h_l, w_l]` map per level.
+
+        Returns:
+            patches `[B, h * w, D]` in row-major order, and the grid `(h, w)`.
+        """
         height, width = levels[0].shape[-2:]
         if self.method == "concat":
             maps = concat_embedding(levels)
@@ -54,34 +58,35 @@ class PatchEmbedding:
 
 
 def pooled_embedding(levels: Sequence[Tensor], pretrain_dim: int, target_dim: int) -> Tensor:
-    """The reference code for any channels and dimensions: `[B, target_dim, h, w]`.
+    """Compute the embedding of the reference code for any channels and dimensions: `[B, target_dim, h, w]`.
 
-    Pooling mixes numbers of one location and resizing mixes locations of one number, so their order is free; pooling
-    first leaves less to resize. Where the last pooling has no bin with numbers of two levels, that one comes first too.
+    Pooling mixes values of one location and resizing mixes locations of one value, so their order does not matter;
+    pooling first leaves less to resize. If no bin of the last pooling has values of two levels, it also comes first.
     """
     grid = levels[0].shape[-2:]
-    share, rest = divmod(target_dim, len(levels))
-    apart = rest == 0 and pretrain_dim % share == 0
-    pooled = [_resize(_neighbourhoods(level, pretrain_dim, share if apart else pretrain_dim), grid) for level in levels]
+    per_level, rest = divmod(target_dim, len(levels))
+    separate = rest == 0 and pretrain_dim % per_level == 0
+    dim = per_level if separate else pretrain_dim
+    pooled = [_resize(_pool_neighbourhoods(level, pretrain_dim, dim), grid) for level in levels]
     stacked = torch.cat(pooled, dim=1)
-    if apart:
+    if separate:
         return stacked
     return F.adaptive_avg_pool1d(stacked.flatten(2).transpose(1, 2), target_dim).transpose(1, 2).unflatten(2, grid)
 
 
-def _neighbourhoods(level: Tensor, pretrain_dim: int, dim: int) -> Tensor:
-    """3x3 neighbourhoods, channel-major, pooled to `pretrain_dim` numbers and these to `dim`, a divisor of it."""
+def _pool_neighbourhoods(level: Tensor, pretrain_dim: int, dim: int) -> Tensor:
+    """Pool 3x3 neighbourhoods, channel-major, to `pretrain_dim` values, and these to `dim`, a divisor of it."""
     blocks = F.unfold(level, kernel_size=3, padding=1).transpose(1, 2)  # [B, h_l * w_l, C_l * 9]
     blocks = F.avg_pool1d(F.adaptive_avg_pool1d(blocks, pretrain_dim), pretrain_dim // dim)
     return blocks.transpose(1, 2).unflatten(2, level.shape[-2:])
 
 
 def closed_form_embedding(fine: Tensor, coarse: Tensor) -> Tensor:
-    """What `pooled_embedding` gives for 512 and 1024 channels at 1024/1024, in three cheap operations.
+    """Compute `pooled_embedding` of 512 and 1024 channels at 1024/1024 with three cheap operations.
 
-    Nine neighbours of 512 channels pooled to 1024 make bins of 4.5 numbers that share the centre, and pooling pairs of
-    bins leaves `(sum of the 3x3 + centre) / 10`; nine neighbours of 1024 channels are their mean, averaged over pairs
-    of channels. So the levels never mix, and the centre of the fine one counts twice.
+    Nine neighbours of 512 channels pooled to 1024 values give bins of 4.5 values that share the centre, and pooling
+    pairs of bins gives `(sum of the 3x3 + centre) / 10`. Nine neighbours of 1024 channels become their mean, averaged
+    over pairs of channels. So levels are never mixed, and the centre of the fine level counts twice.
     """
     first = (9 * F.avg_pool2d(fine, 3, stride=1, padding=1) + fine) / 10
     means = F.avg_pool2d(coarse, 3, stride=1, padding=1)
@@ -90,7 +95,7 @@ def closed_form_embedding(fine: Tensor, coarse: Tensor) -> Tensor:
 
 
 def concat_embedding(levels: Sequence[Tensor]) -> Tensor:
-    """anomalib's embedding: 3x3 averages (zero padding counted), resized, concatenated: `[B, sum of C_l, h, w]`."""
+    """Compute anomalib's embedding: 3x3 averages (zero padded), resized, concatenated: `[B, sum of C_l, h, w]`."""
     grid = levels[0].shape[-2:]
     return torch.cat([_resize(F.avg_pool2d(level, 3, stride=1, padding=1), grid) for level in levels], dim=1)
 

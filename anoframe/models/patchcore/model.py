@@ -1,12 +1,11 @@
-"""PatchCore: a memory bank of normal patches, and the distance to its nearest entry.
+"""PatchCore: the distance of each patch to its nearest entry in a memory bank of normal patches.
 
 Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022. Where the paper's text and the authors'
-code differ, the code gave the published numbers and is the default; each such place is named below.
+code differ, the default is the code, which produced the published numbers; each difference is named below.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,20 +16,27 @@ from torch import Tensor, nn
 from anoframe.errors import AnoframeError
 from anoframe.models.base import ContinualDetector, Features, Forecast, ObservingDetector
 from anoframe.models.components.anomaly_map import gaussian_blur, upsample
-from anoframe.models.components.coreset import METHODS, coreset_size, greedy_coreset, random_projection, selection_cost
 from anoframe.models.components.nearest import ENGINES, Search
 from anoframe.models.components.patch_embedding import PatchEmbedding
+from anoframe.models.patchcore.coreset import (
+    METHODS,
+    coreset_size,
+    greedy_coreset,
+    random_projection,
+    selection_cost,
+)
+from anoframe.models.patchcore.reweighting import reweight
+from anoframe.models.summary import MethodSummary
 from anoframe.registry import check_arguments
 from anoframe.types import Prediction, Sample
 from anoframe.utils.memory import empty_or_memmap, fits, gigabytes
-from anoframe.utils.parallel import map_images
 
 IMAGE_SCORES = ("max", "reweight")
 
 
 @dataclass(frozen=True)
-class Coreset:
-    """How the bank is chosen from all training patches; see :mod:`anoframe.models.components.coreset`."""
+class CoresetSettings:
+    """Selection of the bank from all training patches; see :mod:`anoframe.models.patchcore.coreset`."""
 
     ratio: float = 0.1
     method: str = "approximate"
@@ -38,7 +44,7 @@ class Coreset:
     start_points: int = 10
 
     def __post_init__(self) -> None:
-        coreset_size(10**9, self.ratio)  # told now, not after the encoder's pass
+        coreset_size(10**9, self.ratio)  # raises now instead of after the encoder's pass
         if self.method not in METHODS:
             raise AnoframeError(f"model.coreset.method is one of {', '.join(METHODS)}, got {self.method!r}")
         if self.projection_dim < 1:
@@ -49,30 +55,39 @@ class Coreset:
 
 @dataclass(frozen=True)
 class PatchScores:
-    """What is known of the patches of one image: `[N]` each."""
+    """Results for the `N` patches of one image.
+
+    Attributes:
+        score: `[N]`.
+        nearest: `[N]`, bank row of the nearest entry.
+        extra: name -> `[N]`, further values that become extra maps.
+    """
 
     score: Tensor
-    nearest: Tensor  # row of the bank nearest to the patch
+    nearest: Tensor
     extra: dict[str, Tensor]
 
 
 class PatchCore(ObservingDetector, ContinualDetector):
-    """The memory bank. On a stream of tasks with the strategy `expand`, each task adds a bank of its own to the others.
+    """Memory bank of normal patches. On a stream with the strategy `native`, each task appends its own bank.
 
     Args:
-        backbone: gives feature maps `[B, C, h, w]` of one or more levels; the first level's grid is the patch grid.
+        backbone: returns feature maps `[B, C, h, w]` of one or more levels; the first level's grid is the patch grid.
         embedding: arguments of :class:`PatchEmbedding`.
-        coreset: arguments of :class:`Coreset`.
-        neighbours: a patch's distance is the mean over so many nearest entries.
-        squared: mean squared distances instead of Euclidean ones: the reference code's convention. It keeps the image
-            ranking for one neighbour, and changes maps, which are interpolated and smoothed.
-        image_score: `"max"` of the patch scores (the code), or `"reweight"` that maximum (the paper, equation 7).
-        reweight_neighbours: `b` of that equation; the paper does not state it, anomalib takes 9.
-        sigma: of the Gaussian on the map, in pixels.
-        search: what finds neighbours, `"torch"` or `"faiss"`; see :class:`anoframe.models.components.nearest.Search`.
-        seed: draws the projection and the start of the coreset.
+        coreset: arguments of :class:`CoresetSettings`.
+        neighbours: number of nearest entries; a patch's distance is the mean over them.
+        squared: use squared distances, as the reference code does. With one neighbour the image ranking is the same;
+            maps differ, because they are interpolated and smoothed.
+        image_score: `"max"` is the largest patch score (the code); `"reweight"` multiplies it by the factor of the
+            paper's equation 7.
+        reweight_neighbours: `b` of that equation; the paper does not state it, anomalib uses 9.
+        sigma: standard deviation of the Gaussian on the map, in pixels.
+        search: engine of the nearest-neighbour search, `"torch"` or `"faiss"`; see
+            :class:`anoframe.models.components.nearest.Search`.
+        seed: seed of the projection and of the start of the coreset.
     """
 
+    stage_name = "coreset"
     bank: Tensor
 
     def __init__(
@@ -90,7 +105,7 @@ class PatchCore(ObservingDetector, ContinualDetector):
     ):
         super().__init__(backbone)
         check_arguments(PatchEmbedding, embedding or {}, "model.embedding")
-        check_arguments(Coreset, coreset or {}, "model.coreset")
+        check_arguments(CoresetSettings, coreset or {}, "model.coreset")
         if image_score not in IMAGE_SCORES:
             raise AnoframeError(f"model.image_score is one of {', '.join(IMAGE_SCORES)}, got {image_score!r}")
         if search not in ENGINES:
@@ -99,67 +114,69 @@ class PatchCore(ObservingDetector, ContinualDetector):
             got = f"{neighbours} and {reweight_neighbours}"
             raise AnoframeError(f"model.neighbours and model.reweight_neighbours are at least 1, got {got}")
         self._embedding = PatchEmbedding(**(embedding or {}))
-        self.coreset = Coreset(**(coreset or {}))
+        self.coreset = CoresetSettings(**(coreset or {}))
         self.neighbours, self.squared = neighbours, squared
         self.image_score, self.reweight_neighbours = image_score, reweight_neighbours
         self.sigma, self.seed = sigma, seed
         self.register_buffer("bank", torch.empty(0, 0))
         self._engine = search
         self._search: Search | None = None
-        self._patches = torch.empty(0)  # [images, N, D] while observing
-        self._seen = 0
-        self._kept: dict[str, Tensor] = {}  # what each row of the bank has, of the tasks before
+        self._patches = torch.empty(0)  # [images, N, D] during the observation
+        self._num_observed = 0
+        self._earlier_tasks: dict[str, Tensor] = {}  # buffer name -> bank rows of earlier tasks
 
     def embed(self, features: Features) -> tuple[Tensor, tuple[int, int]]:
-        """Patches `[B, N, D]` of a batch, row by row, and their grid `(h, w)`."""
+        """Compute patches `[B, N, D]` of a batch in row-major order, and their grid `(h, w)`."""
         return self._embedding(features)
 
-    # ------------------------------------------------------------------------------------------------ learning
+    # ------------------------------------------------------------------------------------------------ training
 
     def start_task(self, task: int, images: int) -> None:
-        self._kept = {"bank": self.bank} if task else {}
+        self._earlier_tasks = {"bank": self.bank} if task else {}
 
     def finish_task(self) -> None:
-        self._kept = {}
+        self._earlier_tasks = {}
 
     def begin_observation(self, images: int) -> None:
-        self._expected, self._seen, self._patches = images, 0, torch.empty(0)
+        self._num_expected, self._num_observed, self._patches = images, 0, torch.empty(0)
 
     def forecast(self, features: Features, images: int) -> Forecast:
         patches, _ = self.embed([level[:1] for level in features])
         count, width = images * patches.shape[1], patches.shape[2]
         size = coreset_size(count, self.coreset.ratio)
-        chosen_on = min(width, self.coreset.projection_dim)
-        selection, seconds = selection_cost(count, chosen_on, size)
-        held = 4 * count * width  # in a file where it is too much, see `empty_or_memmap`
-        memory = 4 * count * chosen_on + selection + 8 * size * width + (held if fits(held) else 0)
+        projected_width = min(width, self.coreset.projection_dim)
+        selection, seconds = selection_cost(count, projected_width, size)
+        all_patches = 4 * count * width  # kept in a file if too large, see `empty_or_memmap`
+        memory = 4 * count * projected_width + selection + 8 * size * width + (all_patches if fits(all_patches) else 0)
         return Forecast(
-            f"bank of {size:,} of {count:,} patches of {width} numbers, {gigabytes(4 * size * width)}; learning takes "
-            f"about {gigabytes(memory)} of memory, and choosing the bank at most {seconds:,.0f} s on the processor",
+            f"memory bank of {size:,} of {count:,} patches with {width} values each, {gigabytes(4 * size * width)}; "
+            f"fitting takes about {gigabytes(memory)} of memory, and the coreset selection at most {seconds:,.0f} s "
+            "on the processor",
             memory,
-            "Lower model.coreset.ratio, model.embedding.target_dim or data.crop, or learn from fewer images",
+            "Lower model.coreset.ratio, model.embedding.target_dim or data.crop, or train on fewer images",
         )
 
     def observe(self, features: Features, samples: Sequence[Sample]) -> None:
         patches, _ = self.embed(features)
         if not bool(patches.isfinite().all()):
-            bad = [sample.image for sample, one in zip(samples, patches, strict=True) if not one.isfinite().all()]
-            raise AnoframeError(f"features of {bad[0]} are not finite: check that image, and the backbone's weights")
-        if self._seen == 0:  # one block for all: gathering pieces would need the memory twice
-            self._patches = empty_or_memmap((self._expected, *patches.shape[1:]), "patches of all training images")
-        self._patches[self._seen : self._seen + len(patches)] = patches.cpu()
-        self._seen += len(patches)
+            finite = patches.flatten(1).isfinite().all(1).tolist()
+            image = samples[finite.index(False)].image
+            raise AnoframeError(f"features of {image} are not finite: check that image, and the backbone's weights")
+        if self._num_observed == 0:  # a single tensor for all images: joining batches would need the memory twice
+            self._patches = empty_or_memmap((self._num_expected, *patches.shape[1:]), "patches of all training images")
+        self._patches[self._num_observed : self._num_observed + len(patches)] = patches.cpu()
+        self._num_observed += len(patches)
 
     def finish_observation(self) -> None:
-        patches = self._patches[: self._seen]  # [images, N, D]
+        patches = self._patches[: self._num_observed]  # [images, N, D]
         picks = self._select(patches.flatten(0, 1))
         self._fill_bank(patches, picks)
-        for name, kept in self._kept.items():
-            setattr(self, name, torch.cat([kept, getattr(self, name)]))
+        for name, rows in self._earlier_tasks.items():
+            setattr(self, name, torch.cat([rows, getattr(self, name)]))
         self._patches = torch.empty(0)
 
     def _select(self, patches: Tensor) -> Tensor:
-        """Rows of `[n, D]` that the bank keeps, in the order of picking."""
+        """Choose the rows of `[n, D]` that the bank keeps, in the order of selection."""
         size = coreset_size(len(patches), self.coreset.ratio)
         generator = torch.Generator().manual_seed(self.seed)
         projected = torch.as_tensor(random_projection(patches, self.coreset.projection_dim, generator))
@@ -170,63 +187,44 @@ class PatchCore(ObservingDetector, ContinualDetector):
     def _fill_bank(self, patches: Tensor, picks: Tensor) -> None:
         self.bank = patches.flatten(0, 1)[picks].to(self.bank.device)
 
+    def summary(self) -> MethodSummary:
+        return MethodSummary(scalars={"bank/entries": len(self.bank)}) if len(self.bank) else MethodSummary()
+
     # ------------------------------------------------------------------------------------------------ detecting
 
-    def detect(self, features: Features, size: tuple[int, int]) -> Prediction:
+    def prepare_detection(self) -> None:
         if not len(self.bank):
             raise AnoframeError("this PatchCore has no memory bank yet: fit it, or load a checkpoint")
-        patches, grid = self.embed(features)
-        self.search  # noqa: B018 - built once, before threads share it
-        found = map_images(lambda one: self.patch_scores(one[0]), patches)
-        score = torch.stack([self._image_score(one, what) for one, what in zip(patches, found, strict=True)])
-        extra = {name: torch.stack([what.extra[name] for what in found]) for name in found[0].extra}
-        maps = {name: upsample(values.unflatten(1, grid), size) for name, values in extra.items()}
-        scores = torch.stack([what.score for what in found]).unflatten(1, grid)  # [B, h, w]
-        return Prediction(score, gaussian_blur(upsample(scores, size), self.sigma), maps)
+        self._search = self.search
 
     @property
     def search(self) -> Search:
-        """Of the bank as it is now: fitting, loading and moving to a device exchange it."""
+        """Search over the current bank; fitting, loading and moving to a device replace the bank."""
         if self._search is None or self._search.bank is not self.bank:
             self._search = Search(self.bank, self._engine)
         return self._search
 
+    def compute_prediction(self, features: Features, size: tuple[int, int]) -> Prediction:
+        patches, grid = self.embed(features)
+        results = [self.patch_scores(image) for image in patches]
+        score = torch.stack([self._image_score(*pair) for pair in zip(patches, results, strict=True)])
+        scores = torch.stack([result.score for result in results]).unflatten(1, grid)  # [B, h, w]
+        extra = {name: torch.stack([result.extra[name] for result in results]) for name in results[0].extra}
+        extra_maps = {name: upsample(values.unflatten(1, grid), size) for name, values in extra.items()}
+        return Prediction(score, gaussian_blur(upsample(scores, size), self.sigma), extra_maps)
+
     def patch_scores(self, patches: Tensor, search: Search | None = None) -> PatchScores:
-        """Scores of one image's patches `[N, D]`, by the bank or by another set of entries."""
+        """Compute scores of one image's patches `[N, D]`, from the bank or from the entries of another search."""
         distances, indices = (search or self.search).nearest(patches, self.neighbours)
         return PatchScores(self._distance(distances), indices[:, 0], {})
 
     def _distance(self, distances: Tensor) -> Tensor:
-        """Mean over the neighbours, `[N, k] -> [N]`."""
+        """Mean over the neighbours, `[N, k]` to `[N]`."""
         return (distances.square() if self.squared else distances).mean(1)
 
-    def _image_score(self, patches: Tensor, found: PatchScores) -> Tensor:
-        worst = found.score.argmax()
+    def _image_score(self, patches: Tensor, result: PatchScores) -> Tensor:
+        worst = result.score.argmax()
         if self.image_score == "max":
-            return found.score[worst]
-        entry = int(found.nearest[worst])
-        return found.score[worst] * reweight(patches[worst], self.search, entry, self.reweight_neighbours)
-
-
-def reweight(patch: Tensor, search: Search, entry: int, neighbours: int) -> float:
-    """The factor of the paper's equation 7 on the score of an image's most anomalous patch.
-
-    `1 - exp|m - m*| / sum over N_b(m*) of exp|m - m'|`, with `N_b(m*)` the `b` rows of the bank nearest to `m*`,
-    itself among them. Small where many entries are as near as `m*`.
-
-    Args:
-        patch: `[D]`, the patch `m`.
-        search: of the bank `[M, D]`.
-        entry: the row `m*` of the bank nearest to the patch.
-        neighbours: `b`, clipped to `M`.
-
-    Returns:
-        A factor in [0, 1); exactly 1 for `b = 1`, where the formula would make every score 0.
-    """
-    bank = search.bank
-    if min(neighbours, len(bank)) == 1:
-        return 1.0
-    around = search.nearest(bank[entry : entry + 1], neighbours)[1][0]
-    distances = (bank[around] - patch).norm(dim=1)
-    closest = (bank[entry] - patch).norm()
-    return 1 - math.exp(float(closest - distances.logsumexp(0)))
+            return result.score[worst]
+        entry = int(result.nearest[worst])
+        return result.score[worst] * reweight(patches[worst], self.search, entry, self.reweight_neighbours)

@@ -1,1 +1,1 @@
-"""PatchCore with adaptive noising."""
+"""PatchCore-noising: `model.py` is the method, `noise.py` the equations, `student.py` the optional student."""

@@ -1,13 +1,13 @@
-"""A reverse-distillation student that learns from noised maps of its teacher, and says what it cannot rebuild.
+"""Optional student of PatchCore-noising: reverse distillation trained on noised feature maps of its teacher.
 
-The student of PatchCore-noising, a proposal of this project. While it learns, what enters it is
+A proposal of this project. In training the input of the network is
 
     phi_l + tau * a_l(h, w) * std_l(c) * xi
 
-`phi_l` the teacher's map of a level, `a_l` how much noise is proposed for each place of that training image, `std_l`
-the deviation of each channel over all training images, `xi` standard normal. What it is compared with are the clean
-maps. With `tau` zero nothing is drawn, and a step is that of RD4AD, to the bit (Deng and Li, "Anomaly Detection via
-Reverse Distillation from One-Class Embedding", CVPR 2022). When it is asked, there is no noise.
+`phi_l` is the teacher's map of level `l`, `a_l` the noise amplitude at each location of that training image, `std_l`
+the standard deviation of each channel over all training images, `xi` standard normal. The loss compares the output
+with the clean maps. With `tau` zero nothing is drawn, and a step equals one of RD4AD, to the bit (Deng and Li, "Anomaly
+Detection via Reverse Distillation from One-Class Embedding", CVPR 2022). At test time there is no noise.
 """
 
 from __future__ import annotations
@@ -20,24 +20,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anoframe.errors import AnoframeError
-from anoframe.models.rd4ad.network import (
-    LOSSES,
-    ReverseDistillation,
-    reverse_distillation_loss,
-)
+from anoframe.models.components.anomaly_map import gaussian_blur
+from anoframe.models.rd4ad.loss import LOSSES, distillation_map, reverse_distillation_loss
+from anoframe.models.rd4ad.student import ReverseDistillation
 
 
 @dataclass(frozen=True)
-class Student:
-    """The optional student, and how it is weighed against the memory bank.
+class StudentSettings:
+    """The optional student, and the weight of its map.
 
     Args:
-        enable: whether there is one.
-        levels: of the backbone, shallow first, that it rebuilds; the bank keeps to `model.backbone.levels`.
-        tau: strength of the noise while it learns; 0 adds none.
-        beta: weight of its map; the bank's has `1 - beta`. 1 is the student alone, 0 the bank alone.
-        loss: `"flat"` compares a level as one vector (RD4AD's code), `"local"` place by place (its paper).
-        width: of its blocks; 0.5 is RD4AD's own for WideResNet-50-2, 0.25 a lighter one.
+        enable: whether there is a student.
+        levels: backbone levels that it reconstructs, shallow first; the bank uses `model.backbone.levels`.
+        tau: strength of the noise in training; 0 adds none.
+        beta: weight of its map; the bank's map has `1 - beta`. 1 is the student alone, 0 the bank alone.
+        loss: `"flat"` compares a level as one vector (RD4AD's code), `"local"` location by location (its paper).
+        width: inner width of its blocks; 0.5 is RD4AD's value for WideResNet-50-2, 0.25 a lighter one.
     """
 
     enable: bool = False
@@ -59,22 +57,24 @@ class Student:
 
 
 class NoisedStudent(nn.Module):
-    """The network, and what its noise is made of.
+    """The student network, and the statistics that scale its noise.
 
     Args:
         channels, strides: of the teacher's levels, shallow first.
-        signed: whether each level has negative values too.
-        settings: see :class:`Student`.
+        signed: whether each level has negative values.
+        settings: see :class:`StudentSettings`.
 
     Attributes:
-        amplitude: `[images, h, w]`, `a` of each training image; empty before and after it learns.
-        deviation: `[sum of channels]`, `std` of all levels one after another.
+        amplitude: `[images, h, w]`, `a` of each training image; empty before and after training.
+        deviation: `[sum of channels]`, `std` of all levels, concatenated.
     """
 
     amplitude: Tensor
     deviation: Tensor
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], signed: Sequence[bool], settings: Student):
+    def __init__(
+        self, channels: Sequence[int], strides: Sequence[int], signed: Sequence[bool], settings: StudentSettings
+    ):
         super().__init__()
         self.channels = list(channels)
         self.tau, self.beta, self.kind = settings.tau, settings.beta, settings.loss
@@ -83,33 +83,38 @@ class NoisedStudent(nn.Module):
         self.register_buffer("deviation", torch.empty(0))
 
     def loss(self, teacher: list[Tensor], rows: Tensor) -> Tensor:
-        """Mean over the images of what the student misses of the clean maps, in train mode shown noised ones.
+        """Compute the reconstruction loss against the clean maps; in train mode the input is noised.
 
         Args:
-            teacher: `[B, C_l, h_l, w_l]` a level.
-            rows: `[B]`, the place of each among the training images.
+            teacher: one map `[B, C_l, h_l, w_l]` per level.
+            rows: `[B]`, position of each image among the training images.
         """
-        shown = self.noised(teacher, rows) if self.training and self.tau else teacher
-        return reverse_distillation_loss(teacher, self.network(shown), self.kind)
+        inputs = self.add_noise(teacher, rows) if self.training and self.tau else teacher
+        return reverse_distillation_loss(teacher, self.network(inputs), self.kind)
 
-    def noised(self, teacher: list[Tensor], rows: Tensor) -> list[Tensor]:
-        """The maps of training images with noise added, drawn by torch's global generator."""
+    def add_noise(self, teacher: list[Tensor], rows: Tensor) -> list[Tensor]:
+        """Add noise to the maps of training images, drawn from torch's global generator."""
         amplitude = self.amplitude[rows.to(self.amplitude.device), None]  # [B, 1, h, w]
-        spread = [part[:, None, None] for part in self.deviation.split(self.channels)]  # [C_l, 1, 1] each
+        deviations = [level[:, None, None] for level in self.deviation.split(self.channels)]  # [C_l, 1, 1] each
         return [
-            level + self.tau * _resized(amplitude, level) * std * torch.randn_like(level)
-            for level, std in zip(teacher, spread, strict=True)
+            level + self.tau * _resize(amplitude, level) * std * torch.randn_like(level)
+            for level, std in zip(teacher, deviations, strict=True)
         ]
+
+    def anomaly_map(self, teacher: list[Tensor], size: tuple[int, int], sigma: float) -> Tensor:
+        """Compute smoothed anomaly maps `[B, H, W]` of `size` from the teacher's maps."""
+        return gaussian_blur(distillation_map(teacher, self.network(teacher), size), sigma)
 
 
 class Moments:
-    """Mean and standard deviation of columns `[n, k]` that come an image at a time, summed in float64."""
+    """Mean and standard deviation of the columns of `[n, k]`, accumulated in float64, one block of rows at a time."""
 
     def __init__(self) -> None:
         self._count = 0
         self._sum = self._square = torch.zeros(1, dtype=torch.float64)
 
     def add(self, values: Tensor) -> None:
+        """Add rows `[n, k]`."""
         values = values.double()
         self._count += len(values)
         self._sum = self._sum.to(values.device) + values.sum(0)
@@ -127,5 +132,5 @@ class Moments:
         return variance.clamp(min=0).sqrt().float()
 
 
-def _resized(amplitude: Tensor, level: Tensor) -> Tensor:
+def _resize(amplitude: Tensor, level: Tensor) -> Tensor:
     return F.interpolate(amplitude, size=level.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,1 +1,1 @@
-"""RD4AD, reverse distillation."""
+"""RD4AD: `model.py` is the method, `student.py` its network (`bottleneck.py`, `decoder.py`), `loss.py` loss and map."""

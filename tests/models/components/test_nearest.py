@@ -1,3 +1,5 @@
+"""Nearest-neighbour search, against brute force in float64."""
+
 import sys
 
 import pytest
@@ -15,7 +17,7 @@ examples = settings(max_examples=25, deadline=None)
 
 
 def brute_force(queries, bank, k):
-    """All distances in float64, sorted."""
+    """The `k` smallest distances in float64, sorted."""
     distances = torch.cdist(queries.double(), bank.double(), compute_mode="donot_use_mm_for_euclid_dist")
     return distances.sort(dim=1).values[:, :k]
 
@@ -52,19 +54,19 @@ def test_the_device_does_not_matter(device):
     assert torch.equal(there[1].cpu(), here[1])
 
 
-def test_indices_point_to_the_rows_of_those_distances():
+def test_indices_are_the_rows_at_the_returned_distances():
     q, bank = points(4, 20, 5), points(5, 50, 5)
     distances, indices = nearest(q, bank, 4)
     assert_allclose((q[:, None] - bank[indices]).norm(dim=2), distances, atol=1e-14, rtol=0)
 
 
-def test_a_querys_neighbours_are_distinct_rows():
+def test_neighbours_of_a_query_are_distinct_rows():
     bank = points(6, 5, 3).repeat(4, 1)  # every row four times
     _, indices = nearest(points(7, 30, 3), bank, 12)
     assert all(len(set(row)) == 12 for row in indices.tolist())
 
 
-def test_distances_never_fall_from_neighbour_to_neighbour():
+def test_distances_are_in_ascending_order():
     distances, _ = nearest(points(8, 40, 6, torch.float32), points(9, 200, 6, torch.float32), 20)
     assert (distances.diff(dim=1) >= 0).all()
 
@@ -79,7 +81,7 @@ def test_a_row_of_the_bank_has_distance_exactly_zero_to_itself(scale, device):
 
 @examples
 @given(seed=st.integers(0, 10**6), kept=st.integers(1, 39), k=st.integers(1, 5))
-def test_a_part_of_the_bank_is_never_nearer_than_the_whole(seed, kept, k):
+def test_a_subset_of_the_bank_is_never_nearer_than_the_whole(seed, kept, k):
     q, bank = points(seed, 10, 4, torch.float32), points(seed + 1, 40, 4, torch.float32)
     whole, part = nearest(q, bank, k)[0], nearest(q, bank[:kept], k)[0]
     assert (part >= whole[:, : part.shape[1]]).all()
@@ -93,7 +95,7 @@ def test_chunk_size_does_not_matter(chunk):
     assert torch.equal(parts[1], whole[1])
 
 
-def test_how_many_numbers_are_gathered_at_once_does_not_matter(monkeypatch):
+def test_the_number_of_gathered_values_does_not_matter(monkeypatch):
     q, bank = points(13, 40, 16, torch.float32), points(14, 100, 16, torch.float32)
     candidates = torch.arange(100).expand(40, -1)
     whole = exact_distances(q, bank, candidates)
@@ -101,18 +103,18 @@ def test_how_many_numbers_are_gathered_at_once_does_not_matter(monkeypatch):
     assert torch.equal(exact_distances(q, bank, candidates), whole)
 
 
-def test_more_neighbours_than_rows_gives_all_rows():
+def test_more_neighbours_than_rows_return_all_rows():
     distances, indices = nearest(points(15, 7, 3), points(16, 4, 3), 9)
     assert distances.shape == (7, 4)
     assert indices.sort(dim=1).values.tolist() == [[0, 1, 2, 3]] * 7
 
 
-def test_no_queries_give_no_neighbours():
+def test_an_empty_query_returns_an_empty_result():
     distances, indices = nearest(torch.empty(0, 3), torch.zeros(5, 3), 2)
     assert distances.shape == indices.shape == (0, 2)
 
 
-def test_of_equally_near_rows_the_earlier_comes_first():
+def test_equally_near_rows_are_returned_in_the_order_of_the_bank():
     bank = torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
     distances, indices = nearest(torch.zeros(1, 2), bank, 4)
     assert distances.tolist() == [[1, 1, 1, 1]]
@@ -120,19 +122,19 @@ def test_of_equally_near_rows_the_earlier_comes_first():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_rounding_of_the_fast_form_costs_no_neighbour(seed):
-    # distances of eight rows around the query differ by less than |a|^2 + |b|^2 - 2ab can tell, so far from the rest
+def test_rounding_of_the_fast_formula_loses_no_neighbour(seed):
+    # the distances of eight rows to the query differ by less than the rounding error of |a|^2 + |b|^2 - 2ab
     lengths = 1 + 1e-6 * torch.rand(8, 1, generator=torch.Generator().manual_seed(seed))
     query = 20 * F.normalize(points(seed + 100, 1, 256)).float()
-    around = (query + lengths * F.normalize(points(seed, 8, 256))).float()
-    bank = torch.cat([around, -query + points(seed + 200, 92, 256).float()])
-    everything = exact_distances(query, bank, torch.arange(100)[None])
-    assert torch.equal(nearest(query, bank)[0], everything.min(1, keepdim=True).values)
+    near_query = (query + lengths * F.normalize(points(seed, 8, 256))).float()
+    bank = torch.cat([near_query, -query + points(seed + 200, 92, 256).float()])
+    all_distances = exact_distances(query, bank, torch.arange(100)[None])
+    assert torch.equal(nearest(query, bank)[0], all_distances.min(1, keepdim=True).values)
 
 
 @examples
 @given(seed=st.integers(0, 10**6), rows=st.integers(1, 400), k=st.integers(1, 4), block=st.integers(1, 10))
-def test_neighbours_found_by_the_minima_of_blocks_are_those_of_brute_force(seed, rows, k, block):
+def test_neighbours_from_block_minima_equal_brute_force(seed, rows, k, block):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_BLOCK", block)
         patch.setattr(module, "SPARE", 0)
@@ -141,22 +143,22 @@ def test_neighbours_found_by_the_minima_of_blocks_are_those_of_brute_force(seed,
 
 
 @pytest.fixture(scope="module")
-def small_is_large():
-    """Bounds from axes for banks of a few rows."""
+def bounds_for_small_banks():
+    """Enables bounds for banks of a few rows."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_LARGE_BANK", 10)
         yield
 
 
 def along_few_axes(seed, rows, width=100, axes=6, rest=0.05):
-    """Most of the variance along six axes, at a place far from the origin."""
+    """Points with most of their variance along six axes, far from the origin."""
     directions = points(99, axes, width)
     return 3 + points(seed, rows, axes) @ directions + rest * points(seed + 1, rows, width)
 
 
 @examples
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 30), rest=st.floats(0, 0.3))
-def test_bounds_give_what_brute_force_gives(small_is_large, seed, k, rest):
+def test_search_with_bounds_equals_brute_force(bounds_for_small_banks, seed, k, rest):
     bank, q = along_few_axes(seed, 60, rest=0.05).float(), along_few_axes(seed + 7, 20, rest=rest).float()
     search = Search(bank)
     assert search._bounds is not None
@@ -165,67 +167,67 @@ def test_bounds_give_what_brute_force_gives(small_is_large, seed, k, rest):
     assert torch.equal(distances, exact_distances(q, bank, indices))
 
 
-def test_what_bounds_leave_in_doubt_is_searched_in_all_dimensions(small_is_large, monkeypatch):
-    # twenty rows at each place along the axes, which differ in the rest alone: bounds are near zero for all of them
-    places = along_few_axes(3, 10, rest=0)
-    bank = (places.repeat(20, 1) + 0.5 * points(5, 200, 100)).float()
-    q = (places + 0.5 * points(4, 10, 100)).float()
-    search, asked = Search(bank), []
+def test_queries_that_bounds_leave_undecided_are_searched_in_all_dimensions(bounds_for_small_banks, monkeypatch):
+    # twenty rows per position along the axes, which differ only in the residual: all their bounds are near zero
+    positions = along_few_axes(3, 10, rest=0)
+    bank = (positions.repeat(20, 1) + 0.5 * points(5, 200, 100)).float()
+    q = (positions + 0.5 * points(4, 10, 100)).float()
+    search, searched = Search(bank), []
     full = search._nearest
     assert search._bounds is not None
-    monkeypatch.setattr(search, "_nearest", lambda part, k: (asked.append(len(part)), full(part, k))[1])
+    monkeypatch.setattr(search, "_nearest", lambda part, k: (searched.append(len(part)), full(part, k))[1])
     assert_allclose(search.nearest(q)[0].double(), brute_force(q, bank, 1), rtol=1e-5)
-    assert sum(asked) > 0
+    assert sum(searched) > 0
 
 
-def test_bounds_that_leave_most_in_doubt_are_given_up(small_is_large):
-    places = along_few_axes(3, 10, rest=0)
-    bank = (places.repeat(20, 1) + 0.5 * points(5, 200, 100)).float()
+def test_bounds_are_switched_off_if_they_leave_most_queries_undecided(bounds_for_small_banks):
+    positions = along_few_axes(3, 10, rest=0)
+    bank = (positions.repeat(20, 1) + 0.5 * points(5, 200, 100)).float()
     search = Search(bank)
-    search.nearest((places + 0.5 * points(4, 10, 100)).float())
+    search.nearest((positions + 0.5 * points(4, 10, 100)).float())
     assert search._bounds is None
 
 
-def test_bounds_that_hold_save_the_search_in_all_dimensions(small_is_large, monkeypatch):
+def test_decisive_bounds_avoid_the_search_in_all_dimensions(bounds_for_small_banks, monkeypatch):
     bank, q = along_few_axes(5, 300, rest=0.01).float(), along_few_axes(6, 20, rest=0.01).float()
-    search, asked = Search(bank), []
+    search, searched = Search(bank), []
     full = search._nearest
     assert search._bounds is not None
-    monkeypatch.setattr(search, "_nearest", lambda part, k: (asked.append(len(part)), full(part, k))[1])
+    monkeypatch.setattr(search, "_nearest", lambda part, k: (searched.append(len(part)), full(part, k))[1])
     search.nearest(q)
-    assert sum(asked) < 10
+    assert sum(searched) < 10
 
 
-def test_equal_rows_that_bounds_cannot_tell_apart_give_the_first(small_is_large):
+def test_search_with_bounds_returns_the_first_of_equal_rows(bounds_for_small_banks):
     bank = along_few_axes(8, 40).float().repeat(3, 1)
     assert Search(bank).nearest(bank[:40], 2)[1].tolist() == [[i, i + 40] for i in range(40)]
 
 
 @pytest.mark.parametrize("rows", [9, 400])
-def test_no_bounds_where_they_would_save_nothing(small_is_large, rows):
-    assert Search(points(9, rows, 100))._bounds is None  # few rows, or variance the same along all axes
+def test_no_bounds_are_built_if_they_would_save_nothing(bounds_for_small_banks, rows):
+    assert Search(points(9, rows, 100))._bounds is None  # few rows, or equal variance along all axes
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1024])
-def test_near_gives_the_same_rows_in_rising_order(chunk, device):
+def test_near_returns_the_same_rows_in_ascending_order(chunk, device):
     q, bank = points(19, 30, 16).to(device), points(20, 200, 16).to(device)
-    found = Search(bank).near(q, 12, chunk)
-    assert torch.equal(found, nearest(q, bank, 12)[1].sort(dim=1).values)
+    rows = Search(bank).near(q, 12, chunk)
+    assert torch.equal(rows, nearest(q, bank, 12)[1].sort(dim=1).values)
 
 
-def test_near_is_clipped_to_the_bank():
+def test_near_returns_at_most_the_rows_of_the_bank():
     assert Search(points(22, 5, 4)).near(points(21, 3, 4), 64).tolist() == [[0, 1, 2, 3, 4]] * 3
 
 
 def test_faiss_finds_the_same_rows_at_the_same_distances():
     pytest.importorskip("faiss")
     q, bank = points(23, 40, 32, torch.float32), points(24, 300, 32, torch.float32)
-    found, expected = Search(bank, "faiss").nearest(q, 5), nearest(q, bank, 5)
-    assert torch.equal(found[0], expected[0])
-    assert torch.equal(found[1], expected[1])
+    results, expected = Search(bank, "faiss").nearest(q, 5), nearest(q, bank, 5)
+    assert torch.equal(results[0], expected[0])
+    assert torch.equal(results[1], expected[1])
 
 
-def test_faiss_that_is_not_installed_is_an_error_that_names_the_extra(monkeypatch):
+def test_missing_faiss_is_an_error_that_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(AnoframeError, match=r"anoframe\[faiss\]"):
         Search(points(0, 3, 4), "faiss")
@@ -238,7 +240,7 @@ def test_an_unknown_engine_is_an_error():
 
 @pytest.mark.parametrize(("offset", "spread"), [(10.0, 0.01), (100.0, 0.1), (1000.0, 1.0)])
 def test_points_far_from_the_origin_keep_their_nearest_neighbour(offset, spread):
-    # |b|^2 - 2ab alone loses the differences here: float32 keeps 7 digits of numbers that agree in all of them
+    # without centring, |b|^2 - 2ab loses the differences here: float32 keeps 7 digits, and these values agree in all 7
     q = offset + spread * points(17, 100, 64, torch.float32)
     bank = offset + spread * points(18, 2000, 64, torch.float32)
     assert_allclose(nearest(q, bank)[0].double(), brute_force(q, bank, 1), atol=0, rtol=1e-5)
@@ -246,6 +248,6 @@ def test_points_far_from_the_origin_keep_their_nearest_neighbour(offset, spread)
 
 @examples
 @given(seed=st.integers(0, 10**6))
-def test_a_common_shift_leaves_distances_as_they_are(seed):
+def test_a_common_shift_does_not_change_distances(seed):
     q, bank, shift = points(seed, 8, 6), points(seed + 1, 30, 6), points(seed + 2, 1, 6)
     assert_allclose(nearest(q + shift, bank + shift, 3)[0], nearest(q, bank, 3)[0], atol=1e-12, rtol=0)

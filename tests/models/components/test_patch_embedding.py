@@ -1,3 +1,5 @@
+"""Patch embeddings, against a naive version of the reference code and of anomalib."""
+
 import pytest
 import torch
 from numpy.testing import assert_allclose
@@ -13,7 +15,7 @@ from anoframe.models.components.patch_embedding import (
 
 
 def naive_neighbourhood(level, i, j):
-    """`[C, 3, 3]` around a location, zeros beyond the border."""
+    """Neighbourhood `[C, 3, 3]` of a location, with zeros outside the map."""
     channels, height, width = level.shape
     block = torch.zeros(channels, 3, 3, dtype=level.dtype)
     for a in range(3):
@@ -25,25 +27,25 @@ def naive_neighbourhood(level, i, j):
 
 
 def naive_pool(values, size):
-    """Adaptive average pooling of a line, bin by bin: from floor(i n / size) to ceil((i + 1) n / size)."""
+    """Adaptive average pooling, bin by bin: from floor(i n / size) to ceil((i + 1) n / size)."""
     n = len(values)
     return torch.stack([values[i * n // size : -(-(i + 1) * n // size)].mean() for i in range(size)])
 
 
 def naive_pooled(levels, pretrain_dim, target_dim):
-    """The reference code's order of steps, for one image: blocks, blocks resized, pooled, concatenated, pooled."""
+    """The steps of the reference code for one image: blocks, resized blocks, pooling, concatenation, pooling."""
     height, width = levels[0].shape[-2:]
-    per_level = []
+    resized_levels = []
     for level in levels:
         rows, columns = level.shape[-2:]
         blocks = torch.stack([naive_neighbourhood(level, i, j) for i in range(rows) for j in range(columns)])
         grid = blocks.flatten(1).T.reshape(1, -1, rows, columns)
-        per_level.append(F.interpolate(grid, (height, width), mode="bilinear", align_corners=False)[0])
+        resized_levels.append(F.interpolate(grid, (height, width), mode="bilinear", align_corners=False)[0])
     patches = torch.empty(height * width, target_dim, dtype=levels[0].dtype)
     for i in range(height):
         for j in range(width):
-            parts = [naive_pool(level[:, i, j], pretrain_dim) for level in per_level]
-            patches[i * width + j] = naive_pool(torch.cat(parts), target_dim)
+            pooled = [naive_pool(level[:, i, j], pretrain_dim) for level in resized_levels]
+            patches[i * width + j] = naive_pool(torch.cat(pooled), target_dim)
     return patches
 
 
@@ -55,7 +57,7 @@ def levels_of(rng, *shapes, dtype=torch.float64):
     ("shapes", "pretrain_dim", "target_dim"),
     [
         ([(1, 5, 4, 6), (1, 7, 2, 3)], 8, 10),
-        ([(1, 5, 4, 6), (1, 7, 2, 3)], 60, 17),  # wider than the 45 numbers of a block
+        ([(1, 5, 4, 6), (1, 7, 2, 3)], 60, 17),  # wider than the 45 values of a block
         ([(1, 3, 3, 3)], 6, 6),
         ([(1, 2, 4, 4), (1, 3, 8, 8), (1, 4, 2, 2)], 9, 5),  # a finer level than the first
     ],
@@ -75,7 +77,7 @@ def test_closed_form_equals_the_generic_path(dtype, tolerance, rng, device):
     assert float(difference.abs().max()) < tolerance
 
 
-def test_the_closed_form_is_taken_for_wide_resnet_50_2(rng):
+def test_the_closed_form_is_used_for_wide_resnet_50_2(rng):
     levels = levels_of(rng, (1, 512, 4, 4), (1, 1024, 2, 2), dtype=torch.float32)
     patches, _ = PatchEmbedding()(levels)
     assert torch.equal(patches, closed_form_embedding(*levels).flatten(2).transpose(1, 2))
@@ -91,22 +93,24 @@ def test_the_closed_form_is_taken_for_wide_resnet_50_2(rng):
         (1024, 1024, [512, 1024, 2048]),
     ],
 )
-def test_the_closed_form_is_taken_for_nothing_else(pretrain_dim, target_dim, channels):
+def test_the_closed_form_is_not_used_for_other_settings(pretrain_dim, target_dim, channels):
     assert not PatchEmbedding("pooled", pretrain_dim, target_dim).closed_form_applies(channels)
 
 
 @pytest.mark.parametrize(("grid", "patches"), [(28, 784), (32, 1024)])
 def test_shape_at_the_grids_of_224_and_256_pixels(grid, patches):
-    embedded, found = PatchEmbedding()([torch.zeros(2, 512, grid, grid), torch.zeros(2, 1024, grid // 2, grid // 2)])
-    assert found == (grid, grid)
+    embedded, embedded_grid = PatchEmbedding()(
+        [torch.zeros(2, 512, grid, grid), torch.zeros(2, 1024, grid // 2, grid // 2)]
+    )
+    assert embedded_grid == (grid, grid)
     assert embedded.flatten(0, 1).shape == (2 * patches, 1024)
 
 
 @pytest.mark.parametrize("embedding", [PatchEmbedding(), PatchEmbedding(target_dim=384), PatchEmbedding("concat")])
-def test_a_constant_input_gives_its_constant_in_the_interior(embedding):
+def test_a_constant_input_gives_a_constant_in_the_interior(embedding):
     levels = [torch.full((1, 512, 8, 8), 2.5), torch.full((1, 1024, 4, 4), 2.5)]
     patches, _ = embedding(levels)
-    interior = patches.unflatten(1, (8, 8))[:, 3:5, 3:5]  # two coarse locations away from the zeros beyond the border
+    interior = patches.unflatten(1, (8, 8))[:, 3:5, 3:5]  # two coarse locations away from the zero padding
     assert_allclose(interior, torch.full_like(interior, 2.5), atol=1e-5, rtol=0)
 
 
@@ -120,7 +124,7 @@ def test_the_centre_of_the_fine_level_counts_twice():
     assert_allclose(patches, expected, atol=1e-6, rtol=0)
 
 
-def test_concat_is_the_mean_of_the_neighbourhood_a_channel(rng):
+def test_concat_is_the_mean_of_the_neighbourhood_per_channel(rng):
     (level,) = levels_of(rng, (1, 4, 3, 5))
     patches, _ = PatchEmbedding("concat")([level])
     expected = [naive_neighbourhood(level[0], i, j).mean((1, 2)) for i in range(3) for j in range(5)]
@@ -138,10 +142,10 @@ def test_concat_resizes_to_the_first_level_and_keeps_every_channel(rng):
 @pytest.mark.parametrize("method", ["pooled", "concat"])
 def test_patches_are_in_row_major_order(method):
     level = torch.zeros(1, 2, 4, 6)
-    level[0, :, 1, 4] = 1  # brightest where its own neighbourhood is centred, and in the eight around it
+    level[0, :, 1, 4] = 1  # inside the neighbourhoods of this location and of the eight around it
     patches, grid = PatchEmbedding(method, 2, 2)([level])
-    lit = {(i, j) for i in range(4) for j in range(6) if patches[0, i * grid[1] + j].sum() > 0}
-    assert lit == {(i, j) for i in (0, 1, 2) for j in (3, 4, 5)}
+    nonzero = {(i, j) for i in range(4) for j in range(6) if patches[0, i * grid[1] + j].sum() > 0}
+    assert nonzero == {(i, j) for i in (0, 1, 2) for j in (3, 4, 5)}
 
 
 @pytest.mark.parametrize("embedding", [PatchEmbedding(), PatchEmbedding("pooled", 32, 24), PatchEmbedding("concat")])

@@ -1,3 +1,5 @@
+"""Coreset selection, against the plain loop over all distances."""
+
 import itertools
 import math
 
@@ -9,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from anoframe.errors import AnoframeError
-from anoframe.models.components import coreset as module
-from anoframe.models.components.coreset import METHODS, coreset_size, greedy_coreset, random_projection
+from anoframe.models.patchcore import coreset as module
+from anoframe.models.patchcore.coreset import METHODS, coreset_size, greedy_coreset, random_projection
 
 examples = settings(max_examples=25, deadline=None)
 each_method = pytest.mark.parametrize("method", METHODS)
@@ -31,7 +33,7 @@ def all_distances(rows):
 
 
 def naive_greedy(rows, size, method, seed):
-    """The reference code, with the whole distance matrix and no squares."""
+    """The loop of the reference code on the full distance matrix, with distances that are not squared."""
     distances = all_distances(rows)
     if method == "exact":
         score = distances.norm(dim=1)
@@ -45,7 +47,7 @@ def naive_greedy(rows, size, method, seed):
 
 
 def radius(rows, picks):
-    """How far the worst row is from the nearest pick."""
+    """Largest distance of a row to its nearest pick."""
     return float(all_distances(rows)[:, picks].min(1).values.max())
 
 
@@ -70,26 +72,26 @@ def test_a_ratio_outside_zero_to_one_is_an_error(ratio):
         coreset_size(1000, ratio)
 
 
-def test_a_ratio_that_leaves_nothing_is_an_error():
+def test_a_ratio_that_leaves_an_empty_bank_is_an_error():
     with pytest.raises(AnoframeError, match=r"model\.coreset\.ratio 0\.001 of 999 patches"):
         coreset_size(999, 0.001)
 
 
 @each_method
 @examples
-@given(seed=st.integers(0, 10**6), rows=st.integers(3, 40), part=st.floats(0.01, 0.99))  # of two rows both are farthest
-def test_equals_the_loop_over_all_distances(method, seed, rows, part):
-    x, size = points(seed, rows), max(1, int(part * rows))
+@given(seed=st.integers(0, 10**6), rows=st.integers(3, 40), share=st.floats(0.01, 0.99))  # of 2, both are farthest
+def test_equals_the_loop_over_all_distances(method, seed, rows, share):
+    x, size = points(seed, rows), max(1, int(share * rows))
     assert greedy_coreset(x, size, method, generator(seed)).tolist() == naive_greedy(x, size, method, seed)
 
 
-@pytest.fixture(params=[(1, 1), (2, 4), (10, 3), (40, 8)], ids=lambda param: f"{param[0]} numbers, {param[1]} hot")
+@pytest.fixture(params=[(1, 1), (2, 4), (10, 3), (40, 8)], ids=lambda param: f"{param[0]} values, {param[1]} hot")
 def few_active(monkeypatch, request):
-    """So few rows are searched at a pick that the bounds of the others must be brought up to date again and again."""
+    """Few rows are active, so the bounds of the others are updated again and again."""
     monkeypatch.setattr(module, "_ACTIVE", request.param[0])
     monkeypatch.setattr(module, "_HOT", request.param[1])
-    monkeypatch.setattr(module, "_TOGETHER", 7)
-    monkeypatch.setattr(module, "_MEASURED", 3)
+    monkeypatch.setattr(module, "_UPDATE_CHUNK", 7)
+    monkeypatch.setattr(module, "_MEASURE_CHUNK", 3)
     monkeypatch.setattr(module, "_BLOCK", 50)
 
 
@@ -108,34 +110,34 @@ def clusters(seed, rows, width, dtype=torch.float32):
 @each_method
 @pytest.mark.parametrize("seed", range(3))
 def test_float32_rows_give_the_picks_of_the_loop_in_float64(method, seed):
-    # hundreds of picks among rows so alike that float32 products would put some of them in another order
-    x = clusters(10 * seed, 3000, 64)
-    assert greedy_coreset(x, 500, method, generator(seed)).tolist() == naive_greedy(x, 500, method, seed)
+    # hundreds of picks among rows so similar that float32 products would change their order
+    x = clusters(10 * seed, 1500, 64)
+    assert greedy_coreset(x, 300, method, generator(seed)).tolist() == naive_greedy(x, 300, method, seed)
 
 
 @each_method
-def test_rows_so_near_that_float32_products_cannot_tell_them_apart(method):
+def test_rows_that_float32_products_cannot_distinguish(method):
     offsets = points(40, 400, 24)
-    x = 30 * torch.nn.functional.normalize(points(41, 1, 24)) + 1e-3 * offsets  # float64, far apart beside rounding
+    x = 30 * torch.nn.functional.normalize(points(41, 1, 24)) + 1e-3 * offsets  # float64 distinguishes them
     assert greedy_coreset(x, 200, method, generator(9)).tolist() == naive_greedy(x, 200, method, 9)
 
 
 @each_method
 def test_the_number_of_threads_does_not_matter(method):
-    x, threads = clusters(50, 4000, 32), torch.get_num_threads()
-    alone = greedy_coreset(x, 300, method, generator())
+    x, threads = clusters(50, 2000, 32), torch.get_num_threads()
+    one_thread = greedy_coreset(x, 200, method, generator())
     try:
         torch.set_num_threads(2)
-        assert torch.equal(greedy_coreset(x, 300, method, generator()), alone)
+        assert torch.equal(greedy_coreset(x, 200, method, generator()), one_thread)
     finally:
         torch.set_num_threads(threads)
 
 
 @each_method
-def test_of_more_equal_rows_than_are_ever_looked_at_one_of_a_kind_is_picked(method, monkeypatch):
+def test_one_row_of_each_kind_is_picked_first_if_more_rows_are_equal_than_can_be_hot(method, monkeypatch):
     monkeypatch.setattr(module, "_ACTIVE", 64)
     monkeypatch.setattr(module, "_HOT", 4)
-    monkeypatch.setattr(module, "_HOTTEST", 16)
+    monkeypatch.setattr(module, "_HOT_MAX", 16)
     copies = points(51, 3, 8).float()[torch.arange(1500) % 3]
     picks = greedy_coreset(copies, 40, method, generator()).tolist()
     assert {pick % 3 for pick in picks[:3]} == {0, 1, 2}
@@ -143,7 +145,7 @@ def test_of_more_equal_rows_than_are_ever_looked_at_one_of_a_kind_is_picked(meth
 
 
 @each_method
-def test_a_read_only_memory_map_gives_the_picks_of_memory(method, tmp_path, monkeypatch):
+def test_a_read_only_memory_map_gives_the_same_picks(method, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_BLOCK", 1000)
     x = clusters(52, 700, 16)
     x.numpy().tofile(tmp_path / "rows")
@@ -169,11 +171,11 @@ def test_the_device_does_not_matter(method, device):
 
 @each_method
 @examples
-@given(seed=st.integers(0, 10**6), rows=st.integers(1, 40), part=st.floats(0, 1))
-def test_picks_are_distinct_rows(method, seed, rows, part):
-    # few values: many rows are duplicates
+@given(seed=st.integers(0, 10**6), rows=st.integers(1, 40), share=st.floats(0, 1))
+def test_picks_are_distinct_rows(method, seed, rows, share):
+    # few distinct values, so many rows are duplicates
     x = torch.randint(0, 2, (rows, 2), generator=generator(seed)).float()
-    size = max(1, int(part * rows))
+    size = max(1, int(share * rows))
     picks = greedy_coreset(x, size, method, generator(seed)).tolist()
     assert len(set(picks)) == len(picks) == size
 
@@ -193,14 +195,14 @@ def test_exact_on_a_line_picks_the_far_end_then_the_other():
     assert greedy_coreset(line, 2, "exact").tolist() == [3, 0]
 
 
-def test_approximate_starts_at_the_row_farthest_on_average_from_the_start_rows():
+def test_approximate_starts_at_the_row_with_the_largest_mean_distance_to_the_start_rows():
     x = points(2, 50)
     starts = torch.randperm(50, generator=generator(7))[:4]
     expected = int(all_distances(x)[:, starts].mean(1).argmax())
     assert greedy_coreset(x, 1, "approximate", generator(7), start_points=4).tolist() == [expected]
 
 
-def test_more_start_points_than_rows_takes_all_rows():
+def test_more_start_points_than_rows_use_all_rows():
     x = points(3, 6)
     expected = int(all_distances(x).mean(1).argmax())
     assert greedy_coreset(x, 1, "approximate", generator(), start_points=50).tolist() == [expected]
@@ -242,8 +244,8 @@ def test_exact_does_not_depend_on_the_seed():
 
 
 @each_method
-def test_rows_far_from_the_origin_are_told_apart(method):
-    # squared distances of float32 points at 1000 would be rounding only, were they not centred first
+def test_rows_far_from_the_origin_are_distinguished(method):
+    # without centring, squared distances of float32 points near 1000 would be rounding errors only
     x = points(7, 100, 8, torch.float32)
     picks = greedy_coreset(x + 1000, 10, method, generator(1))
     near = greedy_coreset((x + 1000).double() - 1000, 10, method, generator(1))
@@ -251,7 +253,7 @@ def test_rows_far_from_the_origin_are_told_apart(method):
 
 
 @each_method
-def test_the_rows_are_left_as_they_are(method):
+def test_the_rows_are_not_changed(method):
     x = points(8, 30)
     before = x.clone()
     greedy_coreset(x, 5, method, generator())
@@ -274,7 +276,7 @@ def test_an_unknown_method_is_an_error_that_names_the_key_and_the_methods():
         greedy_coreset(points(0, 5), 2, "exakt")
 
 
-def test_projection_is_a_dense_uniform_matrix_in_the_bounds_of_a_linear_layer():
+def test_projection_is_a_dense_matrix_with_the_uniform_distribution_of_a_linear_layer():
     identity = torch.eye(1024)
     matrix = random_projection(identity, 128, generator())
     assert matrix.shape == (1024, 128)
@@ -292,13 +294,13 @@ def test_projection_is_linear():
     assert_allclose(both, parts, atol=1e-12, rtol=0)
 
 
-def test_projection_keeps_ratios_of_distances_roughly():
+def test_projection_roughly_keeps_ratios_of_distances():
     x = points(3, 60, 1024, torch.float32)
     ratio = (all_distances(random_projection(x, 128, generator())) / all_distances(x))[~torch.eye(60, dtype=torch.bool)]
     assert float(ratio.std() / ratio.mean()) < 0.1
 
 
-def test_projection_of_a_memory_map_is_that_of_memory(tmp_path):
+def test_projection_of_a_memory_map_equals_that_of_a_tensor(tmp_path):
     x = points(53, 300, 20, torch.float32)
     x.numpy().tofile(tmp_path / "rows")
     mapped = np.memmap(tmp_path / "rows", np.float32, "r", shape=(300, 20))
@@ -306,12 +308,12 @@ def test_projection_of_a_memory_map_is_that_of_memory(tmp_path):
 
 
 @pytest.mark.parametrize("width", [5, 128])
-def test_rows_no_wider_than_the_projection_are_left_as_they_are(width):
+def test_rows_no_wider_than_the_projection_are_not_changed(width):
     x = points(4, 6, width)
     assert torch.equal(random_projection(x, 128, generator()), x)
 
 
-def test_projection_depends_on_its_generator_alone():
+def test_projection_depends_only_on_its_generator():
     x = points(5, 6, 20)
     torch.manual_seed(1)
     first = random_projection(x, 4, generator(3))
