@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from anoframe.continual.names import JOINT
 from anoframe.evaluation.results import Metrics, percent
 from anoframe.metrics import continual
 from anoframe.metrics.catalogue import METRICS, SUMMARY
@@ -12,7 +13,6 @@ from anoframe.metrics.catalogue import STREAM as STREAM_METRICS
 from anoframe.metrics.continual import Matrix, mean_of
 
 STREAM = "continual.json"  # file name of the results of a task stream, in `results/`
-JOINT = "joint"  # the strategy that trains on all tasks at once
 
 # External scripts read these keys, so they exist for every method: the values of a method whose summary has no such
 # record. `adapter_stats` is a list over tasks of this value.

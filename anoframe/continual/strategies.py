@@ -16,12 +16,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from anoframe.continual.names import STRATEGIES, strategy_name
 from anoframe.errors import AnoframeError, suggest
 from anoframe.models.base import ContinualDetector, Detector, Features, Observation, Phase, TrainingBatch
 from anoframe.types import Sample
 
-STRATEGIES = ("finetune", "frozen", "ewc", "native", "joint")
-ALIASES = {"expand": "native"}  # former names, still accepted in configs
 State = dict[str, Tensor]
 
 
@@ -170,15 +169,6 @@ class ElasticWeightConsolidation(Strategy):
             ):
                 sums[key] = sums[key] + value if key in sums else value
         self._consolidated, self._squared_gradients = sums, {}
-
-
-def strategy_name(value: str) -> str:
-    """Current name of a strategy: a former name is replaced, any other value is returned as it is.
-
-    >>> strategy_name("expand"), strategy_name("ewc")
-    ('native', 'ewc')
-    """
-    return ALIASES.get(value, value)
 
 
 def build_strategy(name: str, detector: Detector, ewc_weight: float) -> Strategy:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anoframe.continual.strategies import ALIASES, STRATEGIES, Native, build_strategy, strategy_name
+from anoframe.continual.names import ALIASES, STRATEGIES, strategy_name
+from anoframe.continual.strategies import Native, build_strategy
 from anoframe.errors import AnoframeError
 from anoframe.models.base import ContinualDetector, Phase, TrainingBatch
 from anoframe.tracking.timing import Clock
