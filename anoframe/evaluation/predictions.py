@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from anoframe.distributed.process_group import Group
 from anoframe.errors import AnoframeError
-from anoframe.features.extraction import Encoded
+from anoframe.features.extraction import FeatureBatch
 from anoframe.metrics.checks import as_maps, as_pair
 from anoframe.metrics.localisation import sweep_pixels
 from anoframe.metrics.sweep import Sweep, sweep_threshold
@@ -54,7 +54,7 @@ class CategoryPredictions:
 
 
 @torch.no_grad()
-def collect(detector: Detector, batches: Iterable[Encoded], images: int, size: int) -> CategoryPredictions:
+def collect(detector: Detector, batches: Iterable[FeatureBatch], images: int, size: int) -> CategoryPredictions:
     """Detect in every batch. Memory: five bytes a pixel, and four more for each extra map.
 
     Args:
@@ -85,7 +85,7 @@ def collect(detector: Detector, batches: Iterable[Encoded], images: int, size: i
 def collect_shared(
     group: Group,
     detector: Detector,
-    encode: Callable[[Sequence[Sample]], Iterable[Encoded]],
+    encode: Callable[[Sequence[Sample]], Iterable[FeatureBatch]],
     samples: Sequence[Sample],
     batch_size: int,
     size: int,

@@ -99,10 +99,10 @@ def open_feature_cache(cache: Cache | None, detector: Detector, tracker: Tracker
 
 
 def find_encoding(detector: Detector) -> list[Any] | None:
-    """Module and name of the class that defines how a detector encodes, and its `encoding()`; None: not cacheable.
+    """What features depend on besides the image: class that extracts them, and its `encoding()`; None: not cacheable.
 
-    That is the most derived class with its own `encode` or `extract_features`. It must have its own `encoding` as well,
-    or inherit from no class with another one: otherwise the inherited description would not describe its features.
+    The class is the most derived one with its own `encode` or `extract_features`. `encoding` must be defined by that
+    class or by one derived from it: a description inherited from further up would describe other features.
     """
     encoder = _defining_class(detector, "encode", "extract_features")
     describer = _defining_class(detector, "encoding")

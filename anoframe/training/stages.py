@@ -60,37 +60,25 @@ def fit_detector(
     index = state.stage if state else 0
     stages = training_stages()  # the restored detector may have more stages
     while index < len(stages):
+        stage = stages[index]
         seed_generators(context.seed, index)  # a stage draws the same numbers after a kill between two stages
-        _run_stage(detector, stages[index], index, features, num_images, clock, context, state)
+        if isinstance(stage, Phase):
+            assert isinstance(features, FeatureStore)
+            settings = phase_settings(context.section, stage.name)
+            with clock.stage(stage.name):
+                PhaseTrainer(detector, stage, index, features, settings, context).run(state)
+        elif isinstance(features, FeatureStore):
+            rows = range(num_images) if stage.rows is None else stage.rows
+            stored = features.batches(rows, stage.batch_size or _STORE_BATCH_SIZE)
+            run_observation(stage, stored, len(rows), clock, stage.name)
+        else:
+            run_observation(stage, features, num_images, clock)
         state, index, stages = None, index + 1, training_stages()
 
 
 def _needs_store(stage: Observation | Phase) -> bool:
     """Whether a stage reads features more than once, or in an order or batch size of its own."""
     return isinstance(stage, Phase) or stage.rows is not None or bool(stage.batch_size)
-
-
-def _run_stage(
-    detector: Detector,
-    stage: Observation | Phase,
-    index: int,
-    features: FeatureStore | Iterable[FeatureBatch],
-    num_images: int,
-    clock: Clock,
-    context: FitContext,
-    state: TrainingState | None,
-) -> None:
-    if isinstance(stage, Phase):
-        assert isinstance(features, FeatureStore)
-        settings = phase_settings(context.section, stage.name)
-        with clock.stage(stage.name):
-            PhaseTrainer(detector, stage, index, features, settings, context).run(state)
-    elif isinstance(features, FeatureStore):
-        rows = range(num_images) if stage.rows is None else stage.rows
-        batches = features.batches(rows, stage.batch_size or _STORE_BATCH_SIZE)
-        run_observation(stage, batches, len(rows), clock, stage.name)
-    else:
-        run_observation(stage, features, num_images, clock)
 
 
 def _restore_state(detector: Detector, context: FitContext) -> TrainingState | None:
