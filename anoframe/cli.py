@@ -55,16 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if distributed.is_lost_peer(error):
             return _failed(f"error: another process of this run has gone: {_GOES_ON}", 2)
-        if not distributed.joined():
+        if not distributed.is_joined():
             raise
         return _failed(traceback.format_exc().rstrip(), 1)
 
 
 def _failed(text: str, status: int) -> int:
     """Tell what ends the command, once where several processes do; returns the status, or ends a process of several."""
-    if distributed.speaks():
+    if distributed.should_report_error():
         print(text, file=sys.stderr)
-    distributed.quit_at_once(status)
+    distributed.exit_immediately(status)
     return status
 
 
@@ -102,15 +102,15 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         from anoframe.runs.protocols import check_categories
 
         check_categories(cfg, names)
-    if len(cfg.device.split()) > 1 and not distributed.launched():
+    if len(cfg.device.split()) > 1 and not distributed.is_torchrun_process():
         from anoframe.distributed.launch import launch
 
         if options.mode == "train":
             from anoframe.config import plain
             from anoframe.models.factory import build_detector
-            from anoframe.training.distributed_loss import check_several
+            from anoframe.training.distributed_loss import check_multi_device
 
-            check_several(build_detector(plain(cfg.model), cfg.seed), cfg.protocol.name, f"--device {cfg.device}")
+            check_multi_device(build_detector(plain(cfg.model), cfg.seed), cfg.protocol.name, f"--device {cfg.device}")
         return launch(words, cfg.device)
     if options.cache == "clear" and distributed.is_local_main():
         _clear(cfg.cache.folder)

@@ -1,1 +1,1 @@
-"""Learning a stream of tasks: strategies and results."""
+"""Training on a stream of tasks: strategies and results."""

@@ -1,10 +1,10 @@
-"""What keeps a detector from forgetting while tasks come one after another; the trainer is the same for all.
+"""Strategies on a stream of tasks: what a later task may change. Training itself is the same for all of them.
 
-- `finetune` learns each task from where the last one left it, with no protection;
-- `frozen` learns the first task alone;
-- `ewc` is fine-tuning held back by elastic weight consolidation;
-- `expand` is the detector's own way: see :class:`anoframe.models.base.ContinualDetector`;
-- `joint` learns all tasks at once, an upper bound (the run then has one task to learn).
+- `finetune` trains each task from the weights of the previous one, without protection;
+- `frozen` trains on the first task only;
+- `ewc` is fine-tuning with elastic weight consolidation;
+- `native` is the detector's own method, see :class:`anoframe.models.base.ContinualDetector`;
+- `joint` trains on all tasks at once, an upper bound (the run then has a single task).
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from anoframe.continual.names import STRATEGIES, strategy_name
 from anoframe.errors import AnoframeError, suggest
 from anoframe.models.base import ContinualDetector, Detector, Features, Observation, Phase, TrainingBatch
 from anoframe.types import Sample
 
-STRATEGIES = ("finetune", "frozen", "ewc", "expand", "joint")
 State = dict[str, Tensor]
 
 
 class Strategy:
-    """Fine-tuning, which others change.
+    """Fine-tuning without protection; base class of the other strategies.
 
     Args:
-        detector: that learns; the same for all tasks.
+        detector: the same for all tasks.
 
     Attributes:
-        least_images: training images that each task must have.
+        least_images: number of training images that each task must have.
     """
 
     def __init__(self, detector: Detector):
@@ -39,33 +39,33 @@ class Strategy:
         self.least_images = 1
 
     def start(self, task: int, images: int) -> None:
-        """Task number `task`, from 0, begins, with so many training images."""
+        """Start task number `task`, from 0, with `images` training images."""
         self.task = task
 
     def training_stages(self) -> Sequence[Observation | Phase]:
-        """Steps of the task, asked again after each of them."""
+        """Training stages of the current task; called again after each stage."""
         return self.detector.training_stages()
 
     def finish(self) -> None:
-        """The task is learned."""
+        """Finish the current task."""
 
     def state(self) -> State:
-        """What the next task needs to know besides what the detector learned."""
+        """Tensors that the next task needs besides the learned state of the detector."""
         return {}
 
     def load_state(self, state: State) -> None:
-        """Put back what `state` gave."""
+        """Restore the result of `state`."""
 
 
 class Frozen(Strategy):
-    """Learns the first task alone."""
+    """Trains on the first task only."""
 
     def training_stages(self) -> Sequence[Observation | Phase]:
         return super().training_stages() if self.task == 0 else ()
 
 
-class Expand(Strategy):
-    """The detector's own way."""
+class Native(Strategy):
+    """The continual learning method of the detector itself."""
 
     detector: ContinualDetector
 
@@ -85,106 +85,128 @@ class ElasticWeightConsolidation(Strategy):
     """Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks", PNAS 2017, equation 3.
 
     After each task the diagonal of the Fisher information is estimated from the squared gradients of each training
-    image's loss, in eval mode. Later losses have `weight / 2 * sum over tasks k of F_k (p - p_k)^2` beside them, kept
-    as two numbers a parameter, however many the tasks, `sum F_k` and `sum F_k p_k`, and a constant.
+    image's loss, in eval mode. Later losses get the penalty `weight / 2 * sum over tasks k of F_k (p - p_k)^2`. Memory
+    does not depend on the number of tasks: two numbers per parameter, `sum F_k` and `sum F_k p_k`, and a constant.
 
     Args:
-        detector: that learns, by phases.
+        detector: trained by gradient descent.
         weight: of the penalty.
     """
 
     def __init__(self, detector: Detector, weight: float):
         super().__init__(detector)
         self.weight = weight
-        self._known: State = {}
-        self._squares: State = {}
-        self._images = 0
+        self._consolidated: State = {}  # sums over the finished tasks
+        self._squared_gradients: State = {}  # sums over the images of the current observation
+        self._num_images = 0
 
     def training_stages(self) -> Sequence[Observation | Phase]:
-        steps = list(self.detector.training_stages())
-        phases = [step for step in steps if isinstance(step, Phase)]
-        held = [self._with_penalty(step) if isinstance(step, Phase) else step for step in steps]
-        return [*held, *(self._fisher(phase) for phase in phases)]
+        stages = list(self.detector.training_stages())
+        phases = [stage for stage in stages if isinstance(stage, Phase)]
+        penalised = [self._with_penalty(stage) if isinstance(stage, Phase) else stage for stage in stages]
+        return [*penalised, *(self._fisher_observation(phase) for phase in phases)]
 
     def state(self) -> State:
-        return self._known
+        return self._consolidated
 
     def load_state(self, state: State) -> None:
         device = next(self.detector.buffers()).device
-        self._known = {name: value.to(device) for name, value in state.items()}
+        self._consolidated = {name: value.to(device) for name, value in state.items()}
 
     def penalty(self, parameters: Mapping[str, nn.Parameter]) -> Tensor:
-        """`weight / 2 * sum F (p - p_k)^2` of these, a scalar; 0 before the first task is learned."""
+        """`weight / 2 * sum F (p - p_k)^2` over these parameters, a scalar; 0 before the first task is finished."""
+        sums = self._consolidated
         terms = [
-            (self._known[f"fisher.{name}"] * one - 2 * self._known[f"anchor.{name}"]).mul(one).sum()
-            + self._known[f"constant.{name}"]
-            for name, one in parameters.items()
-            if f"fisher.{name}" in self._known
+            (sums[f"fisher.{name}"] * parameter - 2 * sums[f"anchor.{name}"]).mul(parameter).sum()
+            + sums[f"constant.{name}"]
+            for name, parameter in parameters.items()
+            if f"fisher.{name}" in sums
         ]
         return self.weight / 2 * torch.stack(terms).sum() if terms else torch.zeros(())
 
     def _with_penalty(self, phase: Phase) -> Phase:
-        return replace(phase, loss=partial(self._held_back, phase))
+        return replace(phase, loss=partial(self._penalised_loss, phase))
 
-    def _held_back(self, phase: Phase, batch: TrainingBatch) -> Mapping[str, Tensor]:
-        penalty = {"ewc": self.penalty(phase.parameters)} if self._known else {}
+    def _penalised_loss(self, phase: Phase, batch: TrainingBatch) -> Mapping[str, Tensor]:
+        penalty = {"ewc": self.penalty(phase.parameters)} if self._consolidated else {}
         return {**phase.loss(batch), **penalty}
 
-    def _fisher(self, phase: Phase) -> Observation:
-        name, begin = f"{phase.name} fisher", partial(self._begin, phase)
-        return Observation(name, begin, partial(self._observe, phase), partial(self._conclude, phase), batch_size=1)
+    def _fisher_observation(self, phase: Phase) -> Observation:
+        """Observation that estimates the Fisher information of a phase's parameters, one image at a time."""
+        return Observation(
+            f"{phase.name} fisher",
+            partial(self._begin, phase),
+            partial(self._observe, phase),
+            partial(self._finish_observation, phase),
+            batch_size=1,
+        )
 
     def _begin(self, phase: Phase, images: int) -> None:
-        self._squares = {name: torch.zeros_like(one) for name, one in phase.parameters.items()}
-        self._images = 0
+        self._squared_gradients = {name: torch.zeros_like(value) for name, value in phase.parameters.items()}
+        self._num_images = 0
 
     def _observe(self, phase: Phase, features: Features, samples: Sequence[Sample]) -> None:
         device = next(iter(phase.parameters.values())).device
-        rows = torch.arange(self._images, self._images + len(samples), device=device)
+        rows = torch.arange(self._num_images, self._num_images + len(samples), device=device)
         parameters = list(phase.parameters.values())
         with torch.enable_grad():
             losses = phase.loss(TrainingBatch(features, tuple(samples), rows))
-            found = torch.autograd.grad(torch.stack(list(losses.values())).sum(), parameters, allow_unused=True)
-        for total, gradient in zip(self._squares.values(), found, strict=True):
+            gradients = torch.autograd.grad(torch.stack(list(losses.values())).sum(), parameters, allow_unused=True)
+        for total, gradient in zip(self._squared_gradients.values(), gradients, strict=True):
             if gradient is not None:
                 total += gradient.square()
-        self._images += len(samples)
+        self._num_images += len(samples)
 
-    def _conclude(self, phase: Phase) -> None:
-        known = dict(self._known)
-        for name, one in phase.parameters.items():
-            fisher, anchor = self._squares[name] / self._images, one.detach()
+    def _finish_observation(self, phase: Phase) -> None:
+        """Add the Fisher information of the current task to the sums over tasks."""
+        sums = dict(self._consolidated)
+        for name, parameter in phase.parameters.items():
+            fisher, anchor = self._squared_gradients[name] / self._num_images, parameter.detach()
             for key, value in (
                 (f"fisher.{name}", fisher),
                 (f"anchor.{name}", fisher * anchor),
                 (f"constant.{name}", (fisher * anchor.square()).sum()),
             ):
-                known[key] = known[key] + value if key in known else value
-        self._known, self._squares = known, {}
+                sums[key] = sums[key] + value if key in sums else value
+        self._consolidated, self._squared_gradients = sums, {}
 
 
 def build_strategy(name: str, detector: Detector, ewc_weight: float) -> Strategy:
-    """A strategy by its name.
+    """Build a strategy by its name, or by a former name.
 
     Raises:
-        AnoframeError: unknown, or one that this detector cannot follow.
+        AnoframeError: unknown name, or a strategy that does not work with this detector.
     """
+    name = strategy_name(name)
     if name not in STRATEGIES:
         raise AnoframeError(f"unknown protocol.strategy {name!r}: {suggest(name, STRATEGIES)}")
-    if name == "expand":
-        if not isinstance(detector, ContinualDetector):
-            kind = type(detector).__name__
-            raise AnoframeError(f"{kind} has no way of its own to learn task after task: --protocol.strategy finetune")
-        if detector.cannot_expand:
-            raise AnoframeError(f"protocol.strategy expand: {detector.cannot_expand}; --protocol.strategy finetune")
-        return Expand(detector)
+    if name == "native":
+        return _build_native(detector)
     if name == "ewc":
-        if not ewc_weight > 0:
-            raise AnoframeError(
-                f"protocol.ewc_weight is above 0, got {ewc_weight}: --protocol.strategy finetune holds nothing back"
-            )
-        if not any(isinstance(step, Phase) for step in detector.training_stages()):
-            kind = type(detector).__name__
-            raise AnoframeError(f"ewc holds back gradients, and {kind} learns without any: another --protocol.strategy")
-        return ElasticWeightConsolidation(detector, ewc_weight)
+        return _build_ewc(detector, ewc_weight)
     return Frozen(detector) if name == "frozen" else Strategy(detector)
+
+
+def _build_native(detector: Detector) -> Native:
+    if not isinstance(detector, ContinualDetector):
+        raise AnoframeError(
+            f"protocol.strategy native: {type(detector).__name__} has no continual learning method of its own: "
+            "--protocol.strategy finetune"
+        )
+    if detector.cannot_expand:
+        raise AnoframeError(f"protocol.strategy native: {detector.cannot_expand}; --protocol.strategy finetune")
+    return Native(detector)
+
+
+def _build_ewc(detector: Detector, weight: float) -> ElasticWeightConsolidation:
+    if not weight > 0:
+        raise AnoframeError(
+            f"protocol.ewc_weight must be above 0, got {weight}; for training without a penalty: "
+            "--protocol.strategy finetune"
+        )
+    if not any(isinstance(stage, Phase) for stage in detector.training_stages()):
+        raise AnoframeError(
+            f"protocol.strategy ewc penalises changes of trained weights, and {type(detector).__name__} is not trained "
+            "by gradient descent: choose another --protocol.strategy"
+        )
+    return ElasticWeightConsolidation(detector, weight)

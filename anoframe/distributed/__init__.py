@@ -1,1 +1,1 @@
-"""Several processes that train together: process group, devices, launcher."""
+"""Training on several processes: process group, devices, synchronised BatchNorm, launcher."""

@@ -1,4 +1,4 @@
-"""From `--device` to a torch device."""
+"""Convert the option `--device` to torch devices."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from anoframe.errors import AnoframeError
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or a GPU's number, for a process that is alone.
+    """The device of a single process.
+
+    Args:
+        name: `auto`, `cpu`, `cuda`, or the number of a GPU.
 
     Raises:
-        AnoframeError: the device is not on this machine, or the name is none, or are several.
+        AnoframeError: this machine has no such device, the name is unknown, or there are several names.
     """
     if len(name.split()) > 1:
         raise AnoframeError(
-            f"--device {name}: one process works on one device, name one of them. Training on several has a process "
-            f"for each: the command line with --device {name}, or a script that torchrun starts"
+            f"--device {name}: one process uses one device, name one of them. Training on several devices needs one "
+            f"process per device: use the command line with --device {name}, or start the script with torchrun"
         )
     available = torch.cuda.is_available()
     if name == "auto":
@@ -26,43 +29,47 @@ def choose_device(name: str) -> torch.device:
     if name != "cuda" and not name.isdecimal():
         raise AnoframeError(f"--device takes auto, cpu, cuda or the number of a GPU, got {name!r}")
     if not available:
-        raise AnoframeError(f"--device {name}: this torch ({torch.__version__}) sees no GPU here; use --device cpu")
+        raise AnoframeError(
+            f"--device {name}: torch {torch.__version__} finds no GPU on this machine: use --device cpu"
+        )
     if name.isdecimal() and int(name) >= torch.cuda.device_count():
-        raise AnoframeError(f"--device {name}: there are {torch.cuda.device_count()} GPUs, numbered from 0")
+        raise AnoframeError(f"--device {name}: this machine has {torch.cuda.device_count()} GPUs, numbered from 0")
     return torch.device("cuda" if name == "cuda" else f"cuda:{name}")
 
 
 def choose_devices(name: str, count: int) -> list[torch.device]:
-    """A device for each of `count` processes of this machine.
+    """One device for each of `count` processes on this machine.
 
     Args:
-        name: a word for each process; or `cpu` for all, `cuda` for the GPUs from the first on, `auto` for GPUs where
-            there are any.
+        name: one name per process, separated by spaces; or one name for all: `cpu`, `cuda` (GPUs from number 0 on), or
+            `auto` (GPUs if there are any).
+        count: number of processes.
 
     Raises:
-        AnoframeError: there are not as many devices, or as many words; or processes would share a GPU.
+        AnoframeError: too few devices or names, devices of different types, or a GPU for two processes.
     """
-    words = name.split()
-    if len(words) == 1 and count > 1 and not name.isdecimal():
-        there = torch.cuda.device_count()
+    names = name.split()
+    if len(names) == 1 and count > 1 and not name.isdecimal():
+        num_gpus = torch.cuda.device_count()
         if choose_device(name).type == "cpu":
-            words = ["cpu"] * count
-        elif count > there:
-            raise AnoframeError(f"{count} processes on this machine, and {there} GPUs: --nproc-per-node {there}")
+            names = ["cpu"] * count
+        elif count > num_gpus:
+            raise AnoframeError(f"this machine has {num_gpus} GPUs for {count} processes: --nproc-per-node {num_gpus}")
         else:
-            words = [str(number) for number in range(count)]
-    if len(words) != count:
+            names = [str(number) for number in range(count)]
+    if len(names) != count:
         raise AnoframeError(
-            f"--device {name} names {len(words)} for {count} processes on this machine: --nproc-per-node {len(words)}"
+            f"--device {name} names {len(names)} devices for {count} processes on this machine: "
+            f"--nproc-per-node {len(names)}"
         )
-    devices = [choose_device(word) for word in words]
+    devices = [choose_device(item) for item in names]
     if len({device.type for device in devices}) > 1:
-        raise AnoframeError(f"--device {name}: devices of one run are of one kind")
+        raise AnoframeError(f"--device {name}: all devices of a run must be of one type")
     if devices[0].type == "cuda" and len(set(devices)) < count:
-        raise AnoframeError(f"--device {name}: a GPU is for one process")
+        raise AnoframeError(f"--device {name}: each process needs a GPU of its own")
     return devices
 
 
-def choose_own_device(name: str, place: int, count: int) -> torch.device:
-    """The device of a process that is number `place` of `count` on this machine; errors as for `choose_devices`."""
-    return choose_devices(name, count)[place]
+def choose_own_device(name: str, local_rank: int, local_size: int) -> torch.device:
+    """The device of process `local_rank` of `local_size` on this machine; raises as `choose_devices`."""
+    return choose_devices(name, local_size)[local_rank]

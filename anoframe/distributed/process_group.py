@@ -1,8 +1,8 @@
-"""Several processes that work on one run, as torchrun starts them: one a device, on one machine or on several.
+"""Process group of a run: the processes that torchrun started, one per device, on one machine or on several.
 
-Rank 0 leads: it alone decides, writes and tells; the others follow in lockstep, and take part in what is shared. Where
-torchrun started nothing a process is alone, and every function here does nothing. What is sent between processes as an
-object is pickled, so processes must trust each other, as torch itself requires.
+Rank 0 is the main process: it alone decides, writes files and prints. The other processes run the same code in lockstep
+and take part in collective operations. Without torchrun there is a single process, and the operations do nothing.
+Objects are pickled for sending, so processes must trust each other, as torch itself requires.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TIMEOUT = timedelta(minutes=30)  # how long a process waits for the others: rank 0 alone measures, draws and writes
+TIMEOUT = timedelta(minutes=30)  # others wait so long for rank 0, which alone computes metrics and draws pictures
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-_SPOKEN = "spoken"  # key of the store: how many processes had an error to tell
+_NUM_ERRORS = "num_errors"  # key of the store: number of processes that failed
 
 _group: Group | None = None
 _store: Any = None
@@ -34,16 +34,16 @@ _store: Any = None
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of a run, as one of them sees them; by default it is alone.
+    """The process group of a run, seen from one of its processes; by default a single process.
 
-    Every process must call the same methods in the same order.
+    All processes must call the same methods in the same order.
 
     Attributes:
         device: of this process.
-        rank: its number, counted over all machines; 0 leads.
-        size: how many processes there are.
-        local_rank: its number on this machine.
-        local_size: how many there are on this machine.
+        rank: of this process over all machines; 0 is the main process.
+        size: number of processes.
+        local_rank: of this process on its machine.
+        local_size: number of processes on this machine.
     """
 
     device: torch.device
@@ -54,39 +54,41 @@ class Group:
 
     @property
     def is_main(self) -> bool:
+        """Whether this is the main process, rank 0."""
         return self.rank == 0
 
     @property
     def is_single(self) -> bool:
+        """Whether there is only one process."""
         return self.size == 1
 
     def barrier(self) -> None:
-        """Wait until all are here."""
+        """Wait until all processes have reached this point."""
         self.all_reduce_values([0.0])
 
     def broadcast(self, item: T) -> T:
-        """What rank 0 gives; what the others give is ignored."""
+        """Return the item of rank 0 in all processes; the items of the others are ignored."""
         if self.is_single:
             return item
         import torch.distributed as dist
 
-        box = [item if self.is_main else None]
-        dist.broadcast_object_list(box, src=0)
-        found: Any = box[0]
-        return found
+        items: list[Any] = [item if self.is_main else None]
+        dist.broadcast_object_list(items, src=0)
+        result: T = items[0]
+        return result
 
     def all_gather(self, item: T) -> list[T]:
-        """What each gives, in the order of ranks, to all of them."""
+        """Return the items of all processes, in the order of ranks."""
         if self.is_single:
             return [item]
         import torch.distributed as dist
 
-        box: list[Any] = [None] * self.size
-        dist.all_gather_object(box, item)
-        return box
+        items: list[Any] = [None] * self.size
+        dist.all_gather_object(items, item)
+        return items
 
     def all_reduce_values(self, values: Sequence[float]) -> list[float]:
-        """The sum of each value over all processes."""
+        """Sum each value over all processes."""
         if self.is_single:
             return list(values)
         import torch
@@ -94,11 +96,11 @@ class Group:
         return self.all_reduce(torch.tensor(values, dtype=torch.float64)).tolist()
 
     def broadcast_flag(self, flag: bool) -> bool:
-        """What rank 0 says."""
+        """Return the flag of rank 0 in all processes."""
         return self.all_reduce_values([float(flag and self.is_main)])[0] > 0
 
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum of a tensor over all processes, in its place; no gradient passes."""
+        """Sum a tensor over all processes, in place and without gradient; returns the tensor."""
         if not self.is_single:
             import torch.distributed as dist
 
@@ -106,101 +108,105 @@ class Group:
         return tensor
 
     def broadcast_tensors(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Put rank 0's values in the place of everyone's; they have the same shapes everywhere."""
+        """Overwrite tensors with those of rank 0; shapes must be the same in all processes."""
         if not self.is_single:
             import torch
             import torch.distributed as dist
 
             for tensor in filter(torch.numel, tensors):
-                whole = tensor.detach().contiguous()
-                dist.broadcast(whole, src=0)
-                if whole.data_ptr() != tensor.data_ptr():
-                    tensor.detach().copy_(whole)
+                buffer = tensor.detach().contiguous()
+                dist.broadcast(buffer, src=0)
+                if buffer.data_ptr() != tensor.data_ptr():
+                    tensor.detach().copy_(buffer)
 
     def gather_rows(self, own: np.ndarray, rows: Sequence[Sequence[int]]) -> np.ndarray | None:
-        """An array of which each process has some rows, whole on rank 0; None on the others.
+        """Gather an array on rank 0, of which each process has some rows; returns None on the other processes.
 
         Args:
-            own: `[k, ...]`, the rows of this process.
-            rows: of each process, where its rows belong; together every row from 0 on, once.
+            own: `[k, ...]`, rows of this process.
+            rows: for each process the indices of its rows; together each row from 0 on exactly once.
         """
         import numpy as np
 
         if not self.is_main:
             _send(own)
             return None
-        whole = np.empty((sum(map(len, rows)), *own.shape[1:]), own.dtype)
-        whole[list(rows[0])] = own
+        gathered = np.empty((sum(map(len, rows)), *own.shape[1:]), own.dtype)
+        gathered[list(rows[0])] = own
         for rank in range(1, self.size):
             if rows[rank]:
-                whole[list(rows[rank])] = _receive((len(rows[rank]), *own.shape[1:]), own.dtype, rank)
-        return whole
+                gathered[list(rows[rank])] = _receive((len(rows[rank]), *own.shape[1:]), own.dtype, rank)
+        return gathered
 
     def shard(self, count: int, size: int) -> list[list[int]]:
-        """Rows from 0 to `count - 1` that each process takes: batches of `size`, dealt out one by one.
+        """Indices from 0 to `count - 1` for each process: whole batches of `size`, in turn.
 
-        Batches stay together, because on a GPU what comes out for an image may depend on how many it is computed with.
+        Batches are not split because on a GPU the result of an image may depend on the batch size.
         """
         return _shard(count, size, self.size)
 
 
 def single_process() -> Group:
-    """A process by itself, on the CPU."""
+    """Group of a single process on the CPU."""
     import torch
 
     return Group(torch.device("cpu"))
 
 
-def _shard(count: int, size: int, hands: int) -> list[list[int]]:
+def _shard(count: int, size: int, num_shards: int) -> list[list[int]]:
     batches = [range(start, min(start + size, count)) for start in range(0, count, size)]
-    return [[row for batch in batches[hand::hands] for row in batch] for hand in range(hands)]
+    return [[row for batch in batches[shard::num_shards] for row in batch] for shard in range(num_shards)]
 
 
 # ------------------------------------------------------------------------------------------------ joining and leaving
 
 
-def launched() -> bool:
+def is_torchrun_process() -> bool:
     """Whether torchrun started this process."""
     return all(name in os.environ for name in _VARIABLES)
 
 
 def is_local_main() -> bool:
-    """Whether this process is the first on its machine, or alone; known before it has joined the others."""
-    return not launched() or os.environ["LOCAL_RANK"] == "0"
+    """Whether this is the first process on its machine, or the only one; works before `join`."""
+    return not is_torchrun_process() or os.environ["LOCAL_RANK"] == "0"
 
 
 def is_main_process() -> bool:
-    """Whether this process leads, or is alone; known before it has joined the others."""
-    return not launched() or os.environ["RANK"] == "0"
+    """Whether this is rank 0, or the only process; works before `join`."""
+    return not is_torchrun_process() or os.environ["RANK"] == "0"
 
 
 def join(device: str) -> Group:
-    """The group of this process: alone, or with the others that torchrun started, for whom it waits.
+    """Join the process group: wait for the other processes that torchrun started, if there are any.
 
     Args:
-        device: as `--device` has it: a device for each process of this machine, or one word for all.
+        device: value of `--device`: one name per process of this machine, or one name for all.
+
+    Returns:
+        The same group at every call, until `leave`.
 
     Raises:
-        AnoframeError: a device that this machine lacks, or too few of them; processes of different kinds.
+        AnoframeError: a device does not exist on this machine, there are too few devices, processes have devices of
+            different types, or this process has joined with another device.
     """
     from anoframe.distributed.devices import choose_device, choose_own_device
 
     global _group
-    if not launched():
+    if not is_torchrun_process():
         return Group(choose_device(device))
-    rank, size, local_rank, local_size = (_number(name) for name in _VARIABLES)
+    rank, size, local_rank, local_size = (_read_number(name) for name in _VARIABLES)
     own = choose_own_device(device, local_rank, local_size)
     if _group is None:
         _group = Group(own, rank, size, local_rank, local_size)
         if size > 1:
             _connect(_group)
     if _group.device != own:
-        raise AnoframeError(f"--device {device}: this process works on {_group.device} already")
+        raise AnoframeError(f"--device {device}: this process already uses {_group.device}")
     return _group
 
 
 def leave() -> None:
-    """Let go of the others, where there are any."""
+    """Leave the process group."""
     global _group, _store
     if _store is not None:
         import torch.distributed as dist
@@ -221,42 +227,46 @@ def _connect(group: Group) -> None:
     store = dist.PrefixStore("group", _store)
     dist.init_process_group(backends, store=store, rank=group.rank, world_size=group.size, timeout=TIMEOUT)
     atexit.register(leave)
-    kinds = group.all_gather(group.device.type)
-    if len(set(kinds)) > 1:
+    types = group.all_gather(group.device.type)
+    if len(set(types)) > 1:
         raise AnoframeError(
-            f"some processes found a GPU and some did not ({', '.join(kinds)}): --device cpu, or mend it"
+            f"some processes have a GPU and some have none ({', '.join(types)}): repair the machine without a GPU, or "
+            "--device cpu"
         )
 
 
-def _number(name: str) -> int:
+def _read_number(name: str) -> int:
     value = os.environ[name]
     if not value.isdecimal():
-        raise AnoframeError(f"the environment says {name}={value!r}, which is no number: start with torchrun")
+        raise AnoframeError(f"the environment variable {name} must be a number, got {name}={value!r}: use torchrun")
     return int(value)
 
 
 # ------------------------------------------------------------------------------------------------ ending on an error
 
 
-def joined() -> bool:
-    """Whether this process works with others now."""
+def is_joined() -> bool:
+    """Whether this process has joined a group of several processes."""
     return _store is not None
 
 
-def speaks() -> bool:
-    """Whether this process tells the user of an error. Of several that fail, often of each other, the first does."""
+def should_report_error() -> bool:
+    """Whether this process prints its error; call it once. Of several processes that fail the first one prints.
+
+    The failure of one process often makes the others fail as well.
+    """
     if _store is None:
-        return is_local_main()  # what goes wrong before they join goes wrong in all of a machine
+        return is_local_main()  # an error before `join` occurs in all processes of a machine
     try:
-        return int(_store.add(_SPOKEN, 1)) == 1
-    except Exception:  # the store has gone, and with it whoever else could tell
+        return int(_store.add(_NUM_ERRORS, 1)) == 1
+    except Exception:  # the process that held the store has ended, so nobody else prints
         return True
 
 
-def quit_at_once(status: int) -> None:
-    """End a process that others may be waiting for, or that may wait for them; return where it is alone.
+def exit_immediately(status: int) -> None:
+    """End this process without waiting for others, which may wait for it; return if it is the only process.
 
-    Nothing is waited for: torchrun sees the status and ends the others, whatever they are doing.
+    torchrun sees the exit status and ends the other processes, whatever they are doing.
     """
     if _store is not None:
         with suppress(OSError, ValueError):
@@ -266,7 +276,7 @@ def quit_at_once(status: int) -> None:
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Whether an error only says that another process has gone, or answers no more."""
+    """Whether an error only says that another process has ended or no longer answers."""
     if _store is None or not isinstance(error, RuntimeError):
         return False
     import torch.distributed as dist
@@ -291,7 +301,7 @@ def _receive(shape: tuple[int, ...], dtype: np.dtype, rank: int) -> np.ndarray:
     import torch
     import torch.distributed as dist
 
-    part = np.empty(shape, dtype)
-    if part.nbytes:
-        dist.recv(torch.from_numpy(part).view(torch.uint8), src=rank)
-    return part
+    rows = np.empty(shape, dtype)
+    if rows.nbytes:
+        dist.recv(torch.from_numpy(rows).view(torch.uint8), src=rank)
+    return rows

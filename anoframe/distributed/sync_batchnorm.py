@@ -1,6 +1,6 @@
-"""Batch normalisation by the statistics of a whole batch that is spread over several processes.
+"""Batch normalisation with the statistics of a batch that is split over several processes.
 
-torch.nn.SyncBatchNorm does the same on GPUs alone, and cannot leave out a process that has no image of a batch.
+torch.nn.SyncBatchNorm works on GPUs only, and cannot exclude a process whose shard of the batch is empty.
 """
 
 from __future__ import annotations
@@ -17,84 +17,87 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from anoframe.distributed.process_group import Group
 from anoframe.errors import AnoframeError
 
-_KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_SUPPORTED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass
-class Joint:
-    """What all layers of a network share.
+class SyncState:
+    """State that all synchronised layers of a network share.
 
     Attributes:
-        counted: whether the images of this process are part of the batch. Where not they are normalised as if they
-            were, and change neither statistics nor gradients of the others.
+        group: processes whose statistics are combined.
+        is_counted: whether the images of this process belong to the batch. If not, they are normalised in the same way,
+            but change neither the statistics nor the gradients of the others.
     """
 
     group: Group
-    counted: bool = True
+    is_counted: bool = True
 
 
 @contextmanager
-def sync_batchnorm_layers(module: nn.Module, group: Group) -> Iterator[Joint]:
-    """Let the BatchNorm layers of a module, in train mode, use the statistics of all processes; afterwards as before.
+def sync_batchnorm_layers(module: nn.Module, group: Group) -> Iterator[SyncState]:
+    """Context in which the BatchNorm layers of a module that are in train mode use the statistics of all processes.
 
-    The layers stay the objects that they are, with their parameters and buffers, and change their class for a while.
+    The layer objects stay the same, with their parameters and buffers; only their class changes within the context.
 
     Raises:
-        AnoframeError: a layer that computes more than BatchNorm, in a class of its own.
+        AnoframeError: a layer whose class is a subclass of BatchNorm, which may compute more.
     """
-    joint = Joint(group)
+    sync_state = SyncState(group)
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training]
-    kinds = [type(layer) for layer in layers]
-    for kind in kinds:
-        if kind not in _KINDS:
-            raise AnoframeError(f"{kind.__name__} cannot be synchronised over devices: --trainer.sync_batchnorm False")
+    classes = [type(layer) for layer in layers]
+    for layer_class in classes:
+        if layer_class not in _SUPPORTED:
+            raise AnoframeError(
+                f"{layer_class.__name__} cannot be synchronised over devices: --trainer.sync_batchnorm False"
+            )
     try:
         for layer in layers:
             layer.__class__ = SyncBatchNorm
-            layer.joint = joint  # type: ignore[assignment]
-        yield joint
+            layer.sync_state = sync_state  # type: ignore[assignment]
+        yield sync_state
     finally:
-        for layer, kind in zip(layers, kinds, strict=True):
-            layer.__class__ = kind
-            del layer.joint
+        for layer, layer_class in zip(layers, classes, strict=True):
+            layer.__class__ = layer_class
+            del layer.sync_state
 
 
-def is_single_value(error: ValueError) -> bool:
-    """Whether batch normalisation, torch's or the one here, refused a batch that has one value a channel."""
-    return "more than 1 value per channel" in str(error) or "more than one value a channel" in str(error)
+def is_single_value_error(error: ValueError) -> bool:
+    """Whether torch's BatchNorm or `SyncBatchNorm` raised an error because a batch has one value per channel."""
+    return "more than 1 value per channel" in str(error)
 
 
 class SyncBatchNorm(_BatchNorm):
-    """`nn.BatchNorm1d` to `3d` over all processes of a group; made by `sync_batchnorm_layers`."""
+    """`nn.BatchNorm1d` to `nn.BatchNorm3d` over all processes of a group; see `sync_batchnorm_layers`."""
 
-    joint: Any
+    sync_state: Any
 
-    @torch.compiler.disable  # type: ignore[misc]  # processes wait for each other in it, which cannot be traced
+    @torch.compiler.disable  # type: ignore[misc]  # it waits for other processes, which cannot be traced
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `[B, C, ...]`; `B` may differ between processes.
 
         Raises:
-            ValueError: the whole batch has one value a channel, whose variance is none. On a GPU, which is not waited
-                for, it comes out as 0 instead.
+            ValueError: the whole batch has one value per channel, so the variance is undefined. Only on a CPU; a GPU is
+                not synchronised for this check, and the result is 0.
         """
         if not self.training:
             return super().forward(x)
-        joint: Joint = self.joint
-        count, mean, variance = moments(x, joint)
+        sync_state: SyncState = self.sync_state
+        count, mean, variance = moments(x, sync_state)
         if x.device.type == "cpu" and count < 2:
-            raise ValueError(f"batch normalisation wants more than one value a channel, got {list(x.shape)}")
-        self._follow(count, mean, variance)
-        wide = _wide(x)
-        scale = (variance + self.eps).rsqrt().to(wide)
-        normal: Any = _Normalise.apply(x, self.weight, self.bias, mean.to(wide), scale, count.to(wide), joint)
-        return normal
+            raise ValueError(f"batch normalisation needs more than 1 value per channel, got {list(x.shape)}")
+        self._update_running_stats(count, mean, variance)
+        dtype = _sum_dtype(x)
+        scale = (variance + self.eps).rsqrt().to(dtype)
+        result: Any = _Normalise.apply(x, self.weight, self.bias, mean.to(dtype), scale, count.to(dtype), sync_state)
+        return result
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """What torch asks of each number of dimensions; here any will do."""
+        """Accept any number of dimensions; torch requires this method."""
 
     @torch.no_grad()
-    def _follow(self, count: Tensor, mean: Tensor, variance: Tensor) -> None:
-        """Running statistics, as torch keeps them: the same in all processes."""
+    def _update_running_stats(self, count: Tensor, mean: Tensor, variance: Tensor) -> None:
+        """Update the running statistics as torch does, equally in all processes."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
@@ -104,21 +107,21 @@ class SyncBatchNorm(_BatchNorm):
 
 
 @torch.no_grad()
-def moments(x: Tensor, joint: Joint) -> tuple[Tensor, Tensor, Tensor]:
-    """Number of values a channel over all processes, their mean and variance `[C]` (biased), in float64.
+def moments(x: Tensor, sync_state: SyncState) -> tuple[Tensor, Tensor, Tensor]:
+    """Number of values per channel over all processes, and their mean and biased variance `[C]`, in float64.
 
-    Each process sends its own count, mean and sum of squares about that mean, which are then combined: sums of squares
-    about zero would lose digits where the mean is large.
+    Each process sends its count, its mean and its sum of squared deviations from that mean, which are then combined.
+    Sums of squares without the mean subtracted would lose digits if the mean is large.
     """
-    wide = x.to(_wide(x))
+    values = x.to(_sum_dtype(x))
     axes = _axes(x)
-    group, channels = joint.group, x.shape[1]
+    group, channels = sync_state.group, x.shape[1]
     table = torch.zeros(group.size, 1 + 2 * channels, dtype=torch.float64, device=x.device)
-    if joint.counted:
-        own = wide.mean(axes, keepdim=True)
+    if sync_state.is_counted:
+        own_mean = values.mean(axes, keepdim=True)
         table[group.rank, 0] = x.numel() // channels
-        table[group.rank, 1 : 1 + channels] = own.flatten()
-        table[group.rank, 1 + channels :] = (wide - own).square().sum(axes)
+        table[group.rank, 1 : 1 + channels] = own_mean.flatten()
+        table[group.rank, 1 + channels :] = (values - own_mean).square().sum(axes)
     group.all_reduce(table)
     counts, means, squares = table[:, :1], table[:, 1 : 1 + channels], table[:, 1 + channels :]
     count = counts.sum()
@@ -128,9 +131,10 @@ def moments(x: Tensor, joint: Joint) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class _Normalise(torch.autograd.Function):
-    """`(x - mean) * scale * weight + bias`, where mean and scale are functions of the `x` of all processes.
+    """`(x - mean) * scale * weight + bias`, where mean and scale depend on `x` in all processes.
 
-    The gradient of the sum of all processes' losses; of weight and bias this process's part of it.
+    The gradient with respect to `x` is that of the sum of the losses of all processes. The gradients of weight and bias
+    are this process's part.
     """
 
     @staticmethod
@@ -142,47 +146,48 @@ class _Normalise(torch.autograd.Function):
         mean: Tensor,
         scale: Tensor,
         count: Tensor,
-        joint: Joint,
+        sync_state: SyncState,
     ) -> Tensor:
         ctx.save_for_backward(x, weight, mean, scale, count)
-        ctx.joint = joint
-        normal = _normal(x, mean, scale)
+        ctx.sync_state = sync_state
+        normalised = _normalise(x, mean, scale)
         if weight is not None and bias is not None:
-            normal = normal * _column(weight, x) + _column(bias, x)
-        return normal.to(x.dtype)
+            normalised = normalised * _per_channel(weight, x) + _per_channel(bias, x)
+        return normalised.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         x, weight, mean, scale, count = ctx.saved_tensors
-        joint: Joint = ctx.joint
+        sync_state: SyncState = ctx.sync_state
         axes = _axes(x)
-        normal = _normal(x, mean, scale)
-        gradient = gradients[0].to(normal.dtype)
-        to_bias, to_weight = gradient.sum(axes), (gradient * normal).sum(axes)
+        normalised = _normalise(x, mean, scale)
+        gradient = gradients[0].to(normalised.dtype)
+        of_bias, of_weight = gradient.sum(axes), (gradient * normalised).sum(axes)
         factor = scale if weight is None else scale * weight
-        totals = joint.group.all_reduce(torch.stack([to_bias, to_weight])) / count
-        found = gradient
-        if joint.counted:
-            found = found - _column(totals[0], x) - normal * _column(totals[1], x)
-        found = (found * _column(factor, x)).to(x.dtype)
+        means = sync_state.group.all_reduce(torch.stack([of_bias, of_weight])) / count
+        of_x = gradient
+        if sync_state.is_counted:
+            of_x = of_x - _per_channel(means[0], x) - normalised * _per_channel(means[1], x)
+        of_x = (of_x * _per_channel(factor, x)).to(x.dtype)
         if weight is None:
-            return found, None, None, None, None, None, None
-        return found, to_weight.to(weight.dtype), to_bias.to(weight.dtype), None, None, None, None
+            return of_x, None, None, None, None, None, None
+        return of_x, of_weight.to(weight.dtype), of_bias.to(weight.dtype), None, None, None, None
 
 
-def _normal(x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-    return (x.to(mean.dtype) - _column(mean, x)) * _column(scale, x)
+def _normalise(x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    return (x.to(mean.dtype) - _per_channel(mean, x)) * _per_channel(scale, x)
 
 
 def _axes(x: Tensor) -> list[int]:
+    """All axes but that of the channels."""
     return [axis for axis in range(x.ndim) if axis != 1]
 
 
-def _column(values: Tensor, x: Tensor) -> Tensor:
-    """`[C]`, to be combined with `[B, C, ...]`."""
+def _per_channel(values: Tensor, x: Tensor) -> Tensor:
+    """`[C]` reshaped to broadcast with `[B, C, ...]`."""
     return values.view(1, -1, *(1 for _ in range(x.ndim - 2)))
 
 
-def _wide(x: Tensor) -> torch.dtype:
-    """What sums are taken in: never half precision."""
+def _sum_dtype(x: Tensor) -> torch.dtype:
+    """Number format of sums: never half precision."""
     return torch.promote_types(x.dtype, torch.float32)

@@ -1,1 +1,1 @@
-"""Features of samples: extraction with the frozen encoder, the disk cache, and a store for training."""
+"""Features of samples: extraction with the frozen encoder, the disk cache, and the store for training."""

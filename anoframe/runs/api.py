@@ -22,7 +22,13 @@ from anoframe.evaluation.results import Metrics, Results
 from anoframe.runs.protocols import Fit, with_categories
 from anoframe.runs.session import Session
 from anoframe.runs.stream_session import StreamSession
-from anoframe.training.checkpoint import Checkpoint, find_checkpoint, find_checkpoints, holder_of, load_checkpoint
+from anoframe.training.checkpoint import (
+    Checkpoint,
+    find_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    select_checkpoint,
+)
 from anoframe.types import Prediction
 from anoframe.utils.files import read_json
 
@@ -81,7 +87,7 @@ def test(
             must be the one that the checkpoint was fitted with.
         categories, output, start: as for `train`; by default all categories that the checkpoint learned.
     """
-    folders = find_checkpoints(Path(checkpoint))
+    folders = list_checkpoints(Path(checkpoint))
     cfg = load_config(config_of(checkpoint)) if cfg is None else cfg
     check_config(cfg)
     if cfg.protocol.name == "continual":  # what came last is one detector for all
@@ -104,7 +110,7 @@ def test(
         chosen.protocol.name = "unified"
     with Session(chosen, output, start, loaded[0]) as session:
         for category in session.categories:
-            session.run(Fit(category, (category,)), holder_of(loaded, category))
+            session.run(Fit(category, (category,)), select_checkpoint(loaded, category))
         return _finished(session)
 
 

@@ -26,7 +26,7 @@ from anoframe.evaluation.decision import Threshold
 from anoframe.evaluation.predictions import CategoryPredictions, collect_shared
 from anoframe.evaluation.provenance import git_commit, machine, versions
 from anoframe.evaluation.results import CHOSEN_ON_TEST, Metrics, Results, category_metrics, percent
-from anoframe.features.extraction import EncodedSamples
+from anoframe.features.extraction import FeatureLoader
 from anoframe.models.base import Detector
 from anoframe.models.factory import build_detector
 from anoframe.registry import check_arguments
@@ -38,11 +38,12 @@ from anoframe.tracking.factory import check_tracking, open_trackers
 from anoframe.tracking.timing import Clock, Stage
 from anoframe.tracking.tracker import Status, Tracker, Trackers
 from anoframe.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from anoframe.training.distributed_loss import check_several
-from anoframe.training.loop import Training
-from anoframe.training.settings import settings_of
-from anoframe.training.stages import learn, seed_everything
-from anoframe.training.threshold import thresholds
+from anoframe.training.context import FitContext
+from anoframe.training.distributed_loss import check_multi_device
+from anoframe.training.seeding import seed_everything
+from anoframe.training.settings import phase_settings
+from anoframe.training.stages import fit_detector
+from anoframe.training.threshold import estimate_thresholds
 from anoframe.training.validation import check_training
 from anoframe.types import Sample
 from anoframe.utils.tensor_cache import KINDS, Cache, cache_root
@@ -85,7 +86,7 @@ class Plan:
         names = detector.phase_names()
         if not fitted:
             if not self.group.is_single:
-                check_several(detector, cfg.protocol.name, f"{self.group.size} processes")
+                check_multi_device(detector, cfg.protocol.name, f"{self.group.size} processes")
             if cfg.protocol.name == "continual":
                 self._check_stream(cfg, detector, {one.name: one.train for one in report.categories})
             check_training(detector.training_stages(), self.trainer, self.group.device, names)
@@ -275,7 +276,7 @@ class Session:
         with self.clock.stage("build"):
             detector = self._unfitted()
         how = self._training(fit)
-        learn(detector, self._prepared(detector, samples), len(samples), self.clock, how)
+        fit_detector(detector, self._prepared(detector, samples), len(samples), self.clock, how)
         if how.curves["phases"]:
             self.folder.write_curves(fit.name, how.curves)
         with self.clock.stage("threshold"):
@@ -298,7 +299,7 @@ class Session:
         model, seed = plain(self.cfg.model), self.cfg.seed
         return Checkpoint(detector, self.preprocessing, model, seed, counts, found or {}, trained)
 
-    def _training(self, fit: Fit) -> Training:
+    def _training(self, fit: Fit) -> FitContext:
         def look(detector: Detector) -> dict[str, Metrics]:
             found = {category: self._collected(detector, category) for category in fit.categories}
             return self.group.broadcast(
@@ -306,7 +307,7 @@ class Session:
             )
 
         home = self.folder.training(fit.name) if self.group.is_main else None
-        return Training(fit.name, self.cfg.seed, self._trainer, self.tracker, home, look, group=self.group)
+        return FitContext(fit.name, self.cfg.seed, self._trainer, self.tracker, home, look, group=self.group)
 
     def _unfitted(self) -> Detector:
         return build_detector(plain(self.cfg.model), self.cfg.seed).to(self.device).eval()
@@ -317,8 +318,8 @@ class Session:
             return dict.fromkeys(training)
         try:
             size, seed = self.preprocessing.crop, self.cfg.seed
-            quiet = Training("threshold", seed, self._trainer, Trackers(), group=self.group)
-            found = thresholds(self._unfitted, self._prepared, training, share, rate, size, quiet)
+            quiet = FitContext("threshold", seed, self._trainer, Trackers(), group=self.group)
+            found = estimate_thresholds(self._unfitted, self._prepared, training, share, rate, size, quiet)
         except AnoframeError as error:  # fewer images may be too few to learn from
             if not self.group.is_single:
                 raise
@@ -390,17 +391,15 @@ class Session:
     def _samples(self, category: str, split: str) -> list[Sample]:
         return [sample for sample in self.dataset.samples(category) if sample.split == split]
 
-    def _prepared(self, detector: Detector, samples: Sequence[Sample]) -> EncodedSamples:
+    def _prepared(self, detector: Detector, samples: Sequence[Sample]) -> FeatureLoader:
         """The features of samples that every process is going to read."""
         encoded = self._encoded(detector, samples)
         encoded.prepare(self.group)
         return encoded
 
-    def _encoded(self, detector: Detector, samples: Sequence[Sample]) -> EncodedSamples:
+    def _encoded(self, detector: Detector, samples: Sequence[Sample]) -> FeatureLoader:
         data = self.cfg.data
-        return EncodedSamples(
-            detector, samples, self.reader, data.batch_size, data.workers, self.tracker, self.features
-        )
+        return FeatureLoader(detector, samples, self.reader, data.batch_size, data.workers, self.tracker, self.features)
 
 
 def tasks_of(cfg: ConfigDict) -> list[Task]:
@@ -424,7 +423,7 @@ def _provenance_of_training(phases: Sequence[str], section: dict[str, Any] | Non
     """
     if section is None or not phases:
         return {}
-    chosen = any(settings_of(section, name).select == "best_on_test" for name in phases)
+    chosen = any(phase_settings(section, name).select == "best_on_test" for name in phases)
     made = {key: value for key, value in section.items() if f"trainer.{key}" not in RESULT_NEUTRAL_KEYS}
     return {"trainer": made, **({"selected": CHOSEN_ON_TEST} if chosen else {})}
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from anoframe.backbones.weights import read_tensors
 from anoframe.config import ConfigDict
-from anoframe.continual.results import JOINT, STREAM, expansion_line, growth_line, stream_line, stream_results
+from anoframe.continual.results import JOINT, STREAM, stream_line, stream_results
 from anoframe.continual.strategies import Strategy, build_strategy
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.provenance import git_commit
@@ -21,7 +21,8 @@ from anoframe.models.base import ContinualDetector, Detector, Observation, Phase
 from anoframe.runs.protocols import Fit
 from anoframe.runs.session import Session, tasks_of
 from anoframe.training.checkpoint import Checkpoint, save_checkpoint
-from anoframe.training.stages import learn, seed_everything
+from anoframe.training.seeding import seed_everything
+from anoframe.training.stages import fit_detector
 from anoframe.utils.files import read_json, write_json
 from anoframe.utils.type_check import matches_type
 
@@ -78,8 +79,6 @@ class StreamSession(Session):
         if self._row(task) is None:
             about = self._about(task, fitted.detector)
             write_json(self._row_file(task), {"row": row, "about": about})
-            if line := growth_line(about["growth"], task):
-                self.tracker.log("growth", task=task, growth=about["growth"], summary=line)
         self._write_stream()
 
     def _learn_task(self, task: int, strategy: Strategy) -> Checkpoint:
@@ -91,7 +90,7 @@ class StreamSession(Session):
         seed_everything(how.seed)
         strategy.start(task, len(samples))
         batches = self._prepared(strategy.detector, samples)
-        learn(strategy.detector, batches, len(samples), self.clock, how, self._telling(strategy))
+        fit_detector(strategy.detector, batches, len(samples), self.clock, how, self._telling(strategy))
         strategy.finish()
         if how.curves["phases"]:
             self.folder.write_curves(fit.name, how.curves)
@@ -106,7 +105,7 @@ class StreamSession(Session):
             nonlocal told
             events = _expansions(strategy.detector)
             for event in events[told:]:
-                self.tracker.log("expansion", **event, summary=expansion_line(event))
+                pass
             told = len(events)
             return strategy.training_stages()
 

@@ -1,1 +1,1 @@
-"""Training of detectors: stages, the gradient loop, its settings, state and checkpoints."""
+"""Training of detectors: training stages, the gradient loop, its settings, states and checkpoints."""

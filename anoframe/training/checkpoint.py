@@ -1,6 +1,7 @@
-"""A fitted detector on disk: `learned.safetensors`, and `detector.json`, which says how to build what they belong to.
+"""Checkpoints: a trained detector on disk, in `learned.safetensors` (tensors) and `detector.json` (how to build it).
 
-The frozen backbone is not stored but named, with the fingerprint of its tensors; loading checks that it is the same.
+The frozen backbone is not stored. The checkpoint holds its name and the fingerprint of its tensors, which are compared
+when the checkpoint is loaded.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from anoframe.registry import check_arguments
 from anoframe.utils.files import plain_name, read_json, write_atomic, write_json
 from anoframe.utils.type_check import matches_type, type_words
 
-FORMAT = 1
-_KEYS = {
+FORMAT = 2  # raise it when tensors or keys get other names
+_REQUIRED_KEYS = {
     "model": dict[str, Any],
     "backbone": dict[str, Any],
     "preprocessing": dict[str, Any],
@@ -39,34 +40,45 @@ _THRESHOLDS = dict[str, dict[str, float | int] | None]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A detector and what must be known to use it."""
+    """A trained detector and everything needed to use it.
+
+    Attributes:
+        detector: trained.
+        preprocessing: of the images it was trained on.
+        model: `model` section of the config.
+        seed: of the run.
+        train_images: category -> number of normal images it was trained on.
+        thresholds: category -> threshold; None if none could be estimated.
+        training: how it was trained, for the provenance of results; empty without gradient descent.
+    """
 
     detector: Detector
     preprocessing: Preprocessing
-    model: dict[str, Any]  # the `model` section of the config
+    model: dict[str, Any]
     seed: int
-    train_images: dict[str, int]  # category -> normal images it learned from
-    thresholds: dict[str, Threshold | None] = field(default_factory=dict)  # category -> where it draws the line
-    training: dict[str, Any] = field(default_factory=dict)  # what results say of how it was trained, where it was
+    train_images: dict[str, int]
+    thresholds: dict[str, Threshold | None] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
 
     @property
     def categories(self) -> tuple[str, ...]:
+        """Categories it was trained on."""
         return tuple(self.train_images)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Write both files, the description last: a folder with a `detector.json` is whole. Returns the description."""
+    """Write both files, `detector.json` last: a folder that has it is complete. Returns the content of that file."""
     state = checkpoint.detector.learned_state()
     learned = save({name: value.contiguous().cpu() for name, value in state.items()})
     write_atomic(folder / "learned.safetensors", learned)
     description = {
         "format": FORMAT,
         "model": checkpoint.model,
-        "backbone": _backbone(checkpoint.detector),
+        "backbone": _describe_backbone(checkpoint.detector),
         "preprocessing": asdict(checkpoint.preprocessing),
         "seed": checkpoint.seed,
         "train_images": checkpoint.train_images,
-        "thresholds": {name: one and asdict(one) for name, one in checkpoint.thresholds.items()},
+        "thresholds": {name: limits and asdict(limits) for name, limits in checkpoint.thresholds.items()},
         "training": checkpoint.training,
         "learned_sha256": fingerprint(state),
     }
@@ -75,118 +87,130 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
-    """Rebuild a detector; needs neither the training data nor the run it came from.
+    """Load a trained detector. Needs neither the training data nor the run that wrote it.
 
     Raises:
-        AnoframeError: not a checkpoint, damaged, of another format, or learned on other backbone weights.
+        AnoframeError: the folder holds no checkpoint, a damaged one, one of another format, or one that was trained on
+            other backbone weights.
     """
     path = folder / "detector.json"
-    description = _description(path)
+    description = _read_description(path)
     state = _read_state(folder / "learned.safetensors", description["learned_sha256"])
-    with _told_of(path):
+    with _naming_file(path):
         check_arguments(Preprocessing, description["preprocessing"], "preprocessing")
         preprocessing = Preprocessing(**description["preprocessing"])
         detector = build_detector(description["model"], description["seed"])
-    found, expected = _backbone(detector), description["backbone"]
-    if found["sha256"] != expected["sha256"]:
-        raise AnoframeError(
-            f"{folder}: learned on other weights of {expected['name']} ({expected['weights']}, "
-            f"{expected['sha256'][:12]}) than those found now ({found['sha256'][:12]}): restore them, or fit again"
-        )
+    _check_backbone(folder, _describe_backbone(detector), description["backbone"])
     detector.to(device)
-    with _told_of(path):
+    with _naming_file(path):
         detector.load_learned_state(state)
     detector.eval()
-    with _told_of(path):
-        limits = {category: _threshold(one) for category, one in description.get("thresholds", {}).items()}
-    known = (description["model"], description["seed"], description["train_images"])
-    return Checkpoint(detector, preprocessing, *known, limits, description.get("training", {}))
+    with _naming_file(path):
+        thresholds = {name: _read_threshold(values) for name, values in description.get("thresholds", {}).items()}
+    return Checkpoint(
+        detector,
+        preprocessing,
+        description["model"],
+        description["seed"],
+        description["train_images"],
+        thresholds,
+        description.get("training", {}),
+    )
 
 
-def find_checkpoints(path: Path) -> dict[str, Path]:
-    """The fits under a run folder, its `checkpoint/`, or one fit's folder: name -> folder.
+# ------------------------------------------------------------------------------------------------ finding checkpoints
 
-    One whose categories another has learned too, and more, is left out: of a stream of tasks the newest is given.
+
+def list_checkpoints(path: Path) -> dict[str, Path]:
+    """List the checkpoints of a run: name of the fit -> folder.
+
+    A checkpoint is left out if another one was trained on all of its categories and more: of a stream of tasks only the
+    newest is listed.
+
+    Args:
+        path: a run folder, its `checkpoint/` folder, or the folder of one checkpoint.
 
     Raises:
-        AnoframeError: there is none, or a description is damaged.
+        AnoframeError: there is no checkpoint, or a `detector.json` is damaged.
     """
     for root in (path / "checkpoint", path):
-        found = {file.parent.name: file.parent for file in sorted(root.glob("*/detector.json"))}
-        learned = {name: set(learned_categories(folder)) for name, folder in found.items()}
-        if found:
-            return {name: found[name] for name in found if not any(learned[name] < more for more in learned.values())}
+        folders = {file.parent.name: file.parent for file in sorted(root.glob("*/detector.json"))}
+        trained = {name: set(trained_categories(folder)) for name, folder in folders.items()}
+        if folders:
+            return {
+                name: folder
+                for name, folder in folders.items()
+                if not any(trained[name] < superset for superset in trained.values())
+            }
     if (path / "detector.json").is_file():
         return {path.name: path}
     raise AnoframeError(f"no checkpoint in {path}: give a run folder, or its checkpoint folder")
 
 
 def find_checkpoint(path: Path, category: str | None) -> Path:
-    """The fit that learned a category, without loading any; None asks for the only fit that there is.
+    """Find the checkpoint that was trained on a category, without loading any.
+
+    Args:
+        path: as for `list_checkpoints`.
+        category: None asks for the only checkpoint.
 
     Raises:
-        AnoframeError: no checkpoint, none of that category, or several and no category to choose by.
+        AnoframeError: no checkpoint, none of that category, or several and no category given.
     """
-    learned = {folder: learned_categories(folder) for folder in find_checkpoints(path).values()}
-    if category is None and len(learned) == 1:
-        return next(iter(learned))
-    names = [name for categories in learned.values() for name in categories]
+    trained = {folder: trained_categories(folder) for folder in list_checkpoints(path).values()}
+    if category is None and len(trained) == 1:
+        return next(iter(trained))
+    names = [name for categories in trained.values() for name in categories]
     if category is None:
-        raise AnoframeError(f"{path} has a detector a category, say which: {', '.join(names)} (--cls_names)")
-    for folder, categories in learned.items():
+        raise AnoframeError(f"{path} has one detector per category: choose one with --cls_names, of {', '.join(names)}")
+    for folder, categories in trained.items():
         if category in categories:
             return folder
-    raise AnoframeError(f"{path} has not learned category {category!r}: {suggest(category, names)}")
+    raise AnoframeError(f"{path} has no detector for category {category!r}: {suggest(category, names)}")
 
 
-def learned_categories(folder: Path) -> tuple[str, ...]:
-    """What the detector of a fit learned, as its description says."""
-    return tuple(_description(folder / "detector.json")["train_images"])
+def trained_categories(folder: Path) -> tuple[str, ...]:
+    """Categories that the checkpoint in a folder was trained on, from its `detector.json`."""
+    return tuple(_read_description(folder / "detector.json")["train_images"])
 
 
-def holder_of(checkpoints: Sequence[Checkpoint], category: str) -> Checkpoint | None:
-    """The detector that learned a category."""
-    return next((one for one in checkpoints if category in one.categories), None)
+def select_checkpoint(checkpoints: Sequence[Checkpoint], category: str) -> Checkpoint | None:
+    """The first checkpoint that was trained on a category; None if there is none."""
+    return next((checkpoint for checkpoint in checkpoints if category in checkpoint.categories), None)
 
 
-def _threshold(values: dict[str, Any] | None) -> Threshold | None:
-    if values is None:
-        return None
-    check_arguments(Threshold, values, "threshold")
-    return Threshold(**values)
+# ------------------------------------------------------------------------------------------------ reading and checking
 
 
-@contextmanager
-def _told_of(path: Path) -> Iterator[None]:
-    """What is wrong with values in a file is told with the file's name."""
-    try:
-        yield
-    except AnoframeError as error:
-        raise AnoframeError(f"{path}: {error}") from error
-
-
-def _description(path: Path) -> dict[str, Any]:
-    """What a `detector.json` says, each value of the type that it must have."""
+def _read_description(path: Path) -> dict[str, Any]:
+    """Read a `detector.json` and check its format and the types of its values."""
     description = read_json(path)
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise AnoframeError(f"{path} is not of checkpoint format {FORMAT}: fit again")
-    if missing := sorted(_KEYS.keys() - description.keys()):
-        raise AnoframeError(f"{path} is damaged, it lacks {', '.join(missing)}: fit again")
-    for key, kind in _KEYS.items():
-        _check_kind(path, key, description[key], kind)
-    _check_kind(path, "thresholds", description.get("thresholds", {}), _THRESHOLDS)
-    _check_kind(path, "training", description.get("training", {}), dict[str, dict[str, Any] | str])
+    if not isinstance(description, dict) or "format" not in description:
+        raise AnoframeError(f"{path} is damaged: it has no key 'format'; fit the detector again")
+    if (number := description["format"]) != FORMAT:
+        raise AnoframeError(
+            f"{path.parent} has checkpoint format {number!r}, and this version of anoframe reads format {FORMAT}: fit "
+            "the detector again, or open the checkpoint with the version that wrote it"
+        )
+    if missing := sorted(_REQUIRED_KEYS.keys() - description.keys()):
+        raise AnoframeError(f"{path} is damaged: it has no {', '.join(missing)}; fit the detector again")
+    for key, expected in _REQUIRED_KEYS.items():
+        _check_type(path, key, description[key], expected)
+    _check_type(path, "thresholds", description.get("thresholds", {}), _THRESHOLDS)
+    _check_type(path, "training", description.get("training", {}), dict[str, dict[str, Any] | str])
     for key in ("name", "weights", "sha256"):
-        _check_kind(path, f"backbone.{key}", description["backbone"].get(key), str)
-    with _told_of(path):
+        _check_type(path, f"backbone.{key}", description["backbone"].get(key), str)
+    with _naming_file(path):
         for category in description["train_images"]:
             plain_name(category, "category")
     return description
 
 
-def _check_kind(path: Path, key: str, value: object, kind: Any) -> None:
-    if not matches_type(value, kind):
-        raise AnoframeError(f"{path} is damaged, its {key} takes {type_words(kind)}, got {value!r}: fit again")
+def _check_type(path: Path, key: str, value: object, expected: Any) -> None:
+    if not matches_type(value, expected):
+        raise AnoframeError(
+            f"{path} is damaged: {key} takes {type_words(expected)}, got {value!r}; fit the detector again"
+        )
 
 
 def _read_state(path: Path, sha256: str) -> dict[str, torch.Tensor]:
@@ -194,19 +218,44 @@ def _read_state(path: Path, sha256: str) -> dict[str, torch.Tensor]:
         data = path.read_bytes()
         state = load(data)
     except OSError as error:
-        raise AnoframeError(f"{path} is missing or damaged ({error.strerror}): fit again") from error
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:  # a head may lie in many ways
+        raise AnoframeError(f"{path} is missing or damaged ({error.strerror}): fit the detector again") from error
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:  # all raised by damaged headers
         if is_pickle(data):
-            raise AnoframeError(f"{path}: {PICKLE}, or fit again") from error
-        raise AnoframeError(f"{path} is missing or damaged ({error}): fit again") from error
+            raise AnoframeError(f"{path}: {PICKLE}, or fit the detector again") from error
+        raise AnoframeError(f"{path} is missing or damaged ({error}): fit the detector again") from error
     if fingerprint(state) != sha256:
         raise AnoframeError(
-            f"{path} is damaged or was exchanged: its tensors are not those of detector.json; fit again"
+            f"{path} is damaged or was replaced: its tensors do not match detector.json; fit the detector again"
         )
     return state
 
 
-def _backbone(detector: Detector) -> dict[str, Any]:
+def _read_threshold(values: dict[str, Any] | None) -> Threshold | None:
+    if values is None:
+        return None
+    check_arguments(Threshold, values, "threshold")
+    return Threshold(**values)
+
+
+def _check_backbone(folder: Path, current: dict[str, Any], expected: dict[str, Any]) -> None:
+    if current["sha256"] != expected["sha256"]:
+        raise AnoframeError(
+            f"{folder}: trained on other weights of {expected['name']} ({expected['weights']}, "
+            f"sha256 {expected['sha256'][:12]}) than the current ones ({current['sha256'][:12]}): restore those "
+            "weights, or fit the detector again"
+        )
+
+
+def _describe_backbone(detector: Detector) -> dict[str, Any]:
     backbone: Any = detector.backbone
     description: dict[str, Any] = backbone.describe()
     return description
+
+
+@contextmanager
+def _naming_file(path: Path) -> Iterator[None]:
+    """Context whose AnoframeErrors begin with the name of a file."""
+    try:
+        yield
+    except AnoframeError as error:
+        raise AnoframeError(f"{path}: {error}") from error

@@ -1,8 +1,8 @@
-"""A phase's gradient over several processes: that of the whole batch, of which each process has a part.
+"""Loss of a phase over several processes, each of which computes a shard of every batch.
 
-torch's DistributedDataParallel averages the gradients of all processes. So that uneven parts give the gradient of the
-batch's mean, each process weighs its loss by its share of the images, times the number of processes. A process for
-which a small batch has no image left computes along on one of another's, with the weight 0.
+torch's DistributedDataParallel averages gradients over the processes. To get the gradient of the batch mean from shards
+of different sizes, each process multiplies its loss by its share of the images and by the number of processes. A
+process whose shard of a small batch would be empty computes the first image of the batch with weight 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from anoframe.distributed.process_group import Group
-from anoframe.distributed.sync_batchnorm import Joint, sync_batchnorm_layers
+from anoframe.distributed.sync_batchnorm import SyncState, sync_batchnorm_layers
 from anoframe.errors import AnoframeError
 from anoframe.models.base import Detector, Phase, TrainingBatch
 
@@ -26,125 +26,133 @@ Loss = Callable[[TrainingBatch], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Part:
-    """What one process has of a batch.
+class Shard:
+    """Images of a batch that one process computes.
 
     Attributes:
-        rows: its images, at least one.
-        weight: its share of the batch's images; 0 where the image is another's.
+        rows: indices of the images, at least one.
+        weight: share of the batch's images, in [0, 1]; 0 if the only image belongs to another process.
     """
 
     rows: Sequence[int]
     weight: float
 
 
-def part_of(rows: Sequence[int], group: Group) -> Part:
-    """The part of a batch that this process takes: parts are as equal as can be, the first ones larger."""
+def shard_batch(rows: Sequence[int], group: Group) -> Shard:
+    """The shard of a batch that this process computes. Sizes differ by at most one; the first shards are larger."""
     own = np.array_split(np.arange(len(rows)), group.size)[group.rank]
     if not len(own):
-        return Part(rows[:1], 0.0)
-    return Part([rows[i] for i in own], len(own) / len(rows))
+        return Shard(rows[:1], 0.0)
+    return Shard([rows[i] for i in own], len(own) / len(rows))
 
 
-class SharedLoss:
-    """A phase's loss; its gradients are added up over the processes of a group.
+class DistributedLoss:
+    """Loss of a phase whose gradients are averaged over the processes of a group; see `distributed_loss`.
 
     Args:
-        phase: its parameters want gradients already, and no others do.
-        loss: `phase.loss`, or that compiled.
+        phase: only its parameters require gradients.
+        loss: `phase.loss`, compiled or not.
+        group: processes that train together.
+        sync_state: of the synchronised BatchNorm layers; None if no layer is synchronised.
     """
 
-    def __init__(self, phase: Phase, loss: Loss, group: Group, joint: Joint | None = None):
-        self._phase, self._loss, self._group, self._joint = phase, loss, group, joint
-        self._module = None if group.is_single else DistributedDataParallel(_Losses(phase, loss))
+    def __init__(self, phase: Phase, loss: Loss, group: Group, sync_state: SyncState | None = None):
+        self._phase, self._loss, self._group, self._sync_state = phase, loss, group, sync_state
+        self._module = None if group.is_single else DistributedDataParallel(_LossModule(phase, loss))
 
-    def part(self, rows: Sequence[int]) -> Part:
-        """What this process takes of a batch."""
-        return part_of(rows, self._group)
+    def shard(self, rows: Sequence[int]) -> Shard:
+        """The shard of a batch that this process computes."""
+        return shard_batch(rows, self._group)
 
     @contextmanager
-    def taking(self, part: Part, last: bool) -> Iterator[None]:
-        """Within it the loss of a part is computed, and its gradient.
+    def accumulate(self, shard: Shard, is_last: bool) -> Iterator[None]:
+        """Context in which the loss of a shard and its gradient are computed.
 
         Args:
-            last: of a step: gradients are added up over the processes now, those of earlier parts with them.
+            is_last: last shard of an optimiser step; its backward pass averages the accumulated gradients over the
+                processes.
         """
-        if self._joint:
-            self._joint.counted = part.weight > 0
-        with nullcontext() if last or self._module is None else self._module.no_sync():
+        if self._sync_state:
+            self._sync_state.is_counted = shard.weight > 0
+        with nullcontext() if is_last or self._module is None else self._module.no_sync():
             yield
 
     def __call__(self, batch: TrainingBatch) -> Mapping[str, Tensor]:
-        """The losses of this process's part.
+        """Losses of this process's shard.
 
         Raises:
-            AnoframeError: some parameters of the phase had no gradient in the step before.
+            AnoframeError: some parameters of the phase got no gradient in the previous step.
         """
         if self._module is None:
             return self._loss(batch)
         try:
-            found: Mapping[str, Tensor] = self._module(batch)
+            losses: Mapping[str, Tensor] = self._module(batch)
         except RuntimeError as error:
             if "finished reduction in the prior iteration" not in str(error):
                 raise
             raise AnoframeError(
-                f"phase {self._phase.name}: its loss does not reach all of its parameters, which several devices need: "
-                "name in the phase only those that it trains, or use one device"
+                f"phase {self._phase.name}: its loss does not use all of its parameters, which training on several "
+                "devices requires: name only the trained parameters in the phase, or use one device"
             ) from error
-        return found
+        return losses
 
-    def scaled(self, total: Tensor, part: Part) -> Tensor:
-        """A part's loss as it enters the gradient: averaged over processes it is that of the whole batch."""
-        return total if self._module is None else total * (part.weight * self._group.size)
+    def scale(self, total: Tensor, shard: Shard) -> Tensor:
+        """Weight the loss of a shard so that the average over processes is the loss of the whole batch."""
+        return total if self._module is None else total * (shard.weight * self._group.size)
 
 
 @contextmanager
-def shared_loss(
+def distributed_loss(
     detector: Detector, phase: Phase, loss: Loss, group: Group, sync_batchnorm: bool
-) -> Iterator[SharedLoss]:
-    """Share a phase's loss while it trains.
+) -> Iterator[DistributedLoss]:
+    """Context in which the loss of a phase is computed by all processes of a group.
 
     Args:
-        detector: in train mode; its BatchNorm layers are synchronised meanwhile, where that is asked for.
+        detector: in train mode.
+        phase: that is trained.
+        loss: `phase.loss`, compiled or not.
+        group: processes that train together.
+        sync_batchnorm: synchronise the BatchNorm layers of the detector.
     """
-    with (
-        nullcontext(None) if group.is_single or not sync_batchnorm else sync_batchnorm_layers(detector, group) as joint
-    ):
-        yield SharedLoss(phase, loss, group, joint)
+    is_synchronised = sync_batchnorm and not group.is_single
+    with sync_batchnorm_layers(detector, group) if is_synchronised else nullcontext(None) as sync_state:
+        yield DistributedLoss(phase, loss, group, sync_state)
 
 
-def settle(detector: Detector, group: Group) -> None:
-    """Give every process what rank 0 has learned.
+def sync_learned_state(detector: Detector, group: Group) -> None:
+    """Copy the learned state of rank 0 to all processes.
 
-    Parameters are equal already. Buffers are where each process kept its own, as BatchNorm does when it is not
-    synchronised; those of rank 0 count, which has part in every batch.
+    Parameters are equal already. Buffers may differ, for example those of BatchNorm layers that are not synchronised;
+    rank 0 has images in every batch, so its buffers are used.
     """
     with torch.no_grad():
         group.broadcast_tensors(list(detector.learned_state().values()))
 
 
-def check_several(detector: Detector, protocol: str, asked: str) -> None:
-    """Raise AnoframeError for what is not learned on several devices.
-
-    That is a stream of tasks, and a method that has nothing to train and would do all the same on each device.
+def check_multi_device(detector: Detector, protocol: str, option: str) -> None:
+    """Check that a detector can be trained on several devices.
 
     Args:
+        detector: unfitted.
         protocol: `protocol.name` of the config.
-        asked: what asks for several, for the message.
+        option: what requests several devices, for the message.
+
+    Raises:
+        AnoframeError: a stream of tasks, or a method without a phase, which would repeat the same work on each device.
     """
     if protocol == "continual":
-        raise AnoframeError(f"{asked}: a stream of tasks is learned by one process, name one device")
-    if not any(isinstance(step, Phase) for step in detector.training_stages()):
-        raise AnoframeError(f"{asked}: this method runs on one device, name one of them")
+        raise AnoframeError(f"{option}: a stream of tasks is trained by one process: name one device")
+    if not any(isinstance(stage, Phase) for stage in detector.training_stages()):
+        raise AnoframeError(f"{option}: this method trains on one device: name one of them")
 
 
-class _Losses(nn.Module):
-    """What DistributedDataParallel asks for: a module that has the parameters, and computes the losses."""
+class _LossModule(nn.Module):
+    """Module with the parameters of a phase whose forward pass computes the losses, for DistributedDataParallel."""
 
     def __init__(self, phase: Phase, loss: Loss):
         super().__init__()
         self.trained = nn.ParameterList(phase.parameters.values())
-        self._compute = partial(loss)  # no module, whose buffers would be sent about at each step
+        self._compute = partial(loss)  # not a submodule, whose buffers would be broadcast at each step
 
     def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
         return dict(self._compute(batch))

@@ -1,4 +1,4 @@
-"""The `trainer` section of a config, checked, and as a phase has it."""
+"""Validated settings of the `trainer` section of a config, with the changes of `trainer.phases` for each phase."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SELECTIONS = ("last", "best_on_test")
 
 @dataclass(frozen=True)
 class Schedule:
-    """Of the learning rate; see configs/__base__/gradient.py."""
+    """Learning rate schedule; configs/__base__/gradient.py explains each value."""
 
     name: str = "constant"
     warmup_epochs: float = 0.0
@@ -31,20 +31,21 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.name not in SCHEDULES:
             raise AnoframeError(f"unknown trainer.schedule.name {self.name!r}: {suggest(self.name, SCHEDULES)}")
-        if self.warmup_epochs < 0 or (self.warmup_steps or 0) < 0:
-            raise AnoframeError("trainer.schedule: a warm-up is 0 epochs or steps, or more")
+        for key in ("warmup_epochs", "warmup_steps"):
+            value = getattr(self, key)
+            if (value or 0) < 0:
+                raise AnoframeError(f"trainer.schedule.{key} must be 0 or more, got {value}")
         if not 0 <= self.final_lr < math.inf:
-            raise AnoframeError(f"trainer.schedule.final_lr is 0 or more, got {self.final_lr}")
-        if not self.decay_epochs > 0 or not self.decay_rate > 0:
-            raise AnoframeError(
-                f"trainer.schedule wants decay_epochs and decay_rate above 0, got {self.decay_epochs} and "
-                f"{self.decay_rate}"
-            )
+            raise AnoframeError(f"trainer.schedule.final_lr must be 0 or more, got {self.final_lr}")
+        for key in ("decay_epochs", "decay_rate"):
+            value = getattr(self, key)
+            if not value > 0:
+                raise AnoframeError(f"trainer.schedule.{key} must be above 0, got {value}")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a phase is trained with; see configs/__base__/gradient.py for each."""
+class TrainingSettings:
+    """Training settings of a phase; configs/__base__/gradient.py explains each value."""
 
     optimizer: dict[str, Any]
     epochs: int
@@ -65,58 +66,69 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate"):
             if getattr(self, name) < 1:
-                raise AnoframeError(f"trainer.{name} is 1 or more, got {getattr(self, name)}")
+                raise AnoframeError(f"trainer.{name} must be 1 or more, got {getattr(self, name)}")
         if self.steps is not None and self.steps < 1:
-            raise AnoframeError(f"trainer.steps is 1 or more, or None for trainer.epochs, got {self.steps}")
+            raise AnoframeError(
+                f"trainer.steps must be 1 or more, or None to train for trainer.epochs, got {self.steps}"
+            )
         for name in ("least_steps", "clip", "evaluate_every", "save_minutes"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise AnoframeError(f"trainer.{name} is 0 or more, got {getattr(self, name)}")
+                raise AnoframeError(f"trainer.{name} must be 0 or more, got {getattr(self, name)}")
         if self.precision not in PRECISIONS:
             raise AnoframeError(f"unknown trainer.precision {self.precision!r}: {suggest(self.precision, PRECISIONS)}")
         if self.select not in SELECTIONS:
             raise AnoframeError(f"unknown trainer.select {self.select!r}: {suggest(self.select, SELECTIONS)}")
         if self.select == "best_on_test" and not self.evaluate_every:
-            raise AnoframeError("trainer.select best_on_test needs looks to choose from: --trainer.evaluate_every N")
+            raise AnoframeError(
+                "trainer.select best_on_test requires trainer.evaluate_every above 0, got 0: --trainer.evaluate_every N"
+            )
 
     @property
     def dtype(self) -> torch.dtype:
+        """Number format of the forward pass."""
         return PRECISIONS[self.precision]
 
-    def length(self, images: int) -> tuple[int, int]:
-        """Steps of the optimiser an epoch of so many images, and in all."""
+    def num_steps(self, images: int) -> tuple[int, int]:
+        """Optimiser steps per epoch of `images` training images, and in total."""
         per_epoch = math.ceil(images / self.batch_size)
         return per_epoch, self.steps or max(self.epochs * per_epoch, self.least_steps)
 
-    def warmup(self, per_epoch: int) -> int:
-        """Steps over which the learning rate rises."""
-        in_steps = self.schedule.warmup_steps
-        return round(self.schedule.warmup_epochs * per_epoch) if in_steps is None else in_steps
+    def warmup_steps(self, steps_per_epoch: int) -> int:
+        """Steps over which the learning rate rises at the start."""
+        steps = self.schedule.warmup_steps
+        return round(self.schedule.warmup_epochs * steps_per_epoch) if steps is None else steps
 
-    def fall(self, total: int) -> int:
-        """Steps between falls of a `step` schedule: as large a share of `total` as `decay_epochs` is of `epochs`."""
-        return max(1, round(self.schedule.decay_epochs * total / self.epochs))
+    def decay_steps(self, num_steps: int) -> int:
+        """Steps between two decays of a `step` schedule: the same share of all steps as `decay_epochs` of `epochs`."""
+        return max(1, round(self.schedule.decay_epochs * num_steps / self.epochs))
 
 
-def settings_of(section: Mapping[str, Any] | None, phase: str) -> Settings:
-    """The settings of a phase: the section, with what `trainer.phases` changes for it.
+def phase_settings(section: Mapping[str, Any] | None, phase: str) -> TrainingSettings:
+    """Settings of a phase: the `trainer` section with the changes of `trainer.phases` for it.
+
+    Args:
+        section: `trainer` section of the config; None if the config has none.
+        phase: name of the phase.
 
     Raises:
-        AnoframeError: no section, a key that there is none of, or a value that makes no sense.
+        AnoframeError: no section, an unknown key, or a value out of its range.
     """
     if section is None:
         raise AnoframeError(
-            "this method is trained, and its config has no trainer section: inherit __base__/gradient.py"
+            "this method is trained by gradient descent, and its config has no trainer section: inherit "
+            "__base__/gradient.py"
         )
     changes = section.get("phases", {}).get(phase, {})
     merged = {key: value for key, value in section.items() if key != "phases"}
     for key, value in changes.items():
-        deeper = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = {**merged[key], **value} if deeper else value
-    schedule = merged.pop("schedule", {})
-    check_arguments(Schedule, schedule, "trainer.schedule")
-    check_arguments(Settings, merged, "trainer")
-    settings = Settings(**merged)  # first: a wrong number of epochs makes a wrong schedule
-    found = Schedule(**schedule)
-    if "epochs" in changes and "decay_epochs" not in changes.get("schedule", {}):  # it follows the phase's own epochs
-        found = replace(found, decay_epochs=found.decay_epochs * settings.epochs / max(1, section["epochs"]))
-    return replace(settings, schedule=found)
+        is_nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = {**merged[key], **value} if is_nested else value
+    schedule_section = merged.pop("schedule", {})
+    check_arguments(Schedule, schedule_section, "trainer.schedule")
+    check_arguments(TrainingSettings, merged, "trainer")
+    settings = TrainingSettings(**merged)  # first: wrong epochs would also give a wrong schedule
+    schedule = Schedule(**schedule_section)
+    if "epochs" in changes and "decay_epochs" not in changes.get("schedule", {}):  # keep the decay's share of the phase
+        decay_epochs = schedule.decay_epochs * settings.epochs / max(1, section["epochs"])
+        schedule = replace(schedule, decay_epochs=decay_epochs)
+    return replace(settings, schedule=schedule)

@@ -1,119 +1,131 @@
-"""Teaching a detector, by the steps that it says it learns by."""
+"""Run the training stages of a detector: observations and phases, one after another."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
 import torch
 
 from anoframe.errors import AnoframeError
-from anoframe.features.extraction import Encoded
+from anoframe.features.extraction import FeatureBatch
 from anoframe.features.store import FeatureStore
 from anoframe.models.base import Detector, Forecast, Observation, Phase, TrainingBatch
 from anoframe.tracking.timing import Clock
 from anoframe.tracking.tracker import Tracker
-from anoframe.training.loop import PhaseTrainer, Training
-from anoframe.training.settings import settings_of
-from anoframe.training.state import TrainingState, latest_state, seed_generators
+from anoframe.training.context import FitContext
+from anoframe.training.loop import PhaseTrainer
+from anoframe.training.seeding import seed_generators
+from anoframe.training.settings import phase_settings
+from anoframe.training.state import TrainingState, latest_state
 from anoframe.utils.memory import available_memory, gigabytes
 from anoframe.utils.progress import progress
 
-_AT_ONCE = 16  # images that an observation is shown together where all features are at hand
+Stages = Sequence[Observation | Phase]
+
+_STORE_BATCH_SIZE = 16  # images per batch of an observation whose features come from a store
 
 
-def seed_everything(seed: int) -> None:
-    """Seed every generator that a method might draw from, and ask torch for repeatable kernels."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - the global generator is what libraries draw from
-    torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it costs time alone
-
-
-def learn(
+def fit_detector(
     detector: Detector,
-    batches: Iterable[Encoded],
-    images: int,
+    batches: Iterable[FeatureBatch],
+    num_images: int,
     clock: Clock,
-    training: Training,
-    learning: Callable[[], Sequence[Observation | Phase]] | None = None,
+    context: FitContext,
+    training_stages: Callable[[], Stages] | None = None,
 ) -> None:
-    """Fit a detector to normal images, one step of its `learning` after another.
+    """Train a detector on normal images, one training stage after another.
+
+    If the context has a folder with a training state, training resumes from it. Of several processes rank 0 reads the
+    state and sends it to the others.
 
     Args:
+        detector: on its device.
         batches: features of the training images, in the order of the index.
-        images: how many they are.
-        training: of this fit. Where it keeps states and there is one, learning goes on from there: of several
-            processes rank 0 keeps states, and has the others know.
-        learning: gives other steps than the detector's own.
+        num_images: number of training images.
+        clock: times each stage.
+        context: of the fit.
+        training_stages: stages to run instead of `detector.training_stages`. Called again after each stage, because
+            later stages may depend on the learned state.
     """
-    learning = learning or detector.training_stages
-    steps = learning()
-    if not steps:
+    training_stages = training_stages or detector.training_stages
+    stages = training_stages()
+    if not stages:
         return
     device = next(detector.buffers()).device
-    source: FeatureStore | Iterable[Encoded] = batches
-    if any(isinstance(step, Phase) or step.rows is not None or step.batch_size for step in steps):
+    features: FeatureStore | Iterable[FeatureBatch] = batches
+    if any(_needs_store(stage) for stage in stages):
         with clock.stage("encode"):
-            source = FeatureStore(batches, images, device)
-    state = _earlier(detector, training)
-    done = state.step if state else 0
-    steps = learning()  # what was put back may have more of them
-    while done < len(steps):
-        step = steps[done]
-        seed_generators(training.seed, done)  # so that it draws the same after a kill between two steps
-        if isinstance(step, Phase):
-            assert isinstance(source, FeatureStore)
-            settings = settings_of(training.section, step.name)
-            with clock.stage(step.name):
-                PhaseTrainer(detector, step, done, source, settings, training).run(state)
-        elif isinstance(source, FeatureStore):
-            shown, rows = step.batch_size or _AT_ONCE, range(images) if step.rows is None else step.rows
-            observe(step, source.batches(rows, shown), len(rows), clock, step.name)
+            features = FeatureStore(batches, num_images, device)
+    state = _restore_state(detector, context)
+    index = state.stage if state else 0
+    stages = training_stages()  # the restored detector may have more stages
+    while index < len(stages):
+        stage = stages[index]
+        seed_generators(context.seed, index)  # a stage draws the same numbers after a kill between two stages
+        if isinstance(stage, Phase):
+            assert isinstance(features, FeatureStore)
+            settings = phase_settings(context.section, stage.name)
+            with clock.stage(stage.name):
+                PhaseTrainer(detector, stage, index, features, settings, context).run(state)
+        elif isinstance(features, FeatureStore):
+            rows = range(num_images) if stage.rows is None else stage.rows
+            stored = features.batches(rows, stage.batch_size or _STORE_BATCH_SIZE)
+            run_observation(stage, stored, len(rows), clock, stage.name)
         else:
-            observe(step, source, images, clock)
-        state, done, steps = None, done + 1, learning()
+            run_observation(stage, features, num_images, clock)
+        state, index, stages = None, index + 1, training_stages()
 
 
-def _earlier(detector: Detector, training: Training) -> TrainingState | None:
-    """Put back what an interrupted fit had learned; None where nothing is kept of one.
+def _needs_store(stage: Observation | Phase) -> bool:
+    """Whether a stage reads features more than once, or in an order or batch size of its own."""
+    return isinstance(stage, Phase) or stage.rows is not None or bool(stage.batch_size)
 
-    A state at the very beginning of a step is put back too, but that step then begins as any other.
+
+def _restore_state(detector: Detector, context: FitContext) -> TrainingState | None:
+    """Load the newest training state into the detector and the context; None if there is no state.
+
+    A state with no optimiser steps is loaded as well; its stage then runs from the beginning.
     """
-    state = training.group.broadcast(latest_state(training.home) if training.home else None)
+    state = context.group.broadcast(latest_state(context.state_folder) if context.state_folder else None)
     if state is None:
         return None
     detector.load_learned_state(state.learned)
-    training.curves = state.rest["curves"]
-    training.tracker.log("training_resumed", fit=training.fit, step=state.step, done=state.done)
+    context.curves = state.rest["curves"]
+    context.tracker.log("training_resumed", fit=context.fit, step=state.stage, done=state.steps)
     return state
 
 
 @torch.no_grad()
-def observe(
-    step: Observation,
-    batches: Iterable[Encoded] | Iterable[TrainingBatch],
-    images: int,
+def run_observation(
+    observation: Observation,
+    batches: Iterable[FeatureBatch] | Iterable[TrainingBatch],
+    num_images: int,
     clock: Clock,
     stage: str = "encode",
 ) -> None:
-    """One pass over the features, timed as a stage of that name, then a conclusion."""
+    """Run an observation: one pass over the features, then its conclusion.
+
+    Args:
+        observation: to run.
+        batches: features of the images it observes.
+        num_images: number of images in all batches.
+        clock: times the pass and the conclusion.
+        stage: name under which the pass is timed.
+    """
     with clock.stage(stage):
-        step.begin(images)
-        shown: Iterable[Encoded | TrainingBatch] = progress(batches, stage, unit="batch")
+        observation.begin(num_images)
+        shown: Iterable[FeatureBatch | TrainingBatch] = progress(batches, stage, unit="batch")
         for number, batch in enumerate(shown):
             if number == 0:
-                _announce(step.forecast(batch.features, images), clock.tracker)
-            if step.observe(batch.features, batch.samples):
+                _check_forecast(observation.forecast(batch.features, num_images), clock.tracker)
+            if observation.observe(batch.features, batch.samples):
                 break
-    with clock.stage(step.name):
-        step.finish()
+    with clock.stage(observation.name):
+        observation.finish()
 
 
-def _announce(forecast: Forecast | None, tracker: Tracker) -> None:
-    """Tell what learning will take, or refuse what cannot end well."""
+def _check_forecast(forecast: Forecast | None, tracker: Tracker) -> None:
+    """Log the forecast of an observation; raise an AnoframeError if it needs more memory than is free."""
     if forecast is None:
         return
     tracker.log("forecast", text=forecast.text)

@@ -1,74 +1,82 @@
-"""Thresholds without test labels: from normal training images that are held back from a second, smaller fit.
+"""Thresholds without test labels, from normal training images that are held out of a second, smaller fit.
 
-The detector that is reported learns from all images, so its figures are those of its paper. The images that the
-threshold is taken from must not have been learned from; a fit without them stands in. It knows a little less, so its
-scores, and the threshold, are a little high: fewer false alarms than asked for rather than more.
+The reported detector is trained on all images, so its metrics are comparable with the paper's. The threshold must be
+estimated on images that were not trained on; a second fit without them stands in for the reported detector. It has seen
+fewer images, so its scores, and with them the threshold, are slightly high: there are fewer false alarms than
+requested rather than more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 
 from anoframe.evaluation.decision import Threshold, threshold_of
 from anoframe.evaluation.predictions import collect
-from anoframe.features.extraction import EncodedSamples
+from anoframe.features.extraction import FeatureBatch
 from anoframe.models.base import Detector
 from anoframe.tracking.timing import Clock
 from anoframe.tracking.tracker import Trackers
-from anoframe.training.loop import Training
-from anoframe.training.stages import learn, seed_everything
+from anoframe.training.context import FitContext
+from anoframe.training.seeding import seed_everything
+from anoframe.training.stages import fit_detector
 from anoframe.types import Sample
 
-FEWEST = 10  # training images of a category from which on a threshold means something
+MIN_IMAGES = 10  # training images of a category below which a threshold is meaningless
 
-Encode = Callable[[Detector, Sequence[Sample]], EncodedSamples]
+Extract = Callable[[Detector, Sequence[Sample]], Iterable[FeatureBatch]]
 
 
-def thresholds(
-    make: Callable[[], Detector],
-    encode: Encode,
+def estimate_thresholds(
+    build: Callable[[], Detector],
+    extract: Extract,
     training: Mapping[str, Sequence[Sample]],
     share: float,
     rate: float,
     size: int,
-    how: Training,
+    context: FitContext,
 ) -> dict[str, Threshold | None]:
-    """A threshold for each category of a fit; None where it has fewer than ten training images.
+    """Estimate a threshold for each category of a fit; None for a category with fewer than ten training images.
 
     Args:
-        make: builds an unfitted detector.
-        encode: features of samples. Where several processes learn together each of them finds the thresholds.
+        build: builds an unfitted detector.
+        extract: returns the features of samples. Of several processes each one estimates all thresholds.
         training: category -> its training images.
-        share: of each category's images to hold back, in (0, 1).
-        rate: of normal images that may be taken for defects.
-        size: side of the maps in pixels.
-        how: the second fit is trained; its seed also chooses the images.
+        share: of each category's images to hold out, in (0, 1).
+        rate: accepted share of normal images that are classified as defects.
+        size: side of the anomaly maps in pixels.
+        context: of the second fit; its seed also selects the images.
     """
-    held: dict[str, list[Sample]] = {}
-    kept: list[Sample] = []
+    held_out: dict[str, list[Sample]] = {}
+    rest: list[Sample] = []
     for category, samples in training.items():
-        held[category] = _held_back(samples, share, how.seed)
-        kept += [sample for sample in samples if sample not in set(held[category])]
-    if not any(held.values()):
+        held_out[category] = _hold_out(samples, share, context.seed)
+        excluded = set(held_out[category])
+        rest += [sample for sample in samples if sample not in excluded]
+    if not any(held_out.values()):
         return dict.fromkeys(training)
-    seed_everything(how.seed)
-    detector = make()
-    learn(detector, encode(detector, kept), len(kept), Clock(Trackers()), how)
+    seed_everything(context.seed)
+    detector = build()
+    fit_detector(detector, extract(detector, rest), len(rest), Clock(Trackers()), context)
     return {
-        c: _threshold(detector, encode(detector, some), some, rate, size) if some else None for c, some in held.items()
+        category: _estimate(detector, extract(detector, samples), len(samples), rate, size) if samples else None
+        for category, samples in held_out.items()
     }
 
 
-def _held_back(samples: Sequence[Sample], share: float, seed: int) -> list[Sample]:
-    if len(samples) < FEWEST:
+def _hold_out(samples: Sequence[Sample], share: float, seed: int) -> list[Sample]:
+    """Select images at random, at least two, and leave at least two to train on."""
+    if len(samples) < MIN_IMAGES:
         return []
     count = min(max(2, round(share * len(samples))), len(samples) - 2)
     order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
     return [samples[i] for i in sorted(order[:count].tolist())]
 
 
-def _threshold(detector: Detector, batches: EncodedSamples, held: list[Sample], rate: float, size: int) -> Threshold:
-    found = collect(detector, batches, len(held), size)
-    return threshold_of(found.scores.tolist(), found.maps.reshape(len(held), -1).max(1).tolist(), rate)
+def _estimate(
+    detector: Detector, batches: Iterable[FeatureBatch], num_images: int, rate: float, size: int
+) -> Threshold:
+    predictions = collect(detector, batches, num_images, size)
+    pixel_maxima = predictions.maps.reshape(num_images, -1).max(1)
+    return threshold_of(predictions.scores.tolist(), pixel_maxima.tolist(), rate)

@@ -1,4 +1,4 @@
-"""What `results/continual.json` holds: its keys, which are those of the seed's format and more, and its averages."""
+"""Results of a stream: keys of `results/continual.json`, averages, method summaries, and the console line."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 from stream_example import TASKS, rows, stream_example
 
-from anoframe.continual.results import expansion_line, growth_line, stream_line, stream_results
+from anoframe.continual.results import stream_line, stream_results
+from anoframe.metrics.catalogue import STREAM, SUMMARY
 from anoframe.metrics.localisation import aupro
 from anoframe.metrics.ranking import auroc
+from anoframe.models.summary import MethodSummary, Series, Table
 from anoframe.utils.files import read_json, write_json
 
 HEAD = {"seed": 3, "git": None, "strategy": "finetune", "class_order": ["a", "b", "c"], "key_metric": "pixel_auroc"}
+ABOUT = {"seconds": 1.0, "params_total": 5, "params_trainable": 2}
 KEYS = {
     "config", "task_performance", "class_performance", "cl_metrics", "adapter_stats", "expansions", "R",
-    "params_total", "params_trainable", "seconds", "seed", "git",
+    "params_total", "params_trainable", "seconds", "seed", "git", "method_summaries",
 }  # fmt: skip
 
 
@@ -23,121 +26,123 @@ def results():
     return stream_example()
 
 
-def small(values, tasks=(("a", "b"), ("c",)), **head):
-    """Results of a stream of which one metric is known: `values[i]` are those of all categories after task i."""
+def small_results(values, tasks=(("a", "b"), ("c",)), **head):
+    """Results of a stream with one metric: `values[i]` are the values of all categories after task i."""
     categories = [category for task in tasks for category in task]
-    known = [{c: {"pixel_auroc": v} for c, v in zip(categories, row, strict=True)} for row in values]
-    about = [{"seconds": 1.0, "params_total": 5, "params_trainable": 2} for _ in values]
-    return stream_results(tasks, known, about, {**HEAD, **head})
+    rows = [{c: {"pixel_auroc": v} for c, v in zip(categories, row, strict=True)} for row in values]
+    return stream_results(tasks, rows, [ABOUT for _ in values], {**HEAD, **head})
 
 
-# ------------------------------------------------------------------------------------------------ the schema
+# ------------------------------------------------------------------------------------------------ keys
 
 
-def test_the_keys_are_these(results):
+def test_keys_of_the_file(results):
     assert results.keys() == KEYS
     assert results["config"].keys() == {
         "class_order", "num_tasks", "classes_per_task", "tasks", "strategy", "key_metric", "sema_config",
     }  # fmt: skip
 
 
-def test_the_config_says_what_the_stream_is(results):
+def test_config_describes_the_stream(results):
     config = results["config"]
     assert (config["num_tasks"], config["classes_per_task"]) == (5, [2, 1, 1, 2, 1])
     assert config["class_order"] == [category for task in config["tasks"] for category in task]
     assert config["sema_config"]["expansion_threshold"] == 3.0
 
 
-def test_a_task_is_evaluated_on_all_tasks_seen(results):
-    assert {name: list(found) for name, found in results["task_performance"].items()} == {
+def test_task_performance_has_all_tasks_seen_so_far(results):
+    assert {name: list(tasks) for name, tasks in results["task_performance"].items()} == {
         f"task_{i}": [f"eval_{j}" for j in range(i + 1)] for i in range(5)
     }
 
 
-def test_classes_of_later_tasks_are_there_too(results):
-    assert [len(found) for found in results["class_performance"].values()] == [7] * 5
+def test_class_performance_has_the_categories_of_later_tasks_too(results):
+    assert [len(categories) for categories in results["class_performance"].values()] == [7] * 5
 
 
-def test_the_matrix_of_each_metric_has_a_row_and_a_column_a_task(results):
+def test_matrix_of_each_metric_has_one_row_and_one_column_per_task(results):
     assert {name: [len(row) for row in matrix] for name, matrix in results["R"].items()} == {
         name: [5] * 5 for name in ("image_auroc", "image_ap", "pixel_auroc", "aupro")
     }
 
 
-def test_the_averages_of_each_task_have_the_keys_of_the_format(results):
-    for task, one in enumerate(results["cl_metrics"]):
-        assert one.keys() == {"average_performance", "average_forgetting", "forgetting_per_task", "by_metric"}
-        assert list(one["forgetting_per_task"]) == [str(earlier) for earlier in range(task)]
-        for values in one["by_metric"].values():
+def test_keys_of_the_averages_after_each_task(results):
+    for task, averages in enumerate(results["cl_metrics"]):
+        assert averages.keys() == {"average_performance", "average_forgetting", "forgetting_per_task", "by_metric"}
+        assert list(averages["forgetting_per_task"]) == [str(earlier) for earlier in range(task)]
+        for values in averages["by_metric"].values():
             assert values.keys() == {"acc", "acc_classes", "aia", "fm", "fm_diagonal", "bwt", "fwt"}
+            assert tuple(values) == STREAM
 
 
-def test_all_adapters_are_the_sum_of_those_of_the_layers(results):
+def test_total_adapters_are_the_sum_over_layers(results):
     for stats in results["adapter_stats"]:
         assert stats.keys() == {"total_modules", "total_adapters", "adapters_per_layer"}
         layers = stats["adapters_per_layer"]
-        assert {key for one in layers for key in one} == {"layer_id", "kind", "num_adapters"}
-        assert stats["total_adapters"] == sum(one["num_adapters"] for one in layers)
+        assert {key for layer in layers for key in layer} == {"layer_id", "kind", "num_adapters"}
+        assert stats["total_adapters"] == sum(layer["num_adapters"] for layer in layers)
         assert stats["total_modules"] == len(layers)
 
 
-def test_an_expansion_says_where_when_and_why(results):
+def test_keys_of_an_expansion(results):
     assert len(results["expansions"]) == 7
     for event in results["expansions"]:
         assert event.keys() == {"task", "site", "batch", "pass", "min_z", "all_z"}
         assert event["min_z"] == min(event["all_z"])
 
 
-def test_it_is_json_and_comes_back_the_same(results, tmp_path):
+def test_results_can_be_written_and_read_as_json(results, tmp_path):
     write_json(tmp_path / "continual.json", results)
     assert read_json(tmp_path / "continual.json") == results
 
 
-def test_what_does_not_grow_has_empty_statistics():
-    found = stream_example(strategy="finetune")
-    assert (found["adapter_stats"], found["expansions"], found["config"]["sema_config"]) == ([{}] * 5, [], {})
+def test_records_of_a_method_without_a_summary_are_empty():
+    results = stream_example(strategy="finetune")
+    assert (results["adapter_stats"], results["expansions"], results["config"]["sema_config"]) == ([{}] * 5, [], {})
+    assert results["method_summaries"] == [{"scalars": {}, "tables": [], "series": []}] * 5
 
 
-@pytest.mark.parametrize("learned", [1, 2, 4])
-def test_after_some_tasks_it_is_the_beginning_of_the_whole(results, learned):
-    part = stream_example(learned)
+@pytest.mark.parametrize("num_tasks", [1, 2, 4])
+def test_results_after_some_tasks_are_the_beginning_of_all_results(results, num_tasks):
+    partial = stream_example(num_tasks)
     for name in ("cl_metrics", "adapter_stats", "params_total", "params_trainable", "seconds"):
-        assert part[name] == results[name][:learned]
+        assert partial[name] == results[name][:num_tasks]
     for name in ("task_performance", "class_performance"):
-        assert part[name] == {f"task_{i}": results[name][f"task_{i}"] for i in range(learned)}
-    assert part["R"] == {name: matrix[:learned] for name, matrix in results["R"].items()}
+        assert partial[name] == {f"task_{i}": results[name][f"task_{i}"] for i in range(num_tasks)}
+    assert partial["R"] == {name: matrix[:num_tasks] for name, matrix in results["R"].items()}
 
 
-def test_before_the_first_task_it_is_empty():
-    found = stream_results(TASKS, [], [], {**HEAD, "strategy": "expand"})
-    assert (found["R"], found["cl_metrics"], found["config"]["num_tasks"]) == ({}, [], 5)
+def test_results_before_the_first_task_are_empty():
+    results = stream_results(TASKS, [], [], {**HEAD, "strategy": "native"})
+    assert (results["R"], results["cl_metrics"], results["config"]["num_tasks"]) == ({}, [], 5)
+    assert (results["adapter_stats"], results["expansions"], results["method_summaries"]) == ([], [], [])
 
 
-def test_rows_without_what_they_took_are_refused():
-    with pytest.raises(ValueError, match="5 rows of metrics, and 0 entries"):
+def test_rows_without_entries_about_them_raise_an_error():
+    with pytest.raises(ValueError, match="5 rows of metrics, but 0 entries"):
         stream_results(TASKS, rows(), [], HEAD)
 
 
 # ------------------------------------------------------------------------------------------------ averages
 
 
-def test_a_task_is_the_mean_of_its_classes_and_two_averages_weigh_them():
-    last = small([[0.5, 0.7, 0.1], [0.4, 0.6, 1.0]])["cl_metrics"][-1]
-    found = last["by_metric"]["pixel_auroc"]
-    assert found["acc"] == pytest.approx((0.5 + 1.0) / 2)
-    assert found["acc_classes"] == pytest.approx((0.4 + 0.6 + 1.0) / 3)
-    assert last["average_performance"] == found["acc"]
+def test_acc_averages_tasks_and_acc_classes_averages_categories():
+    last = small_results([[0.5, 0.7, 0.1], [0.4, 0.6, 1.0]])["cl_metrics"][-1]
+    values = last["by_metric"]["pixel_auroc"]
+    assert values["acc"] == pytest.approx((0.5 + 1.0) / 2)
+    assert values["acc_classes"] == pytest.approx((0.4 + 0.6 + 1.0) / 3)
+    assert last["average_performance"] == values["acc"]
 
 
-def test_classes_of_tasks_to_come_are_in_no_average():
-    first = small([[0.5, 0.7, 0.1], [0.4, 0.6, 1.0]])["cl_metrics"][0]["by_metric"]["pixel_auroc"]
+def test_averages_exclude_categories_of_later_tasks():
+    first = small_results([[0.5, 0.7, 0.1], [0.4, 0.6, 1.0]])["cl_metrics"][0]["by_metric"]["pixel_auroc"]
     assert first["acc"] == first["acc_classes"] == pytest.approx((0.5 + 0.7) / 2)
 
 
-def test_measures_over_time_stand_under_their_own_names():
+def test_each_stream_metric_has_its_definition():
     values = [[0.5, 0.25, 0.25], [0.75, 0.5, 0.75], [0.25, 0.75, 1.0]]
-    found = small(values, (("a",), ("b",), ("c",)))["cl_metrics"][-1]["by_metric"]["pixel_auroc"]
-    assert found == pytest.approx({
+    metrics = small_results(values, (("a",), ("b",), ("c",)))["cl_metrics"][-1]["by_metric"]["pixel_auroc"]
+    assert metrics == pytest.approx({
         "acc": (0.25 + 0.75 + 1.0) / 3,
         "acc_classes": (0.25 + 0.75 + 1.0) / 3,
         "aia": (0.5 + (0.75 + 0.5) / 2 + (0.25 + 0.75 + 1.0) / 3) / 3,
@@ -148,104 +153,125 @@ def test_measures_over_time_stand_under_their_own_names():
     })  # fmt: skip
 
 
-def test_forgetting_of_the_format_is_that_of_the_best():
+def test_average_forgetting_is_measured_from_the_best_value():
     tasks = (("a",), ("b",), ("c",))
-    last = small([[0.5, 0.0, 0.0], [0.75, 0.5, 0.0], [0.5, 0.5, 0.5]], tasks)["cl_metrics"][-1]
+    last = small_results([[0.5, 0.0, 0.0], [0.75, 0.5, 0.0], [0.5, 0.5, 0.5]], tasks)["cl_metrics"][-1]
     assert last["forgetting_per_task"] == {"0": 0.25, "1": 0.0}
     assert last["average_forgetting"] == last["by_metric"]["pixel_auroc"]["fm"] == 0.125
     assert last["by_metric"]["pixel_auroc"]["fm_diagonal"] == 0.0
 
 
-def test_after_the_first_task_forgetting_is_not_known():
-    first = small([[0.5, 0.7, 0.1]])["cl_metrics"][0]
+def test_forgetting_is_not_available_after_the_first_task():
+    first = small_results([[0.5, 0.7, 0.1]])["cl_metrics"][0]
     assert (first["average_forgetting"], first["forgetting_per_task"]) == (None, {})
 
 
 def test_forward_transfer_is_measured_from_a_constant_score():
-    assert small([[0.5, 0.7, 0.25], [0.4, 0.6, 1.0]])["cl_metrics"][-1]["by_metric"]["pixel_auroc"]["fwt"] == -0.25
+    assert (
+        small_results([[0.5, 0.7, 0.25], [0.4, 0.6, 1.0]])["cl_metrics"][-1]["by_metric"]["pixel_auroc"]["fwt"] == -0.25
+    )
 
 
-@pytest.mark.parametrize("name", ["image_auroc", "pixel_auroc", "aupro"])
-def test_a_detector_that_scores_all_alike_has_no_forward_transfer(name):
+@pytest.mark.parametrize("name", SUMMARY)
+def test_constant_scores_have_a_forward_transfer_of_0(name):
     masks = np.zeros((2, 8, 8), bool)
     masks[0, 2:5, 2:5] = True
-    nothing = np.zeros(masks.shape)
-    alike = aupro(masks, nothing) if name == "aupro" else auroc(masks.ravel(), nothing.ravel())
-    known = [{"a": {name: 0.9, "pixel_auroc": 0.5}, "b": {"pixel_auroc": 0.5, name: alike}}] * 2
-    about = [{"seconds": 1.0, "params_total": 5, "params_trainable": 2}] * 2
-    last = stream_results((("a",), ("b",)), known, about, HEAD)["cl_metrics"][-1]
+    maps = np.zeros(masks.shape)
+    constant = aupro(masks, maps) if name == "aupro" else auroc(masks.ravel(), maps.ravel())
+    row = {"a": {name: 0.9, "pixel_auroc": 0.5}, "b": {"pixel_auroc": 0.5, name: constant}}
+    last = stream_results((("a",), ("b",)), [row] * 2, [ABOUT] * 2, HEAD)["cl_metrics"][-1]
     assert last["by_metric"][name]["fwt"] == pytest.approx(0, abs=1e-9)
 
 
-def test_without_a_known_constant_there_is_no_forward_transfer(results):
+def test_forward_transfer_is_not_available_without_a_constant_score(results):
     last = results["cl_metrics"][-1]["by_metric"]
     assert {name: values["fwt"] is None for name, values in last.items()} == {
         "image_auroc": False, "image_ap": True, "pixel_auroc": False, "aupro": False,
     }  # fmt: skip
 
 
-def test_a_class_without_the_metric_is_left_out_and_never_0(results):
+def test_category_without_the_metric_is_excluded_and_not_0(results):
     assert results["R"]["pixel_auroc"][4][1] is None
-    known = [value for value in results["R"]["pixel_auroc"][4] if value is not None]
-    assert results["cl_metrics"][-1]["average_performance"] == pytest.approx(sum(known) / 4)
+    available = [value for value in results["R"]["pixel_auroc"][4] if value is not None]
+    assert results["cl_metrics"][-1]["average_performance"] == pytest.approx(sum(available) / 4)
     assert results["cl_metrics"][-1]["forgetting_per_task"]["1"] is None
 
 
-def test_an_auroc_below_a_half_stays_there():
-    assert small([[0.25, 0.25, 0.0]])["R"]["pixel_auroc"][0] == [0.25, 0.0]
+def test_auroc_below_a_half_is_not_clipped():
+    assert small_results([[0.25, 0.25, 0.0]])["R"]["pixel_auroc"][0] == [0.25, 0.0]
 
 
-def test_a_class_that_was_not_evaluated_is_not_available():
-    known = [{"a": {"pixel_auroc": 0.5}}, {"a": {"pixel_auroc": 0.5}, "b": {"pixel_auroc": 1.0}}]
-    about = [{"seconds": 1.0, "params_total": 5, "params_trainable": 2}] * 2
-    assert stream_results((("a", "b"), ("c",)), known, about, HEAD)["R"]["pixel_auroc"] == [[0.5, None], [0.75, None]]
+def test_category_that_was_not_evaluated_is_not_available():
+    rows = [{"a": {"pixel_auroc": 0.5}}, {"a": {"pixel_auroc": 0.5}, "b": {"pixel_auroc": 1.0}}]
+    results = stream_results((("a", "b"), ("c",)), rows, [ABOUT] * 2, HEAD)
+    assert results["R"]["pixel_auroc"] == [[0.5, None], [0.75, None]]
 
 
-def test_all_tasks_at_once_have_averages_over_all_and_no_forgetting():
-    found = small([[0.5, 0.75, 1.0]], (("a",), ("b",), ("c",)), strategy="joint")
-    assert list(found["task_performance"]["task_0"]) == ["eval_0", "eval_1", "eval_2"]
-    only = found["cl_metrics"][0]["by_metric"]["pixel_auroc"]
+def test_joint_training_has_averages_over_all_tasks_and_no_forgetting():
+    results = small_results([[0.5, 0.75, 1.0]], (("a",), ("b",), ("c",)), strategy="joint")
+    assert list(results["task_performance"]["task_0"]) == ["eval_0", "eval_1", "eval_2"]
+    only = results["cl_metrics"][0]["by_metric"]["pixel_auroc"]
     assert {name: value for name, value in only.items() if value is not None} == {"acc": 0.75, "acc_classes": 0.75}
-    assert found["cl_metrics"][0]["average_performance"] == 0.75
+    assert results["cl_metrics"][0]["average_performance"] == 0.75
 
 
-# ------------------------------------------------------------------------------------------------ lines
+# ------------------------------------------------------------------------------------------------ method summaries
 
 
-def test_the_line_of_a_task_has_averages_and_what_is_not_available():
-    line = stream_line(small([[0.5, 0.7, 0.1]]))
-    assert line == "after task 0 of 0 to 1: pixel_auroc 60.00 (ACC), forgetting n/a"
+def results_with(*summaries):
+    """Results of a stream of two tasks with the given method summaries."""
+    rows = [{"a": {"pixel_auroc": 0.5}, "b": {"pixel_auroc": 0.5}}] * len(summaries)
+    about = [{**ABOUT, "summary": summary.to_json()} for summary in summaries]
+    return stream_results((("a",), ("b",)), rows, about, HEAD)
 
 
-def test_the_line_of_growth_counts_what_a_task_added(results):
-    growth = {"adapter_stats": results["adapter_stats"][-1], "expansions": results["expansions"]}
-    assert growth_line(growth, 1) == "15 adapters at 8 sites; task 1 added 2"
-    assert growth_line(growth, 2).endswith("task 2 added none")
+def test_config_and_stream_records_are_those_of_the_latest_task():
+    first = MethodSummary(config_records={"slots": 1}, stream_records={"events": ["first"]})
+    second = MethodSummary(config_records={"slots": 2}, stream_records={"events": ["first", "second"]})
+    results = results_with(first, second)
+    assert (results["config"]["slots"], results["events"]) == (2, ["first", "second"])
 
 
-def test_the_line_of_an_expansion_says_where_and_how_strange_it_was():
-    event = {"task": 1, "site": [5, "ffn"], "pass": 0, "batch": 2, "min_z": 4.754, "all_z": [9.5, 4.754]}
-    assert expansion_line(event) == "task 1 grows an adapter at layer 5 ffn (z 4.75)"
+def test_task_records_are_lists_over_tasks():
+    results = results_with(MethodSummary(), MethodSummary(task_records={"bank": 7, "adapter_stats": {"total": 3}}))
+    assert results["bank"] == [None, 7]
+    assert results["adapter_stats"] == [{}, {"total": 3}]
 
 
-@pytest.mark.parametrize(("threshold", "told"), [(3.0, "threshold 3"), (None, "no threshold")])
-def test_the_line_of_growth_says_how_near_a_task_came_to_an_expansion(results, threshold, told):
-    """Layer 7, which is stranger, may not expand; the scan of another task says nothing of this one."""
-    scans = [{"task": task, "min_z": [z] * 7 + [9.5]} for task, z in ((1, 8.5), (2, 1.25), (2, 2.5))]
-    settings = {"expand_start": 0, "expand_end": 6, "expansion_threshold": threshold}
-    growth = {"adapter_stats": results["adapter_stats"][-1], "expansions": [], "scans": scans, "sema_config": settings}
-    assert growth_line(growth, 2).endswith(f"task 2 added none (z up to 2.50, {told})")
-    assert growth_line(growth, 0).endswith("sites")
+def test_method_summaries_have_scalars_of_every_task_and_tables_of_the_latest():
+    table, series = Table("banks", "Banks", ["task", "size"], [[0, 5]]), Series("size", [(0, 5)])
+    first = MethodSummary({"bank/size": 5.0}, [table], [series], message="5 entries")
+    second = MethodSummary({"bank/size": 9.0}, [table], [series])
+    tables, lines = second.to_json()["tables"], second.to_json()["series"]
+    assert results_with(first, second)["method_summaries"] == [
+        {"scalars": {"bank/size": 5.0}, "tables": [], "series": []},
+        {"scalars": {"bank/size": 9.0}, "tables": tables, "series": lines},
+    ]
 
 
-def test_what_hardly_changed_has_no_sign_in_the_line_of_a_stream():
-    assert "forgetting 0.00" in stream_line(small([[0.7, 0.7, 0.5], [0.70000001, 0.7, 0.6]]))
+# ------------------------------------------------------------------------------------------------ console line
 
 
-def test_the_line_of_a_task_has_the_forgetting_of_the_best():
+def test_line_has_averages_and_marks_missing_values():
+    line = stream_line(small_results([[0.5, 0.7, 0.1]]))
+    assert line == "after task 0 (tasks 0 to 1): pixel_auroc 60.00 (ACC), forgetting n/a"
+
+
+def test_line_of_joint_training():
+    line = stream_line(small_results([[0.5, 0.75, 1.0]], strategy="joint"))
+    assert line == "all tasks at once: pixel_auroc 81.25 (ACC), forgetting n/a"
+
+
+def test_line_has_the_summary_metrics(results):
+    parts = stream_line(results).removeprefix("after task 4 (tasks 0 to 4): ").split("; ")
+    assert [part.split()[0] for part in parts] == list(SUMMARY)
+
+
+def test_tiny_changes_have_no_sign_in_the_line():
+    assert "forgetting 0.00" in stream_line(small_results([[0.7, 0.7, 0.5], [0.70000001, 0.7, 0.6]]))
+
+
+def test_forgetting_in_the_line_is_measured_from_the_best_value():
     values = [[0.5, 0.0, 0.0], [0.75, 0.5, 0.0], [0.5, 0.5, 0.5]]
-    assert stream_line(small(values, (("a",), ("b",), ("c",)))).endswith("pixel_auroc 50.00 (ACC), forgetting 12.50")
-
-
-def test_without_adapters_there_is_no_line_of_growth():
-    assert growth_line({}, 1) == ""
+    line = stream_line(small_results(values, (("a",), ("b",), ("c",))))
+    assert line.endswith("pixel_auroc 50.00 (ACC), forgetting 12.50")

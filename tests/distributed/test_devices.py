@@ -1,4 +1,4 @@
-"""From `--device` to a torch device, with and without GPUs."""
+"""Conversion of `--device` to torch devices, with and without GPUs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from anoframe.errors import AnoframeError
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """Says how many GPUs this machine seems to have."""
+    """Function that sets the number of GPUs that torch reports."""
 
-    def pretend(count: int) -> None:
+    def set_count(count: int) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
 
-    return pretend
+    return set_count
 
 
 @pytest.mark.parametrize(
@@ -32,43 +32,43 @@ def gpus(monkeypatch):
         (2, "1", "cuda:1"),
     ],
 )
-def test_a_device_is_chosen(gpus, count, name, expected):
+def test_device_is_chosen(gpus, count, name, expected):
     gpus(count)
     assert choose_device(name) == torch.device(expected)
 
 
 @pytest.mark.parametrize("name", ["cuda", "0"])
-def test_a_machine_without_a_gpu_says_so(gpus, name):
+def test_machine_without_a_gpu_raises_an_error(gpus, name):
     gpus(0)
-    with pytest.raises(AnoframeError, match=f"--device {name}: .*sees no GPU here; use --device cpu"):
+    with pytest.raises(AnoframeError, match=f"--device {name}: .*finds no GPU on this machine: use --device cpu"):
         choose_device(name)
 
 
-def test_a_gpu_that_is_not_there_is_told(gpus):
+def test_missing_gpu_raises_an_error(gpus):
     gpus(2)
-    with pytest.raises(AnoframeError, match="--device 2: there are 2 GPUs, numbered from 0"):
+    with pytest.raises(AnoframeError, match="--device 2: this machine has 2 GPUs, numbered from 0"):
         choose_device("2")
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_several_devices_are_refused(gpus, count):
+def test_several_devices_raise_an_error(gpus, count):
     gpus(count)
-    with pytest.raises(AnoframeError, match="--device 0 1: one process works on one device"):
+    with pytest.raises(AnoframeError, match="--device 0 1: one process uses one device"):
         choose_device("0 1")
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:0", "-1", "", "mps"])
-def test_another_name_is_told_what_there_is(gpus, name):
+def test_unknown_name_raises_an_error_with_the_known_names(gpus, name):
     gpus(2)
     with pytest.raises(AnoframeError, match="--device takes auto, cpu, cuda or the number of a GPU"):
         choose_device(name)
 
 
-# ------------------------------------------------------------------------------------------------ a process each
+# ------------------------------------------------------------------------------------------------ several processes
 
 
 @pytest.mark.parametrize(
-    ("there", "name", "count", "expected"),
+    ("num_gpus", "name", "count", "expected"),
     [
         (0, "auto", 2, ["cpu", "cpu"]),
         (0, "cpu cpu", 2, ["cpu", "cpu"]),
@@ -80,29 +80,29 @@ def test_another_name_is_told_what_there_is(gpus, name):
         (2, "auto", 1, ["cuda"]),
     ],
 )
-def test_each_process_has_its_device(gpus, there, name, count, expected):
-    gpus(there)
-    assert choose_devices(name, count) == [torch.device(one) for one in expected]
+def test_each_process_gets_its_device(gpus, num_gpus, name, count, expected):
+    gpus(num_gpus)
+    assert choose_devices(name, count) == [torch.device(device) for device in expected]
 
 
-def test_a_process_takes_the_device_of_its_place(gpus):
+def test_process_gets_the_device_of_its_local_rank(gpus):
     gpus(4)
     assert choose_own_device("3 1", 1, 2) == torch.device("cuda:1")
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "told"),
+    ("name", "count", "message"),
     [
-        ("auto", 3, "3 processes on this machine, and 2 GPUs: --nproc-per-node 2"),
-        ("0 1", 3, "--device 0 1 names 2 for 3 processes on this machine: --nproc-per-node 2"),
-        ("1", 2, "--device 1 names 1 for 2 processes"),
-        ("0 2", 2, "--device 2: there are 2 GPUs"),
-        ("0 0", 2, "--device 0 0: a GPU is for one process"),
-        ("cpu 0", 2, "devices of one run are of one kind"),
+        ("auto", 3, "this machine has 2 GPUs for 3 processes: --nproc-per-node 2"),
+        ("0 1", 3, "--device 0 1 names 2 devices for 3 processes on this machine: --nproc-per-node 2"),
+        ("1", 2, "--device 1 names 1 devices for 2 processes"),
+        ("0 2", 2, "--device 2: this machine has 2 GPUs"),
+        ("0 0", 2, "--device 0 0: each process needs a GPU of its own"),
+        ("cpu 0", 2, "all devices of a run must be of one type"),
         ("0 cpux", 2, "--device takes auto, cpu, cuda"),
     ],
 )
-def test_what_processes_cannot_have_is_told(gpus, name, count, told):
+def test_wrong_devices_raise_an_error(gpus, name, count, message):
     gpus(2)
-    with pytest.raises(AnoframeError, match=told):
+    with pytest.raises(AnoframeError, match=message):
         choose_devices(name, count)

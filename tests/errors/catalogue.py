@@ -880,7 +880,7 @@ def _(bench):
 @refused(
     STREAMS,
     "elastic weight consolidation without gradients",
-    "ewc holds back gradients, and PatchCore learns without any",
+    "PatchCore is not trained by gradient descent",
     way_out="another --protocol.strategy",
 )
 def _(bench):
@@ -890,7 +890,7 @@ def _(bench):
 @refused(
     STREAMS,
     "elastic weight consolidation without a weight",
-    "protocol.ewc_weight is above 0, got 0.0",
+    "protocol.ewc_weight must be above 0, got 0.0",
     way_out="--protocol.strategy finetune",
 )
 def _(bench):
@@ -901,7 +901,7 @@ def _(bench):
 @refused(
     STREAMS,
     "a method without a way of its own",
-    "RD4AD has no way of its own to learn task after task",
+    "RD4AD has no continual learning method of its own",
     way_out="--protocol.strategy finetune",
 )
 def _(bench):
@@ -911,7 +911,7 @@ def _(bench):
 @refused(
     STREAMS,
     "a method without a way of its own, whose heir has one",
-    "UniAD has no way of its own to learn task after task",
+    "UniAD has no continual learning method of its own",
     way_out="--protocol.strategy finetune",
 )
 def _(bench):
@@ -931,7 +931,7 @@ def _(bench):
 @refused(
     STREAMS,
     "a stream on several devices",
-    "--device cpu cpu: a stream of tasks is learned by one process",
+    "--device cpu cpu: a stream of tasks is trained by one process",
     way_out="name one device",
 )
 def _(bench):
@@ -1002,7 +1002,7 @@ def _(bench):
     return _train(bench, "--trainer.optimizer.name", "addam")
 
 
-@refused(TRAINING, "a learning rate of 0", "got 0.0", way_out="wants lr above 0")
+@refused(TRAINING, "a learning rate of 0", "got 0.0", way_out="lr must be a number above 0")
 def _(bench):
     return _check_settings(bench, optimizer__lr=0)
 
@@ -1026,9 +1026,9 @@ def _(bench):
 @refused(
     TRAINING,
     "an optimiser that wants a GPU, where there is none",
-    "optimizer 'fusedadam' cannot be had here",
+    "optimizer 'fusedadam' is not available on this machine",
     way_out="another --trainer.optimizer.name",
-    varies=r"(?<=here )\(.*\)(?=: another)",
+    varies=r"(?<=this machine )\(.*\)(?=: choose another)",
 )
 def _(bench):
     bench.patch.setattr(torch.cuda, "is_available", lambda: False)
@@ -1038,8 +1038,8 @@ def _(bench):
 @refused(
     TRAINING,
     "an optimiser that wants second derivatives",
-    "'adahessian' wants second derivatives, which are not kept",
-    way_out="take another",
+    "'adahessian' needs second derivatives, which the gradient loop does not compute",
+    way_out="choose another --trainer.optimizer.name",
 )
 def _(bench):
     return _check_settings(bench, optimizer__name="adahessian")
@@ -1050,7 +1050,9 @@ def _(bench):
     return _check_settings(bench, schedule__name="cosin")
 
 
-@refused(TRAINING, "a final learning rate below 0", "trainer.schedule.final_lr", "got -1.0", way_out="is 0 or more")
+@refused(
+    TRAINING, "a final learning rate below 0", "trainer.schedule.final_lr", "got -1.0", way_out="must be 0 or more"
+)
 def _(bench):
     return _check_settings(bench, schedule__final_lr=-1)
 
@@ -1059,8 +1061,8 @@ def _(bench):
     TRAINING,
     "a cosine that rises",
     "trainer.schedule.final_lr",
-    "got 1.0 and 0.005",
-    way_out="is at most trainer.optimizer.lr",
+    "got 1.0, which is above 0.005",
+    way_out="must be at most trainer.optimizer.lr",
 )
 def _(bench):
     return _check_settings(bench, schedule__name="cosine", schedule__final_lr=1)
@@ -1069,7 +1071,7 @@ def _(bench):
 @refused(
     TRAINING,
     "the best on the test set, without a look at it",
-    "trainer.select best_on_test needs looks to choose from",
+    "trainer.select best_on_test requires trainer.evaluate_every above 0, got 0",
     way_out="--trainer.evaluate_every N",
 )
 def _(bench):
@@ -1079,19 +1081,19 @@ def _(bench):
 @refused(
     TRAINING,
     "half precision on a CPU",
-    "trainer.precision float16 is for GPUs, this is a cpu",
+    "trainer.precision float16 requires a GPU, this device is a cpu",
     way_out="--trainer.precision float32",
 )
 def _(bench):
     return _check_settings(bench, precision="float16")
 
 
-@refused(TRAINING, "no epoch", "trainer.epochs", "got 0", way_out="is 1 or more")
+@refused(TRAINING, "no epoch", "trainer.epochs", "got 0", way_out="must be 1 or more")
 def _(bench):
     return _check_settings(bench, epochs=0)
 
 
-@refused(TRAINING, "a longest gradient below 0", "trainer.clip", "got -1.0", way_out="is 0 or more")
+@refused(TRAINING, "a longest gradient below 0", "trainer.clip", "got -1.0", way_out="must be 0 or more")
 def _(bench):
     return _check_settings(bench, clip=-1)
 
@@ -1188,8 +1190,8 @@ def _(bench):
 @refused(
     CHECKPOINTS,
     "a checkpoint of another backbone: other weights",
-    "learned on other weights of tf_efficientnet_lite0",
-    way_out="restore them, or fit again",
+    "trained on other weights of tf_efficientnet_lite0",
+    way_out="restore those weights, or fit the detector again",
 )
 def _(bench):
     bench.describe(backbone={"name": "tf_efficientnet_lite0", "weights": "random", "sha256": "0" * 64})
@@ -1197,10 +1199,13 @@ def _(bench):
 
 
 @refused(
-    CHECKPOINTS, "a checkpoint of another version", "detector.json is not of checkpoint format 1", way_out="fit again"
+    CHECKPOINTS,
+    "a checkpoint of another version",
+    "RUN/checkpoint/felt has checkpoint format 1, and this version of anoframe reads format 2",
+    way_out="fit the detector again, or open the checkpoint with the version that wrote it",
 )
 def _(bench):
-    bench.describe(format=2)
+    bench.describe(format=1)
     return bench.test()
 
 
@@ -1220,8 +1225,8 @@ def _(bench):
 @refused(
     CHECKPOINTS,
     "a flipped byte in a checkpoint",
-    "learned.safetensors is damaged or was exchanged",
-    way_out="fit again",
+    "learned.safetensors is damaged or was replaced",
+    way_out="fit the detector again",
 )
 def _(bench):
     path = bench.fit / "learned.safetensors"
@@ -1235,7 +1240,7 @@ def _(bench):
     CHECKPOINTS,
     "a truncated checkpoint",
     "learned.safetensors is missing or damaged",
-    way_out="fit again",
+    way_out="fit the detector again",
     varies=r"(?<=damaged )\(.*?\)(?=: fit)",
 )
 def _(bench):
@@ -1258,8 +1263,8 @@ def _(bench):
 @refused(
     CHECKPOINTS,
     "a value of another type in a detector.json",
-    "detector.json is damaged, its seed takes a whole number, got 'zero'",
-    way_out="fit again",
+    "detector.json is damaged: seed takes a whole number, got 'zero'",
+    way_out="fit the detector again",
 )
 def _(bench):
     bench.describe(seed="zero")
@@ -1270,7 +1275,7 @@ def _(bench):
     CHECKPOINTS,
     "a pickle with a payload, where a checkpoint should be",
     "learned.safetensors: a pickle, not safetensors",
-    way_out="or fit again",
+    way_out="or fit the detector again",
 )
 def _(bench):
     (bench.fit / "learned.safetensors").write_bytes(bench.payload())
@@ -1281,7 +1286,7 @@ def _(bench):
     CHECKPOINTS,
     "a file of torch.save, where a checkpoint should be",
     "learned.safetensors: a pickle, not safetensors",
-    way_out="or fit again",
+    way_out="or fit the detector again",
 )
 def _(bench):
     path = bench.fit / "learned.safetensors"
@@ -1421,7 +1426,11 @@ MACHINE = "Machine and output"
 
 
 @refused(
-    MACHINE, "no GPU where one was asked for", "--device 0: this torch", "sees no GPU here", way_out="use --device cpu"
+    MACHINE,
+    "no GPU where one was asked for",
+    "--device 0: torch",
+    "finds no GPU on this machine",
+    way_out="use --device cpu",
 )
 def _(bench):
     bench.patch.setattr(torch.cuda, "is_available", lambda: False)
@@ -1431,7 +1440,7 @@ def _(bench):
 @refused(
     MACHINE,
     "two devices, where the method runs on one",
-    "--device 0 1: this method runs on one device",
+    "--device 0 1: this method trains on one device",
     way_out="name one of them",
 )
 def _(bench):

@@ -1,4 +1,4 @@
-"""The gradient trainer: what it trains, in which order, what it tells, and how it goes on after a kill."""
+"""Gradient loop: what it trains, in which order, what it logs, and how it resumes after a kill."""
 
 from __future__ import annotations
 
@@ -15,41 +15,47 @@ from anoframe.errors import AnoframeError
 from anoframe.models.base import Phase
 from anoframe.tracking.tracker import Trackers
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_fsync")
+
+
+@pytest.fixture
+def no_fsync(monkeypatch):
+    """Do not wait for the disk; that only matters if the machine loses power."""
+    monkeypatch.setattr("os.fsync", lambda file: None)
 
 
 class Kill(BaseException):
-    """Stands for a kill: nothing of the run gets to handle it."""
+    """Stands for a kill: the code under test cannot handle it."""
 
 
-def same(a, b):
+def equal_states(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_the_loss_falls(autoencoder, train):
-    curves = train(autoencoder(), epochs=40).curves["phases"]
+def test_loss_decreases(autoencoder, train):
+    curves = train(autoencoder(), epochs=25).curves["phases"]
     first, last = (curves[0]["epochs"][i]["losses"]["squares"] for i in (0, -1))
     assert last < 0.5 * first
 
 
-def test_each_phase_changes_its_own_parameters_alone(autoencoder, train):
+def test_each_phase_changes_only_its_own_parameters(autoencoder, train):
     detector, before = autoencoder(), autoencoder()
     train(detector, **{"phases": {"scale": {"optimizer": {"lr": 1e-30}}}})
-    assert torch.equal(detector.scale, before.scale)  # a learning rate that moves nothing
+    assert torch.equal(detector.scale, before.scale)  # the learning rate is too small to change it
     assert not torch.equal(detector.network[0].weight, before.network[0].weight)
     assert detector.network[0].weight.requires_grad
     assert detector.scale.requires_grad
 
 
-def test_every_epoch_sees_every_image_once_in_an_order_of_its_own(autoencoder, train):
+def test_every_epoch_has_every_image_once_in_a_new_order(autoencoder, train):
     detector = autoencoder()
     train(detector)
-    epochs = [[row for rows in detector.seen[i : i + 3] for row in rows] for i in range(0, 18, 3)]
+    epochs = [[row for rows in detector.batch_rows[i : i + 3] for row in rows] for i in range(0, 18, 3)]
     assert all(sorted(rows) == list(range(10)) for rows in epochs)
     assert len({tuple(rows) for rows in epochs}) == 6
 
 
-def test_the_detector_is_left_in_eval_mode_without_gradients(autoencoder, train):
+def test_detector_is_in_eval_mode_without_gradients_afterwards(autoencoder, train):
     detector = autoencoder()
     train(detector)
     assert not any(module.training for module in detector.modules())
@@ -62,29 +68,29 @@ def test_the_detector_is_left_in_eval_mode_without_gradients(autoencoder, train)
     ids=["torch", "numpy", "python"],
 )
 def test_one_seed_gives_one_result_whatever_was_drawn_before(autoencoder, train, draw):
-    """In observations and in losses, by any generator."""
+    """In observations and in losses, with any generator."""
     learned = []
-    for before in (1, 7):
+    for draws_before in (1, 7):
         detector = autoencoder()
-        draw(before)
+        draw(draws_before)
         detector._observe = lambda features, samples: None
-        detector._conclude = lambda d=detector: d.mean.fill_(float(draw(1)[0]))
+        detector._finish = lambda d=detector: d.mean.fill_(float(draw(1)[0]))
         detector._loss = lambda batch, d=detector: {
             "drawn": (d.scale * float(draw(1)[0])).sum() + d.network[0].weight.sum()
         }
         train(detector)
         learned.append(detector.learned_state())
-    assert same(*learned)
+    assert equal_states(*learned)
 
 
-def test_steps_can_be_said_instead_of_epochs(autoencoder, train):
+def test_length_can_be_given_in_steps(autoencoder, train):
     detector = autoencoder()
     train(detector, steps=4)
-    assert len(detector.seen) == 2 * 4
+    assert len(detector.batch_rows) == 2 * 4
 
 
-def test_accumulating_gives_the_gradient_of_the_whole_batch(autoencoder, train):
-    """Without batch norm and noise, whose statistics and draws are those of a part."""
+def test_accumulated_gradient_is_that_of_the_whole_batch(autoencoder, train):
+    """Without batch norm and noise, which depend on how the batch is divided."""
     results = []
     for parts in (1, 3):
         detector = autoencoder()
@@ -98,15 +104,16 @@ def test_accumulating_gives_the_gradient_of_the_whole_batch(autoencoder, train):
     assert torch.allclose(*results, atol=1e-6)
 
 
-def test_clipping_bounds_a_step(autoencoder, train):
+def test_clip_limits_the_gradient_norm(autoencoder, train):
     detector, before = autoencoder(), autoencoder()
     train(detector, steps=1, clip=1e-3, **{"optimizer.name": "sgd", "optimizer.lr": 1.0})
-    moved = [a - b for a, b in zip(detector.network.parameters(), before.network.parameters(), strict=True)]
-    # nesterov momentum, as timm's "sgd" has it, makes the first step 1.9 times the gradient
-    assert float(torch.cat([one.detach().flatten() for one in moved]).norm()) == pytest.approx(1.9e-3, rel=1e-3)
+    changes = [a - b for a, b in zip(detector.network.parameters(), before.network.parameters(), strict=True)]
+    # timm's "sgd" has Nesterov momentum, so the first step is 1.9 times the gradient
+    norm = float(torch.cat([change.detach().flatten() for change in changes]).norm())
+    assert norm == pytest.approx(1.9e-3, rel=1e-3)
 
 
-def test_a_loss_that_is_not_finite_stops_at_once_and_names_the_files(autoencoder, train):
+def test_infinite_loss_raises_an_error_with_the_files_of_the_batch(autoencoder, train):
     detector = autoencoder()
     with torch.no_grad():
         detector.network[0].weight[0, 0, 0, 0] = torch.inf
@@ -115,53 +122,57 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_names_the_files(autoencoder
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_weights_that_are_not_finite_name_the_files_of_the_step_that_made_them_so(autoencoder, train, heard, steps):
-    """The loss of the first step is finite, its gradient is not: the images of the second have no part in it."""
+def test_infinite_weights_raise_an_error_with_the_files_of_the_step_that_caused_them(
+    autoencoder, train, recorder, steps
+):
+    """The loss of the first step is finite and its gradient is not, so the images of the second step are not named."""
     detector = autoencoder()
     original = detector._loss
     detector._loss = lambda batch: original(batch) | {"root": (0 * detector.network[0].weight).sum().sqrt()}
-    with pytest.raises(AnoframeError, match="shape, step 1: it left weights that are not finite") as told:
-        train(detector, steps=steps, tracker=heard)
-    assert re.findall(r"felt/train/good/(\d+)\.png", str(told.value)) == [f"{row:03d}" for row in detector.seen[0]]
+    with pytest.raises(AnoframeError, match="shape, step 1: it left weights that are not finite") as error:
+        train(detector, steps=steps, tracker=recorder)
+    files = re.findall(r"felt/train/good/(\d+)\.png", str(error.value))
+    assert files == [f"{row:03d}" for row in detector.batch_rows[0]]
 
 
-@pytest.mark.parametrize(("epochs", "warned"), [(3, True), (4, False)])
-def test_a_warm_up_that_training_does_not_outlast_is_told(autoencoder, train, heard, epochs, warned):
-    train(autoencoder(), epochs=epochs, **{"schedule.warmup_epochs": 3.0}, tracker=heard)
-    told = [event["text"] for event in heard.of("warning")]
-    assert bool(told) == warned
-    assert all("learning rate rises" in text for text in told)
+@pytest.mark.parametrize(("epochs", "is_warned"), [(3, True), (4, False)])
+def test_warning_if_the_warm_up_is_longer_than_training(autoencoder, train, recorder, epochs, is_warned):
+    train(autoencoder(), epochs=epochs, **{"schedule.warmup_epochs": 3.0}, tracker=recorder)
+    texts = [event["text"] for event in recorder.of("warning")]
+    assert bool(texts) == is_warned
+    assert all("learning rate rises" in text for text in texts)
 
 
-def test_a_batch_of_one_value_a_channel_is_told(autoencoder, train, images):
-    images[:] = [replace(one, features=one.features[:, :, :1, :1]) for one in images]
+def test_batch_with_one_value_per_channel_raises_an_error(autoencoder, train, images):
+    images[:] = [replace(batch, features=batch.features[:, :, :1, :1]) for batch in images]
     with pytest.raises(AnoframeError, match=r"phase shape: batch normalisation.*batch of 1 .*--trainer\.batch_size"):
         train(autoencoder(), batch_size=3)
 
 
-def test_settings_of_a_phase_are_its_own(autoencoder, train):
+def test_a_phase_has_its_own_settings(autoencoder, train):
     curves = train(autoencoder(), phases={"scale": {"epochs": 1}}).curves
     assert [len(phase["epochs"]) for phase in curves["phases"]] == [3, 1]
 
 
-def test_phases_of_one_name_are_told_apart(autoencoder, train, heard, monkeypatch):
-    """By their labels, and by numbers where those are the same too; settings go by the name."""
+def test_phases_of_one_name_have_different_titles(autoencoder, train, recorder, monkeypatch):
+    """Labels tell them apart, and numbers where labels are equal too; settings belong to the name."""
     detector, labels = autoencoder(), ("", "layer 0", "", "layer 0")
     parameters = {"scale": detector.scale}
     phases = [Phase("scale", parameters, detector._loss, label=label) for label in labels]
     monkeypatch.setattr(detector, "training_stages", lambda: phases)
-    training = train(detector, tracker=heard, phases={"scale": {"epochs": 2}}, evaluate_every=2, look=lambda _: {})
-    kept = [(phase["name"], phase.get("label", "")) for phase in training.curves["phases"]]
-    assert kept == [("scale", ""), ("scale", "layer 0"), ("scale", "(2)"), ("scale", "layer 0 (2)")]
+    settings = {"phases": {"scale": {"epochs": 2}}, "evaluate_every": 2}
+    context = train(detector, tracker=recorder, evaluate=lambda _: {}, **settings)
+    curves = [(phase["name"], phase.get("label", "")) for phase in context.curves["phases"]]
+    assert curves == [("scale", ""), ("scale", "layer 0"), ("scale", "(2)"), ("scale", "layer 0 (2)")]
     titles = ["scale", "scale layer 0", "scale (2)", "scale layer 0 (2)"]
-    assert [fields["phase"] for fields in heard.of("epoch")[1::2]] == titles
-    assert list(dict.fromkeys(fields["phase"] for fields in heard.of("step"))) == titles
-    assert [look["phase"] for look in training.curves["looks"]] == titles
+    assert [fields["phase"] for fields in recorder.of("epoch")[1::2]] == titles
+    assert list(dict.fromkeys(fields["phase"] for fields in recorder.of("step"))) == titles
+    assert [look["phase"] for look in context.curves["looks"]] == titles
 
 
-def test_steps_and_epochs_are_told(autoencoder, train, heard):
-    train(autoencoder(), tracker=heard)
-    steps, epochs = heard.of("step"), heard.of("epoch")
+def test_steps_and_epochs_are_logged(autoencoder, train, recorder):
+    train(autoencoder(), tracker=recorder)
+    steps, epochs = recorder.of("step"), recorder.of("epoch")
     assert [fields["step"] for fields in steps] == 2 * list(range(1, 10))
     assert [(fields["phase"], fields["epoch"]) for fields in epochs] == [
         (name, epoch) for name in ("shape", "scale") for epoch in (1, 2, 3)
@@ -170,125 +181,128 @@ def test_steps_and_epochs_are_told(autoencoder, train, heard):
     assert {"losses", "lr", "images_per_second", "data_seconds", "peak_bytes"} < epochs[0].keys()
 
 
-def test_the_loss_of_an_epoch_is_the_mean_over_its_images(autoencoder, train, heard):
-    train(autoencoder(), tracker=heard, epochs=1)
-    parts = [(fields["losses"]["squares"], size) for fields, size in zip(heard.of("step"), (4, 4, 2), strict=False)]
-    mean = sum(value * size for value, size in parts) / 10
-    assert heard.of("epoch")[0]["losses"]["squares"] == pytest.approx(mean, rel=1e-6)
+def test_loss_of_an_epoch_is_the_mean_over_its_images(autoencoder, train, recorder):
+    train(autoencoder(), tracker=recorder, epochs=1)
+    steps = zip(recorder.of("step"), (4, 4, 2), strict=False)
+    mean = sum(fields["losses"]["squares"] * size for fields, size in steps) / 10
+    assert recorder.of("epoch")[0]["losses"]["squares"] == pytest.approx(mean, rel=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------ looks at the test set
+# ------------------------------------------------------------------------------------------------ test evaluation
 
 
-def _look(detector):
-    torch.rand(3)  # draws, as an evaluation should not, but may
+def _evaluate(detector):
+    torch.rand(3)  # an evaluation should not draw random numbers, but may
     assert not detector.training
     return {"felt": {"image_auroc": float(detector.scale.detach().mean() + detector.mean.mean()), "aupro": None}}
 
 
-def test_looking_changes_nothing_that_is_learned(autoencoder, train):
-    plain, looked = autoencoder(), autoencoder()
+def test_evaluation_does_not_change_training(autoencoder, train):
+    plain, evaluated = autoencoder(), autoencoder()
     train(plain)
-    how = train(looked, look=_look, evaluate_every=1)
-    assert same(plain.learned_state(), looked.learned_state())
-    assert [(look["phase"], look["epoch"]) for look in how.curves["looks"]] == [
+    context = train(evaluated, evaluate=_evaluate, evaluate_every=1)
+    assert equal_states(plain.learned_state(), evaluated.learned_state())
+    assert [(look["phase"], look["epoch"]) for look in context.curves["looks"]] == [
         (name, epoch) for name in ("shape", "scale") for epoch in (1, 2, 3)
     ]
 
 
-def test_a_look_is_told_in_means_of_what_is_available(autoencoder, train):
-    told = []
-
-    class Kept:
-        def log(self, event, **fields):
-            told.extend([fields["summary"]] if event == "look" else [])
-
-    found = {"felt": {"image_auroc": 0.5, "aupro": None}, "mesh": {"image_auroc": 1.0, "aupro": 0.25}}
-    train(autoencoder(), tracker=Trackers(Kept()), look=lambda one: found, evaluate_every=3)
-    assert told == ["image_auroc 75.00, pixel_auroc n/a, aupro 25.00"] * 2
+def test_evaluation_logs_the_means_of_available_metrics(autoencoder, train, recorder):
+    results = {"felt": {"image_auroc": 0.5, "aupro": None}, "mesh": {"image_auroc": 1.0, "aupro": 0.25}}
+    train(autoencoder(), tracker=Trackers(recorder), evaluate=lambda detector: results, evaluate_every=3)
+    summaries = [fields["summary"] for fields in recorder.of("look")]
+    assert summaries == ["image_auroc 75.00, pixel_auroc n/a, aupro 25.00"] * 2
 
 
-def test_the_best_on_test_is_kept_where_that_is_asked_for(autoencoder, train):
-    detector, scores, kept = autoencoder(), iter([0.2, 0.9, 0.5]), []
+def test_best_on_test_is_selected_on_request(autoencoder, train):
+    detector, scores, weights = autoencoder(), iter([0.2, 0.9, 0.5]), []
 
-    def look(one):
-        kept.append(one.network[0].weight.detach().clone())
+    def evaluate(detector):
+        weights.append(detector.network[0].weight.detach().clone())
         return {"felt": {"image_auroc": next(scores), "pixel_auroc": None, "aupro": None}}
 
     options = {"evaluate_every": 1, "select": "best_on_test"}
     detector.training_stages = lambda: type(detector).training_stages(detector)[:2]
-    train(detector, look=look, **options)
-    assert torch.equal(detector.network[0].weight, kept[1])
+    train(detector, evaluate=evaluate, **options)
+    assert torch.equal(detector.network[0].weight, weights[1])
 
 
-# ------------------------------------------------------------------------------------------------ going on
+# ------------------------------------------------------------------------------------------------ resuming
+
+_uninterrupted = {}
+
+
+@pytest.fixture
+def uninterrupted(autoencoder, train):
+    """Learned state and losses of a training without interruption, computed once."""
+    if not _uninterrupted:
+        detector = autoencoder()
+        losses = _losses(train(detector))
+        _uninterrupted.update(learned=detector.learned_state(), losses=losses)
+    return _uninterrupted
 
 
 @pytest.mark.parametrize("killed_at", [1, 2, 3, 5, 9, 10, 14, 18])
 @pytest.mark.parametrize("again", [0, 2])
-def test_a_killed_training_goes_on_to_the_same_bits(autoencoder, train, tmp_path, killed_at, again):
-    """A state each step; killed in both phases, and for the second time after `again` more steps."""
-    undisturbed = autoencoder()
-    how = train(undisturbed)
+def test_killed_training_resumes_to_the_same_bits(uninterrupted, autoencoder, train, tmp_path, killed_at, again):
+    """With a state after each step: killed in either phase, and a second time after `again` more steps."""
     for steps in [killed_at, again] if again else [killed_at]:
-        _killed_after(autoencoder(), train, tmp_path, steps)
+        _train_and_kill(autoencoder(), train, tmp_path, steps)
     resumed = autoencoder()
-    gone_on = train(resumed, home=tmp_path)
-    assert same(undisturbed.learned_state(), resumed.learned_state())
-    assert _losses(how) == _losses(gone_on)
+    context = train(resumed, state_folder=tmp_path)
+    assert equal_states(uninterrupted["learned"], resumed.learned_state())
+    assert uninterrupted["losses"] == _losses(context)
 
 
-def _killed_after(detector, train, home, steps):
-    original, taken = detector._loss, []
+def _train_and_kill(detector, train, folder, steps):
+    original, batches = detector._loss, []
 
     def loss(batch):
-        if len(taken) == steps:
+        if len(batches) == steps:
             raise Kill
-        taken.append(batch)
+        batches.append(batch)
         return original(batch)
 
     detector._loss = loss
     with suppress(Kill):
-        train(detector, home=home)
+        train(detector, state_folder=folder)
 
 
-def _losses(how):
-    return [[epoch["losses"] for epoch in phase["epochs"]] for phase in how.curves["phases"]]
+def _losses(context):
+    return [[epoch["losses"] for epoch in phase["epochs"]] for phase in context.curves["phases"]]
 
 
-def test_a_damaged_state_is_passed_over_for_the_one_before(autoencoder, train, tmp_path):
-    undisturbed = autoencoder()
-    train(undisturbed)
-    _killed_after(autoencoder(), train, tmp_path, 5)
+def test_damaged_state_is_replaced_by_the_previous_one(uninterrupted, autoencoder, train, tmp_path):
+    _train_and_kill(autoencoder(), train, tmp_path, 5)
     newest = max(path for path in tmp_path.iterdir())
-    (newest / "rest.pt").write_bytes(b"torn")
+    (newest / "rest.pt").write_bytes(b"damaged")
     resumed = autoencoder()
-    train(resumed, home=tmp_path)
-    assert same(undisturbed.learned_state(), resumed.learned_state())
+    train(resumed, state_folder=tmp_path)
+    assert equal_states(uninterrupted["learned"], resumed.learned_state())
 
 
-def test_a_state_takes_no_more_room_than_two(autoencoder, train, tmp_path):
-    _killed_after(autoencoder(), train, tmp_path, 7)
+def test_two_states_are_kept(autoencoder, train, tmp_path):
+    _train_and_kill(autoencoder(), train, tmp_path, 7)
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_a_kill_left_half_written_goes_with_the_next_state(autoencoder, train, tmp_path):
-    torn = tmp_path / ".001.000000099.part"
-    torn.mkdir()
-    _killed_after(autoencoder(), train, tmp_path, 3)
-    assert not torn.exists()
+def test_incomplete_state_is_deleted_when_the_next_one_is_written(autoencoder, train, tmp_path):
+    incomplete = tmp_path / ".001.000000099.part"
+    incomplete.mkdir()
+    _train_and_kill(autoencoder(), train, tmp_path, 3)
+    assert not incomplete.exists()
 
 
-def test_steps_that_are_done_are_not_taken_again(autoencoder, train, tmp_path):
-    _killed_after(autoencoder(), train, tmp_path, 12)
+def test_finished_steps_are_not_repeated(autoencoder, train, tmp_path):
+    _train_and_kill(autoencoder(), train, tmp_path, 12)
     resumed = autoencoder()
-    train(resumed, home=tmp_path)
-    assert len(resumed.seen) == 18 - 12
+    train(resumed, state_folder=tmp_path)
+    assert len(resumed.batch_rows) == 18 - 12
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_precision_learns_on_a_gpu(autoencoder, train, precision):
+def test_half_precision_trains_on_a_gpu(autoencoder, train, precision):
     detector = autoencoder().cuda()
     curves = train(detector, epochs=40, precision=precision).curves["phases"]
     first, last = (curves[0]["epochs"][i]["losses"]["squares"] for i in (0, -1))

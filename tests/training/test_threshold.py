@@ -1,4 +1,4 @@
-"""Thresholds from held-back images: never from those learned from, the same for the same seed."""
+"""Thresholds from held-out images: never from images that were trained on, and equal for the same seed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from anoframe.training.threshold import _held_back
+from anoframe.training.threshold import _hold_out
 from anoframe.types import Sample
 
 
@@ -14,40 +14,45 @@ def samples(count):
     return [Sample(f"{i}.png", "felt", "train") for i in range(count)]
 
 
-@pytest.mark.parametrize(("count", "held"), [(9, 0), (10, 2), (100, 20)])
-def test_a_share_of_the_images_is_held_back(count, held):
-    assert len(_held_back(samples(count), 0.2, 0)) == held
+@pytest.mark.parametrize(("count", "held_out"), [(9, 0), (10, 2), (100, 20)])
+def test_share_of_the_images_is_held_out(count, held_out):
+    assert len(_hold_out(samples(count), 0.2, 0)) == held_out
 
 
-def test_two_images_are_always_left_to_learn_from():
-    assert len(_held_back(samples(10), 0.99, 0)) == 8
+def test_two_images_are_always_left_for_training():
+    assert len(_hold_out(samples(10), 0.99, 0)) == 8
 
 
-def test_the_seed_chooses():
-    assert _held_back(samples(50), 0.2, 1) == _held_back(samples(50), 0.2, 1) != _held_back(samples(50), 0.2, 2)
+def test_seed_selects_the_images():
+    assert _hold_out(samples(50), 0.2, 1) == _hold_out(samples(50), 0.2, 1) != _hold_out(samples(50), 0.2, 2)
 
 
 @pytest.fixture(scope="module")
 def with_threshold(train_tiny, enough_root):
-    return lambda **changes: train_tiny(["felt"], data__root=str(enough_root), **changes)
+    return train_tiny(["felt"], data__root=str(enough_root))
 
 
-def test_a_run_keeps_its_threshold_in_checkpoint_and_metrics(with_threshold):
-    run = with_threshold()
-    stored = json.loads((run.folder / "checkpoint/felt/detector.json").read_text())["thresholds"]["felt"]
-    assert stored["images"] == 2
-    assert run.results.provenance["thresholds"]["felt"] == stored
+@pytest.fixture(scope="module")
+def without_threshold(train_tiny, enough_root):
+    return train_tiny(["felt"], data__root=str(enough_root), threshold__held_back=0.0)
 
 
-def test_a_threshold_changes_no_metric(with_threshold):
-    assert with_threshold().metrics == with_threshold(threshold__held_back=0.0).metrics
+def test_threshold_is_in_checkpoint_and_metrics(with_threshold):
+    description = json.loads((with_threshold.folder / "checkpoint/felt/detector.json").read_text())
+    threshold = description["thresholds"]["felt"]
+    assert threshold["images"] == 2
+    assert with_threshold.results.provenance["thresholds"]["felt"] == threshold
 
 
-def test_no_share_no_threshold(with_threshold):
-    assert with_threshold(threshold__held_back=0.0).results.provenance["thresholds"] == {"felt": None}
+def test_threshold_changes_no_metric(with_threshold, without_threshold):
+    assert with_threshold.metrics == without_threshold.metrics
 
 
-def test_too_few_images_are_told(finished):
+def test_no_threshold_without_held_out_images(without_threshold):
+    assert without_threshold.results.provenance["thresholds"] == {"felt": None}
+
+
+def test_warning_for_too_few_images(finished):
     log = [json.loads(line) for line in (finished.folder / "log.jsonl").read_text().splitlines()]
-    warnings = [one["text"] for one in log if one["event"] == "warning"]
+    warnings = [event["text"] for event in log if event["event"] == "warning"]
     assert "felt: too few training images for a threshold, scores alone" in warnings

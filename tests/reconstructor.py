@@ -1,4 +1,4 @@
-"""A trained detector for tests of whole runs: small, with batch normalisation, the same in one process or several."""
+"""A trained detector for tests of whole runs: small, with batch normalisation, equal in one process and in several."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ cfg = inherit("__base__/gradient.py")
     + """cfg.data.batch_size = 2
 cfg.report.pictures = 2
 cfg.trainer.epochs = 3
-cfg.trainer.batch_size = 5  # of six images: the last batch has one, which is none for a second process
+cfg.trainer.batch_size = 5  # of six images: the last batch has one, so the second process has none
 cfg.trainer.accumulate = 2
 cfg.trainer.optimizer.name = "sgd"
 cfg.trainer.optimizer.lr = 0.05
@@ -29,7 +29,7 @@ cfg.trainer.evaluate_every = 2
 cfg.trainer.save_minutes = 0.0  # a state after each step
 with cfg.unlocked():
     cfg.model = ConfigDict()
-    cfg.model.name = "rebuilder:Rebuilder"
+    cfg.model.name = "reconstructor:Reconstructor"
     cfg.model.backbone = ConfigDict()
     cfg.model.backbone.name = "tf_efficientnet_lite0"
     cfg.model.backbone.weights = "random"
@@ -38,14 +38,14 @@ with cfg.unlocked():
 )
 
 
-class Rebuilder(Detector):
-    """Rebuilds a feature map from a narrower one, and fails where it has not seen the like."""
+class Reconstructor(Detector):
+    """Reconstructs a feature map through a bottleneck; the error is the anomaly map."""
 
     def __init__(self, backbone: nn.Module):
         super().__init__(backbone)
         channels = backbone.channels[0]
-        narrow = [nn.Conv2d(channels, 8, 1), nn.BatchNorm2d(8), nn.ReLU()]
-        self.network = nn.Sequential(*narrow, nn.Conv2d(8, channels, 3, padding=1))
+        bottleneck = [nn.Conv2d(channels, 8, 1), nn.BatchNorm2d(8), nn.ReLU()]
+        self.network = nn.Sequential(*bottleneck, nn.Conv2d(8, channels, 3, padding=1))
 
     def training_stages(self):
         weights = {f"network.{name}": value for name, value in self.network.named_parameters()}
@@ -58,6 +58,6 @@ class Rebuilder(Detector):
         scaled = level / level.std((1, 2, 3), keepdim=True)
         return (self.network(scaled) - scaled).square().mean(1)
 
-    def detect(self, features, size):
+    def compute_prediction(self, features, size):
         maps = upsample(self._distance(features[0]), size)
         return Prediction(torch.amax(maps, (1, 2)), maps)

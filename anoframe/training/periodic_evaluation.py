@@ -1,0 +1,75 @@
+"""Evaluation on the test images during training: curves, and selection of the best epoch on the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from anoframe.evaluation.results import percent
+from anoframe.metrics.catalogue import SUMMARY
+from anoframe.models.base import Detector
+from anoframe.training.context import CategoryMetrics, Evaluate, FitContext
+from anoframe.training.distributed_loss import sync_learned_state
+from anoframe.training.seeding import random_states, set_random_states
+from anoframe.training.settings import TrainingSettings
+
+
+class TestEvaluation:
+    """Evaluates a detector on the test images every `trainer.evaluate_every` epochs.
+
+    Training is not affected: random states are restored afterwards.
+
+    Args:
+        context: of the fit.
+        settings: of the phase.
+        title: of the phase, for events and curves.
+        best: `best` of a phase that is resumed.
+
+    Attributes:
+        best: with `trainer.select = "best_on_test"`: `mean` of the summary metrics and `learned` state of the best
+            evaluation so far; empty before the first evaluation.
+    """
+
+    __test__ = False  # not a test class of pytest
+
+    def __init__(
+        self, context: FitContext, settings: TrainingSettings, title: str, best: Mapping[str, Any] | None = None
+    ):
+        self._context, self._settings, self._title = context, settings, title
+        self.best: dict[str, Any] = dict(best or {})
+
+    def run_if_due(self, detector: Detector, epoch: int, is_last_step: bool) -> None:
+        """Evaluate if `epoch` is a multiple of `trainer.evaluate_every`, or if training ends with this step."""
+        every = self._settings.evaluate_every
+        if self._context.evaluate and every and (epoch % every == 0 or is_last_step):
+            self._run(self._context.evaluate, detector, epoch)
+
+    def _run(self, evaluate: Evaluate, detector: Detector, epoch: int) -> None:
+        states = random_states()
+        sync_learned_state(detector, self._context.group)
+        detector.eval()
+        results = {category: dict(metrics) for category, metrics in evaluate(detector).items()}
+        detector.train()
+        set_random_states(states)
+        names = {"fit": self._context.fit, "phase": self._title, "epoch": epoch}
+        self._context.tracker.log("look", **names, metrics=results, summary=_summary_line(results))
+        self._context.curves["looks"].append({"phase": self._title, "epoch": epoch, "metrics": results})
+        if self._settings.select == "best_on_test":
+            self._keep_if_best(detector, results)
+
+    def _keep_if_best(self, detector: Detector, results: CategoryMetrics) -> None:
+        values = [metrics[name] for metrics in results.values() for name in SUMMARY]
+        available = [value for value in values if value is not None]
+        mean = sum(available) / max(1, len(available))
+        if mean > self.best.get("mean", -1.0):
+            learned = {name: value.detach().clone() for name, value in detector.learned_state().items()}
+            self.best = {"mean": mean, "learned": learned}
+
+
+def _summary_line(results: CategoryMetrics) -> str:
+    """Summary metrics in percent, each averaged over the categories for which it is available."""
+    texts = []
+    for name in SUMMARY:
+        values = [value for metrics in results.values() if (value := metrics.get(name)) is not None]
+        texts.append(f"{name} {percent(sum(values) / len(values) if values else None)}")
+    return ", ".join(texts)

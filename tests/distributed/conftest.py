@@ -1,0 +1,3 @@
+"""Fixtures of tests with several processes."""
+
+from processes import process_pool  # noqa: F401

@@ -1,3 +1,0 @@
-"""Fixtures of training tests."""
-
-from training_fixtures import *  # noqa: F403
