@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ from anoframe.report.charts import Line, curve_chart, number, score_chart
 from anoframe.report.provenance import how_it_was_made
 from anoframe.report.run_record import WRONG, Category, Picture, RunRecord
 from anoframe.report.stream_section import continual_section, continual_style
+from anoframe.report.templating import document
 from anoframe.report.training_section import training_section
 
-_ASSETS = Path(__file__).with_name("assets")
 _GAP = 4  # white pixels between the panels of a strip
 _TALLEST = 320  # pixels of a picture in the page
 ORACLES = ("image_f1max", "pixel_f1max", "iou_max")
@@ -51,20 +50,6 @@ def report_page(run: RunRecord) -> str:
     body = f"{_head(run)}<main>{content}</main>{_ZOOM}"
     title = f"{run.name}: {', '.join(category.name for category in run.categories)}"
     return document(title, body, continual_style(run))
-
-
-def document(title: str, body: str, more_style: str = "") -> str:
-    """A page around its body: style and script inside, and a policy that allows nothing else."""
-    style, script = ((_ASSETS / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    allowed = base64.b64encode(sha256(script.encode("utf-8")).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
-    head = (
-        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>{style}{more_style}</style>"
-    )
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}<script>{script}</script></body></html>\n'
 
 
 # ------------------------------------------------------------------------------------------------ the verdict
