@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from anoframe.report.charts import Line, Series, curve_chart, epoch_chart, nice_ticks, score_chart
+from anoframe.report.charts import Line, Series, curve_chart, nice_ticks, score_chart, series_chart
 from anoframe.report.run_record import Category, Scored
 
 
@@ -88,7 +88,7 @@ def heights(chart, style):
 @pytest.mark.parametrize("spread", [0.1, 3.0])
 def test_what_is_larger_is_drawn_higher(seed, spread):
     values = np.exp(np.random.default_rng(seed).normal(0, spread, 50))
-    drawn = heights(epoch_chart("loss", [Series("mse", list(enumerate(values.tolist(), 1)))]), 0)
+    drawn = heights(series_chart("loss", [Series("mse", list(enumerate(values.tolist(), 1)))]), 0)
     assert np.all(np.diff(np.array(drawn)[np.argsort(values)]) <= 0)
     assert 8 <= min(drawn) < max(drawn) <= 178
 
@@ -98,12 +98,12 @@ def test_what_is_larger_is_drawn_higher(seed, spread):
     [([1.0, 0.0099], True), ([1.0, 0.01], False), ([1.0, 0.0], False), ([1.0, -0.001], False)],
 )
 def test_more_than_two_decades_are_logarithmic(values, logarithmic):
-    chart = epoch_chart("loss", [Series("mse", list(enumerate(values, 1)))])
+    chart = series_chart("loss", [Series("mse", list(enumerate(values, 1)))])
     assert ("logarithmic scale" in chart) is logarithmic
 
 
 def test_equal_ratios_are_equal_steps_of_a_logarithmic_scale():
-    drawn = heights(epoch_chart("loss", [Series("mse", [(1, 1.0), (2, 0.1), (3, 0.01), (4, 0.001)])]), 0)
+    drawn = heights(series_chart("loss", [Series("mse", [(1, 1.0), (2, 0.1), (3, 0.01), (4, 0.001)])]), 0)
     assert np.diff(drawn) == pytest.approx([np.diff(drawn).mean()] * 3, abs=0.11)
 
 
@@ -114,37 +114,37 @@ def test_equal_ratios_are_equal_steps_of_a_logarithmic_scale():
 def test_any_values_over_epochs_can_be_drawn(points, shares):
     if shares:
         points = [(epoch, float(np.clip(value, 0, 1))) for epoch, value in points]
-    chart = epoch_chart("loss", [Series("mse", points)], shares)
+    chart = series_chart("loss", [Series("mse", points)], shares)
     assert not re.search(r"\b(nan|inf)\b", chart)
 
 
 def test_an_epoch_says_its_values_and_notes():
-    chart = epoch_chart("loss", [Series("mse", [(1, 0.5), (2, 0.25)]), Series("late", [(2, 3.0)])], notes={2: "lr 0.1"})
+    chart = series_chart("loss", [Series("mse", [(1, 0.5), (2, 0.25)]), Series("late", [(2, 3.0)])], notes={2: "lr 0.1"})
     assert re.findall("<title>([^<]*)</title>", chart) == ["epoch 1: mse 0.5", "epoch 2: mse 0.25, late 3, lr 0.1"]
 
 
 def test_a_long_training_keeps_its_line_and_few_places_to_point_at():
-    chart = epoch_chart("loss", [Series("mse", [(epoch, 1 / epoch) for epoch in range(1, 1001)])])
+    chart = series_chart("loss", [Series("mse", [(epoch, 1 / epoch) for epoch in range(1, 1001)])])
     assert (len(heights(chart, 0)), chart.count("<title>")) == (1000, 200)
 
 
 def test_epochs_are_whole():
-    chart = epoch_chart("loss", [Series("mse", [(1, 1.0), (2, 2.0)])])
+    chart = series_chart("loss", [Series("mse", [(1, 1.0), (2, 2.0)])])
     assert re.findall(r'y="194" text-anchor="middle">([^<]*)<', chart) == ["1", "2"]
 
 
 def test_without_values_over_epochs_there_is_no_chart():
-    assert epoch_chart("loss", [Series("mse", [])]) == ""
+    assert series_chart("loss", [Series("mse", [])]) == ""
 
 
 def test_tasks_are_counted_as_tasks():
-    chart = epoch_chart("ACC", [Series("AUROC", [(0, 0.9), (1, 0.8)])], shares=True, over="task")
+    chart = series_chart("ACC", [Series("AUROC", [(0, 0.9), (1, 0.8)])], shares=True, x_label="task")
     assert 'aria-label="ACC over tasks 0 to 1, at the end: AUROC 80.00"' in chart
     assert "<title>task 1: AUROC 80.00</title>" in chart
     assert ">task</text>" in chart
 
 
 def test_from_zero_heights_are_in_proportion():
-    chart = epoch_chart("parameters", [Series("all", [(0, 10.0), (1, 20.0), (2, 40.0)])], from_zero=True)
+    chart = series_chart("parameters", [Series("all", [(0, 10.0), (1, 20.0), (2, 40.0)])], from_zero=True)
     tops = [8 + 170 - height for height in heights(chart, 0)]
     assert tops[2] / tops[0] == pytest.approx(4, rel=0.01)
