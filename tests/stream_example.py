@@ -1,4 +1,4 @@
-"""Results of a stream of five tasks with made-up numbers: adapters are added at eight sites, and `rope` has no masks."""
+"""Made-up results of a stream of five tasks: adapters are added at eight sites, and `rope` has no masks."""
 
 from __future__ import annotations
 

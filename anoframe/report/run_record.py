@@ -217,7 +217,7 @@ def read_run(folder: str | Path) -> RunRecord:
     """
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
-        raise AnoframeError(f"{folder} is not a run folder, it has no config.yaml: give a folder that a run has written")
+        raise AnoframeError(f"{folder} is not a run folder, it has no config.yaml: give the folder of a run")
     text, config = _read_config(folder / "config.yaml")
     metrics, run = _read_object(folder / "metrics.json"), _read_object(folder / "run.json")
     with _naming_file(folder / "metrics.json"):

@@ -133,7 +133,10 @@ def _not_in_mean(stream: Stream) -> list[tuple[str, str]]:
 def _task_row(stream: Stream, task: int) -> TaskRow:
     categories, rows = ", ".join(stream.tasks[task]), stream.matrices.get(stream.key_metric, [])
     after_training = rows[task][task] if task < len(rows) and not stream.is_joint else None
-    metrics = {"metric_after_training": percent(after_training), "metric_now": percent(rows[-1][task] if rows else None)}
+    metrics = {
+        "metric_after_training": percent(after_training),
+        "metric_now": percent(rows[-1][task] if rows else None),
+    }
     if task >= stream.num_rows:
         return TaskRow(categories, **metrics)
     return TaskRow(

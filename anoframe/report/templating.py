@@ -17,7 +17,7 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Script:
-    """A script inside a page, and the hash by which the content security policy allows it."""
+    """The script of the pages, and the hash by which their content security policy allows it."""
 
     text: Markup
     sha256: str
@@ -37,19 +37,8 @@ def render(template: str, **values: Any) -> str:
     return environment().get_template(template).render(**values)
 
 
-def document(title: str, body: str, more_style: str = "") -> str:
-    """Render a whole page around its body.
-
-    Args:
-        title: plain text; it is escaped.
-        body: HTML.
-        more_style: CSS that follows the style of all pages.
-    """
-    return render("base.html", title=title, body=Markup(body), more_style=Markup(more_style))
-
-
 def asset(name: str) -> Markup:
-    """A file of `report/assets/`, as it is: CSS or JavaScript for the inside of a page."""
+    """Return a file of `report/assets/` unescaped: CSS or JavaScript to embed in a page."""
     return Markup((_FOLDER / "assets" / name).read_text(encoding="utf-8"))
 
 

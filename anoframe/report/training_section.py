@@ -15,7 +15,12 @@ from anoframe.report.run_record import Epoch, TestEvaluation, TrainingCurves
 
 @dataclass(frozen=True)
 class PhaseView:
-    """What a training stage took: time spent waiting for data in percent, learning rates of its first and last epoch."""
+    """Cost of a training stage.
+
+    Attributes:
+        waiting: time spent waiting for data, in percent.
+        learning_rates: of the first and the last epoch; a single one if they are equal.
+    """
 
     name: str
     epochs: int

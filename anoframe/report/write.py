@@ -12,7 +12,7 @@ from anoframe.data.reader import Reader
 from anoframe.evaluation.decision import Threshold
 from anoframe.evaluation.predictions import CategoryPredictions
 from anoframe.report.page import report_page
-from anoframe.report.pictures import choose, scale_of, strip
+from anoframe.report.pictures import category_scale, choose_images, strip
 from anoframe.report.run_record import PICTURE_INDEX, read_run
 from anoframe.utils.files import write_atomic, write_json
 
@@ -37,10 +37,10 @@ def write_category_pictures(
     Returns:
         The index: file, kind, defect type, name and score of each picture.
     """
-    scale = scale_of(predictions, threshold)
+    scale = category_scale(predictions, threshold)
     pictures = folder / "pictures" / category
     index: list[dict[str, Any]] = []
-    for place, (kind, i) in enumerate(choose(predictions.labels, predictions.scores, count)):
+    for place, (kind, i) in enumerate(choose_images(predictions.labels, predictions.scores, count)):
         sample = predictions.samples[i]
         image = reader.image(sample.image).pixels.permute(1, 2, 0).numpy()
         picture = strip(image, predictions.masks[i], predictions.maps[i], scale)

@@ -248,7 +248,10 @@ def test_tooltip_of_an_epoch_has_its_learning_rate(trained):
 def test_evaluations_during_training_are_drawn(trained):
     (label,) = [label for label in trained.labels if "on the test set over" in label]
     assert label == "student: on the test set over epochs 1 to 3, at the end: Image AUROC 95.00, Pixel AUROC 75.00"
-    assert "The test set was evaluated during training. These values chose nothing: the last epoch is reported" in trained.text
+    assert (
+        "The test set was evaluated during training. These values chose nothing: the last epoch is reported"
+        in trained.text
+    )
 
 
 def test_stages_of_the_same_name_have_their_own_charts(trained_run, change):
@@ -260,7 +263,9 @@ def test_stages_of_the_same_name_have_their_own_charts(trained_run, change):
         tree["looks"] = [{**look, "phase": "student layer 3 ffn"} for look in tree["looks"]]
 
     change(trained_run / "training/felt.json", double)
-    titles = [label.split(" over epochs")[0] for label in Reader(page_of(trained_run)).labels if " over epochs" in label]
+    titles = [
+        label.split(" over epochs")[0] for label in Reader(page_of(trained_run)).labels if " over epochs" in label
+    ]
     assert titles == ["student: loss", "student layer 3 ffn: loss", "student layer 3 ffn: on the test set"]
 
 

@@ -1,4 +1,4 @@
-"""Charts of the report as inline SVG. Their colours come from the CSS of the page and follow its light and dark mode."""
+"""Charts of the report as inline SVG, with colours from the CSS of the page: they follow its light and dark mode."""
 
 from anoframe.report.charts.axes import nice_ticks, number
 from anoframe.report.charts.curves import Line, curve_chart

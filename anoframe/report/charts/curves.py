@@ -84,7 +84,9 @@ def _legend(lines: Sequence[Line], has_point: bool) -> str:
         for line in lines
     ]
     if has_point:
-        entries.append(legend_entry('<circle class="operating" cx="6" cy="6" r="4.5"/>', "at the threshold", DOT_SWATCH))
+        entries.append(
+            legend_entry('<circle class="operating" cx="6" cy="6" r="4.5"/>', "at the threshold", DOT_SWATCH)
+        )
     return "".join(entries)
 
 
