@@ -1,4 +1,4 @@
-"""Section of one category: decisions, scores, curves, what the method reported, and pictures."""
+"""Section of one category: decisions, scores, curves, method summary, and pictures."""
 
 from __future__ import annotations
 

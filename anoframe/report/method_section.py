@@ -1,4 +1,4 @@
-"""What a method reported about its learned state: scalars, charts and tables. Knows no method."""
+"""Method summary: scalars, charts and tables, shown in the same way for every method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section on provenance: data, weights, versions, times, and what the config changes."""
+"""Section on provenance: data, weights, versions, times, and config changes."""
 
 from __future__ import annotations
 

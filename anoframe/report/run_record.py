@@ -77,8 +77,7 @@ class Category:
         threshold: the stored threshold, with how it was set.
         images: scores of the test images.
         curves: `roc`, `pr`, `pro`, `pixel_roc`, `pixel_pr`, where available.
-        method_summary: what the method reported about its learned state.
-        has_results: whether there is a `results/<category>.json`.
+        method_summary: summary of the method; None if it reported nothing or the run is continual.
     """
 
     name: str
@@ -90,7 +89,6 @@ class Category:
     curves: Mapping[str, Curve] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
     method_summary: MethodSummary | None = None
-    has_results: bool = False
 
     @property
     def image_threshold(self) -> float | None:
@@ -266,7 +264,6 @@ def _add_results(folder: Path, category: Category) -> None:
     if not tree:
         return
     with _naming_file(path):
-        category.has_results = True
         category.metrics = category.metrics or read_metrics(tree.get("metrics") or {})
         category.counts = category.counts or dict(tree.get("counts") or {})
         category.curves = {name: _curve(curve) for name, curve in (tree.get("curves") or {}).items() if curve}

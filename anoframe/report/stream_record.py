@@ -30,7 +30,7 @@ class Stream:
         params_total: number of parameters of the network.
         params_trainable: number of parameters that the task trained.
         seconds: training time of the task.
-        summaries: what the method reported after each task; empty in files of earlier versions.
+        summaries: method summary after each task; empty in files of earlier versions.
     """
 
     tasks: list[list[str]]

@@ -1,4 +1,4 @@
-"""Section of a continual run: metrics over the stream of tasks, matrices, and what the method reported."""
+"""Section of a continual run: stream metrics, matrices, charts over the tasks, and the method summary."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def series_chart(
         series: lines; those without points are left out.
         shares: values lie in [0, 1] and are shown as percent.
         notes: x -> further text of its tooltip.
-        x_label: what x counts, singular.
+        x_label: the quantity that x counts, in the singular.
         from_zero: begin at 0 with a linear scale, so that heights can be compared.
 
     Returns:
