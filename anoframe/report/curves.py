@@ -1,4 +1,4 @@
-"""Curves of a category, exact and then thinned to what a drawing needs."""
+"""Curves of a category: exact, then thinned to the number of points that a chart needs."""
 
 from __future__ import annotations
 
@@ -9,63 +9,64 @@ from numpy.typing import NDArray
 
 from anoframe.metrics.sweep import Floats, PrCurve, RocCurve, Sweep
 
-MOST_POINTS = 200
-Curve = dict[str, list[float]]  # "x" and "y", of one length, all in [0, 1]
-_FIRST_PASS = 8000  # points that the careful thinning starts from
+MAX_POINTS = 200
+Curve = dict[str, list[float]]  # "x" and "y", of equal length, all in [0, 1]
+_MAX_EXACT = 8000  # points above which a curve is resampled before Visvalingam's method
 _DIGITS = 6
 
 
 def category_curves(images: Sweep | None, pixels: Sweep | None) -> dict[str, Curve | None]:
-    """The curves behind the metrics of a category, each of at most 200 points.
+    """Compute the curves behind the metrics of a category, each of at most 200 points.
 
-    The area under a curve's straight lines is its metric (AUROC, average precision, AUPRO once cut at its limit) to
+    The area under the straight lines of a curve is its metric (AUROC, average precision, AUPRO up to its limit) to
     within 1e-3.
 
     Args:
-        images, pixels: the threshold sweeps that the metrics were read from, or None where they are not available.
+        images, pixels: the threshold sweeps of the metrics, or None if they are not available.
 
     Returns:
-        `roc`, `pr`, `pro`, `pixel_roc`, `pixel_pr` -> `{"x": [...], "y": [...]}`, or None where it is not available.
+        `roc`, `pr`, `pro`, `pixel_roc`, `pixel_pr` -> `{"x": [...], "y": [...]}`, or None if not available.
     """
     return {
-        "roc": _drawn(images.roc()) if images else None,
-        "pr": _drawn(_steps(images.pr())) if images else None,
-        "pro": _drawn(pixels.pro()) if pixels else None,
-        "pixel_roc": _drawn(pixels.roc()) if pixels else None,
-        "pixel_pr": _drawn(_steps(pixels.pr())) if pixels else None,
+        "roc": _thinned(images.roc()) if images else None,
+        "pr": _thinned(_steps(images.pr())) if images else None,
+        "pro": _thinned(pixels.pro()) if pixels else None,
+        "pixel_roc": _thinned(pixels.roc()) if pixels else None,
+        "pixel_pr": _thinned(_steps(pixels.pr())) if pixels else None,
     }
 
 
-def thin(x: Floats, y: Floats, count: int = MOST_POINTS) -> NDArray[np.int64]:
-    """Rising indices of the `count` points that matter most to the shape of a line; both ends are kept.
+def thin(x: Floats, y: Floats, count: int = MAX_POINTS) -> NDArray[np.int64]:
+    """Return the rising indices of the `count` points that determine the shape of a line most, with both ends.
 
-    Visvalingam's method: again and again the point goes whose triangle with its two neighbours is the smallest, so
-    corners stay. A very long line is first reduced to points evenly spread over its length.
+    Visvalingam's method: repeatedly remove the point whose triangle with its two neighbours is the smallest, so
+    corners stay. A line of more than 8000 points is first reduced to points spread evenly over its length.
     """
-    kept = _spread(x, y)
+    kept = _resample(x, y)
     return kept[_visvalingam(x[kept], y[kept], count)]
 
 
-def _drawn(line: RocCurve) -> Curve:
+def _thinned(line: RocCurve) -> Curve:
     x, y = line
     kept = thin(x, y)
     return {"x": np.round(x[kept], _DIGITS).tolist(), "y": np.round(y[kept], _DIGITS).tolist()}
 
 
 def _steps(curve: PrCurve) -> RocCurve:
-    """Recall and precision as x and y. Precision is held over each gain in recall, as average precision has it:
-    stairs with two corners a threshold.
+    """Return recall and precision as x and y of a staircase with two corners per threshold.
+
+    Precision is constant over each gain in recall, as in the definition of average precision.
     """
     recall = np.repeat(np.append(0.0, curve.recall), 2)[1:-1]
     return RocCurve(recall, np.repeat(curve.precision, 2))
 
 
-def _spread(x: Floats, y: Floats) -> NDArray[np.int64]:
-    """All indices, or those of about `_FIRST_PASS` points evenly spread over the length of the line."""
-    if len(x) <= _FIRST_PASS:
+def _resample(x: Floats, y: Floats) -> NDArray[np.int64]:
+    """Return all indices, or those of about `_MAX_EXACT` points spread evenly over the length of the line."""
+    if len(x) <= _MAX_EXACT:
         return np.arange(len(x))
     length = np.append(0.0, np.cumsum(np.hypot(np.diff(x), np.diff(y))))
-    marks = np.linspace(0, length[-1], _FIRST_PASS)
+    marks = np.linspace(0, length[-1], _MAX_EXACT)
     return np.unique(np.append(np.searchsorted(length, marks[:-1]), len(x) - 1))
 
 
@@ -83,11 +84,11 @@ def _visvalingam(x: Floats, y: Floats, count: int) -> NDArray[np.int64]:
     while len(areas) + 2 > count and queue:
         size, i = heapq.heappop(queue)
         if areas.get(i) != size:
-            continue  # gone already, or its neighbours have changed
+            continue  # outdated: the point is removed, or its neighbours have changed
         del areas[i]
         after[before[i]], before[after[i]] = after[i], before[i]
         for j in (before[i], after[i]):
-            if j in areas:  # never less than what went before it: a spike is not eaten away from its sides
+            if j in areas:  # never below the last removed area, so that a spike is not removed from its sides
                 areas[j] = max(area(j), size)
                 heapq.heappush(queue, (areas[j], j))
     return np.array([0, *sorted(areas), len(x) - 1])

@@ -1,4 +1,4 @@
-"""Numbers of a file that anybody may have changed: read, or refused."""
+"""Checked reading of numbers from files that anybody may have edited."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from anoframe.evaluation.results import Metrics
 
 
 def finite(value: Any) -> float:
-    """The value as a number; ValueError for NaN and infinity."""
+    """Return the value as a float. Raises ValueError for NaN, infinity and text that is no number."""
     number = float(value)
     if not isfinite(number):
         raise ValueError(f"{number} is not finite")
@@ -18,9 +18,10 @@ def finite(value: Any) -> float:
 
 
 def finite_or_none(value: Any) -> float | None:
-    """The same for what may be not available."""
+    """Return the value as a float; None stays None ("not available")."""
     return None if value is None else finite(value)
 
 
-def metrics_of(values: Mapping[str, Any]) -> Metrics:
+def read_metrics(values: Mapping[str, Any]) -> Metrics:
+    """Return metrics (name -> value or None) with every value checked."""
     return {name: finite_or_none(value) for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""Pictures of predictions: image, ground truth, heatmap, and contours on the image, side by side."""
+"""Pictures of predictions: image, ground truth, heatmap, and contours on the image side by side."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.ndimage import binary_erosion
 from anoframe.evaluation.decision import Threshold
 from anoframe.evaluation.predictions import CategoryPredictions
 
-# Dark violet over red to light yellow: reads the same in grey, and to most kinds of colour blindness.
+# From dark violet over red to light yellow: lightness rises, so it works in greyscale and with colour blindness.
 _COLOURS = np.array(
     [
         [0, 0, 4],
@@ -26,24 +26,29 @@ _COLOURS = np.array(
         [252, 255, 164],
     ]
 )
-_TRUTH = (0, 200, 83)
-_FOUND = (255, 23, 68)
+_TRUTH_COLOUR = (0, 200, 83)
+_PREDICTION_COLOUR = (255, 23, 68)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The range of map values that the colours span, and the value whose contour is drawn."""
+    """Scale of a heatmap.
+
+    Attributes:
+        low, high: map values of the first and the last colour.
+        contour: map value whose contour is drawn.
+    """
 
     low: float
     high: float
     contour: float
 
 
-def scale_of(predictions: CategoryPredictions, threshold: Threshold | None = None) -> Scale:
-    """One scale for a category, so that its heatmaps can be compared.
+def category_scale(predictions: CategoryPredictions, threshold: Threshold | None = None) -> Scale:
+    """Choose one scale for all heatmaps of a category, so that they can be compared.
 
-    Colours span the 1 % quantile to the largest value. The contour is the detector's threshold for pixels; where it has
-    none, the 99 % quantile of good test images (of all where there are none): for looking, not for deciding.
+    The colours span the 1 % quantile to the largest value. The contour is the pixel threshold of the detector. Without
+    one it is the 99 % quantile of the good test images (of all images if none is good): for illustration only.
     """
     good = predictions.maps[~predictions.labels]
     values = good if len(good) else predictions.maps
@@ -52,14 +57,14 @@ def scale_of(predictions: CategoryPredictions, threshold: Threshold | None = Non
 
 
 def heatmap(values: NDArray[np.float32], scale: Scale) -> NDArray[np.uint8]:
-    """Map values `[H, W]` as RGB `[H, W, 3]`."""
+    """Convert map values `[H, W]` to RGB `[H, W, 3]`."""
     unit = np.clip((values - scale.low) / max(scale.high - scale.low, 1e-12), 0, 1)
     stops = np.linspace(0, 1, len(_COLOURS))
     return np.stack([np.interp(unit, stops, _COLOURS[:, i]) for i in range(3)], axis=2).astype(np.uint8)
 
 
 def contour(image: NDArray[np.uint8], region: NDArray[np.bool_], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The image with the outline of a region drawn two pixels wide."""
+    """Return a copy of the image with the outline of a region, two pixels wide."""
     drawn = image.copy()
     drawn[region & ~binary_erosion(region, iterations=2)] = colour
     return drawn
@@ -68,44 +73,51 @@ def contour(image: NDArray[np.uint8], region: NDArray[np.bool_], colour: tuple[i
 def strip(
     image: NDArray[np.uint8], mask: NDArray[np.bool_], anomaly_map: NDArray[np.float32], scale: Scale
 ) -> Image.Image:
-    """Image, mask, heatmap, and the image with the outlines of truth (green) and of what was found (red)."""
+    """Join image, mask, heatmap, and the image with the contours of ground truth (green) and prediction (red)."""
     truth = np.repeat(mask[:, :, None], 3, axis=2).astype(np.uint8) * 255
-    outlined = contour(contour(image, anomaly_map >= scale.contour, _FOUND), mask, _TRUTH)
+    outlined = contour(contour(image, anomaly_map >= scale.contour, _PREDICTION_COLOUR), mask, _TRUTH_COLOUR)
     gap = np.full((image.shape[0], 4, 3), 255, np.uint8)
-    parts = [image, gap, truth, gap, heatmap(anomaly_map, scale), gap, outlined]
-    return Image.fromarray(np.concatenate(parts, axis=1))
+    panels = [image, gap, truth, gap, heatmap(anomaly_map, scale), gap, outlined]
+    return Image.fromarray(np.concatenate(panels, axis=1))
 
 
 def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: Scale) -> Image.Image:
-    """The image under its heatmap, and the outline of what lies at or above the contour."""
+    """Blend the image with its heatmap, and outline the region at or above the contour value."""
     mixed = (0.6 * image + 0.4 * heatmap(anomaly_map, scale)).astype(np.uint8)
-    return Image.fromarray(contour(mixed, anomaly_map >= scale.contour, _FOUND))
+    return Image.fromarray(contour(mixed, anomaly_map >= scale.contour, _PREDICTION_COLOUR))
 
 
-def choose(labels: NDArray[np.bool_], scores: NDArray[np.float32], count: int) -> list[tuple[str, int]]:
-    """Which images to show: `(kind, index)`, a third of `count` each, no image twice.
+def choose_images(labels: NDArray[np.bool_], scores: NDArray[np.float32], count: int) -> list[tuple[str, int]]:
+    """Select the images to show, no image twice.
 
-    `worst` are defects that score lowest and good images that score highest, `best` the opposite, and `borderline` are
-    nearest to the middle between the median good and the median defect score.
+    Args:
+        labels: `[N]`, True for defects.
+        scores: `[N]` image scores.
+        count: largest number of images.
+
+    Returns:
+        (kind, index) pairs, a third of `count` for each kind: `worst` are the defects with the lowest and the good
+        images with the highest scores, `best` the opposite, and `borderline` are nearest to the middle between the
+        median good and the median defect score.
     """
     order = np.argsort(scores, kind="stable")
     defects, good = order[labels[order]], order[~labels[order]]
-    shares = [(count + 2 - place) // 3 for place in range(3)]  # worst first
+    shares = [(count + 2 - place) // 3 for place in range(3)]  # a remainder goes to the worst first
     middle = np.mean([np.median(scores[group]) for group in (defects, good) if len(group)]) if len(scores) else 0
     ranked: dict[str, Sequence[int]] = {
-        "worst": _in_turn(defects, good[::-1]),
+        "worst": _alternate(defects, good[::-1]),
         "borderline": np.argsort(np.abs(scores - middle), kind="stable").tolist(),
-        "best": _in_turn(defects[::-1], good),
+        "best": _alternate(defects[::-1], good),
     }
     chosen: dict[int, str] = {}
     for (kind, candidates), share in zip(ranked.items(), shares, strict=True):
-        fresh = [index for index in candidates if index not in chosen][:share]
-        chosen.update(dict.fromkeys(fresh, kind))
+        unused = [index for index in candidates if index not in chosen][:share]
+        chosen.update(dict.fromkeys(unused, kind))
     return [(kind, index) for index, kind in chosen.items()]
 
 
-def _in_turn(first: NDArray[np.int64], second: NDArray[np.int64]) -> list[int]:
-    """One of each in turn, then what is left of the longer."""
+def _alternate(first: NDArray[np.int64], second: NDArray[np.int64]) -> list[int]:
+    """Return the elements of both in turn, then the rest of the longer."""
     paired = [int(index) for pair in zip(first, second, strict=False) for index in pair]
     shorter = min(len(first), len(second))
     return paired + [int(index) for index in (*first[shorter:], *second[shorter:])]

@@ -1,4 +1,4 @@
-"""What a run folder says of its run. Everything in it is data: names are checked before they become paths."""
+"""Content of a run folder, read and checked. It is untrusted data: names are checked before they become paths."""
 
 from __future__ import annotations
 
@@ -14,18 +14,27 @@ from anoframe.continual.results import STREAM
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.decision import is_defect
 from anoframe.evaluation.results import CHOSEN_ON_TEST, Metrics
-from anoframe.report.number_checks import finite, metrics_of
-from anoframe.report.stream_record import Stream, stream_of
+from anoframe.models.summary import MethodSummary
+from anoframe.report.method_record import read_summary
+from anoframe.report.number_checks import finite, read_metrics
+from anoframe.report.stream_record import Stream, read_stream
 from anoframe.types import GOOD
 from anoframe.utils.files import read_json
 
 Curve = dict[str, list[float]]  # "x" and "y"
 PICTURE_INDEX = "pictures.json"
+WRONG = ("missed", "false alarm")  # outcomes
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One test image."""
+    """Score of a test image.
+
+    Attributes:
+        name: file name, with its folder.
+        defect: defect type, or "good".
+        score: image score.
+    """
 
     name: str
     defect: str
@@ -36,7 +45,7 @@ class Scored:
         return self.defect != GOOD
 
     def outcome(self, threshold: float | None) -> str:
-        """`missed`, `false alarm`, `found` or `passed`; empty where nothing was decided."""
+        """Return `missed`, `false alarm`, `found` or `passed`; an empty string without a threshold."""
         if threshold is None:
             return ""
         flagged = bool(is_defect(self.score, threshold))
@@ -45,61 +54,88 @@ class Scored:
         return "false alarm" if flagged else "passed"
 
 
-WRONG = ("missed", "false alarm")
-
-
 @dataclass(frozen=True)
 class Picture(Scored):
-    """A strip in `pictures/`, and what it shows."""
+    """A file in `pictures/`, and the test image that it shows.
+
+    Attributes:
+        path: the file.
+        kind: why it was selected: `worst`, `borderline` or `best`.
+    """
 
     path: Path
-    kind: str  # worst, borderline or best
+    kind: str
 
 
 @dataclass
 class Category:
-    """What is known of one category; what is None or empty was not written."""
+    """Results of one category; None or empty where the run folder has none.
+
+    Attributes:
+        failed: why the category has no metrics.
+        counts: number of images per split.
+        threshold: the stored threshold, with how it was set.
+        images: scores of the test images.
+        curves: `roc`, `pr`, `pro`, `pixel_roc`, `pixel_pr`, where available.
+        method_summary: summary of the method; None if it reported nothing or the run is continual.
+    """
 
     name: str
     metrics: Metrics = field(default_factory=dict)
-    failed: str | None = None  # the reason
+    failed: str | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     threshold: Mapping[str, Any] | None = None
     images: list[Scored] | None = None
     curves: Mapping[str, Curve] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
-    has_results: bool = False  # whether there is a results/<category>.json
+    method_summary: MethodSummary | None = None
 
     @property
-    def limit(self) -> float | None:
-        """The image score at which an image is a defect."""
+    def image_threshold(self) -> float | None:
+        """The image score from which on an image is a defect."""
         return None if self.threshold is None else float(self.threshold["image"])
 
-    def decided(self) -> dict[str, int]:
-        """How many images each outcome has; empty where nothing was decided."""
-        found = {"missed": 0, "false alarm": 0, "found": 0, "passed": 0}
-        if self.limit is None or self.images is None:
+    def count_outcomes(self) -> dict[str, int]:
+        """Count the test images per outcome; empty without a threshold or scores."""
+        counts = {"missed": 0, "false alarm": 0, "found": 0, "passed": 0}
+        if self.image_threshold is None or self.images is None:
             return {}
         for image in self.images:
-            found[image.outcome(self.limit)] += 1
-        return found
+            counts[image.outcome(self.image_threshold)] += 1
+        return counts
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch of a phase gave."""
+    """One epoch of a training stage.
 
-    number: int  # from 1
-    losses: Mapping[str, float]  # means over its images
+    Attributes:
+        number: from 1.
+        losses: mean of each loss over the images of the epoch.
+        lr: learning rate at its end.
+        seconds: duration.
+        data_seconds: time spent waiting for data.
+    """
+
+    number: int
+    losses: Mapping[str, float]
     lr: float
     images_per_second: float
     seconds: float
-    data_seconds: float  # of these, waiting for data
+    data_seconds: float
 
 
 @dataclass(frozen=True)
-class Look:
-    """Metrics on the test images after an epoch of a phase, a category each."""
+class TestEvaluation:
+    """Metrics on the test images, measured during training.
+
+    Attributes:
+        phase: title of the training stage.
+        epoch: its epoch, from 1.
+        metrics: category -> metrics.
+    """
+
+    __test__ = False  # not a test class of pytest
 
     phase: str
     epoch: int
@@ -107,18 +143,24 @@ class Look:
 
 
 @dataclass
-class FitCurves:
-    """How one detector was trained, or in `remark` why that is not known."""
+class TrainingCurves:
+    """Training curves of one fit, or in `remark` why there are none.
+
+    Attributes:
+        fit: name of the fit.
+        phases: (title, epochs) of each training stage.
+        evaluations: evaluations on the test set during training.
+    """
 
     fit: str
     phases: list[tuple[str, list[Epoch]]] = field(default_factory=list)
-    looks: list[Look] = field(default_factory=list)
+    evaluations: list[TestEvaluation] = field(default_factory=list)
     remark: str = ""
 
 
 @dataclass(frozen=True)
 class StageTotal:
-    """What one stage of the run took."""
+    """Time and peak memory of one stage of the run."""
 
     name: str
     seconds: float
@@ -128,7 +170,16 @@ class StageTotal:
 
 @dataclass
 class RunRecord:
-    """A run as its folder has it."""
+    """A run, as read from its folder.
+
+    Attributes:
+        config, config_text: `config.yaml`, parsed and as it is.
+        run: `run.json`.
+        mean: mean of each metric over the categories.
+        provenance: of `metrics.json`.
+        training: training curves of each fit.
+        stream: results of a continual run; None for other runs.
+    """
 
     folder: Path
     config: dict[str, Any]
@@ -138,8 +189,8 @@ class RunRecord:
     provenance: dict[str, Any]
     categories: list[Category]
     stages: list[StageTotal]
-    training: list[FitCurves] = field(default_factory=list)
-    stream: Stream | None = None  # of a continual run
+    training: list[TrainingCurves] = field(default_factory=list)
+    stream: Stream | None = None
 
     @property
     def name(self) -> str:
@@ -147,53 +198,54 @@ class RunRecord:
 
     @property
     def chosen_on_test(self) -> bool:
-        """Whether test metrics decided which epoch is reported."""
+        """Whether the reported epoch was chosen by test metrics."""
         return self.provenance.get("selected") == CHOSEN_ON_TEST
 
     @property
     def evaluated(self) -> list[Category]:
+        """Categories with metrics."""
         return [category for category in self.categories if category.metrics]
 
 
 def read_run(folder: str | Path) -> RunRecord:
-    """Read a run folder, finished or not, of this version or an earlier one.
+    """Read a run folder, finished or not, written by this version or an earlier one.
 
     Raises:
-        AnoframeError: it is no run folder, a file of it is damaged, or a picture's name leads out of its folder.
+        AnoframeError: if it is not a run folder, a file is damaged, or a name points outside its folder.
     """
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
-        raise AnoframeError(f"{folder} is not a run folder, it has no config.yaml: give one that a run has written")
-    text, config = _config(folder / "config.yaml")
-    metrics, run = _optional(folder / "metrics.json"), _optional(folder / "run.json")
-    with _damage_in(folder / "metrics.json"):
-        measured = {name: metrics_of(values) for name, values in metrics.get("categories", {}).items()}
-        mean = metrics_of(metrics.get("mean", {}))
+        raise AnoframeError(f"{folder} is not a run folder, it has no config.yaml: give the folder of a run")
+    text, config = _read_config(folder / "config.yaml")
+    metrics, run = _read_object(folder / "metrics.json"), _read_object(folder / "run.json")
+    with _naming_file(folder / "metrics.json"):
+        measured = {name: read_metrics(values) for name, values in metrics.get("categories", {}).items()}
+        mean = read_metrics(metrics.get("mean", {}))
         provenance = _with_objects(metrics.get("provenance", {}), "data", "backbone", "versions", "counts", "trainer")
         counts = {name: dict(values) for name, values in provenance.get("counts", {}).items()}
-    with _damage_in(folder / "run.json"):
+    with _naming_file(folder / "run.json"):
         failed = {name: str(reason) for name, reason in (run.get("failed") or {}).items()}
         run = _with_objects(run, "machine")
         stages = [_stage(name, values) for name, values in (run.get("stages") or {}).items()]
-    stream = _stream(folder / "results" / STREAM)
+    stream = _read_stream_file(folder / "results" / STREAM)
     written = sorted(p.stem for p in (folder / "results").glob("*.json") if stream is None or p.name != STREAM)
     categories = []
     for name in dict.fromkeys([*measured, *written, *failed]):
         category = Category(name, measured.get(name, {}), failed.get(name), counts.get(name, {}))
-        _read_results(folder, category)
+        _add_results(folder, category)
         category.pictures = list(_pictures(folder, name))
         categories.append(category)
     training = list(_training(folder, "trainer" in provenance))
     return RunRecord(folder, config, text, run, mean, provenance, categories, stages, training, stream)
 
 
-def _stream(path: Path) -> Stream | None:
-    """What a continual run gave; None for any other, where a category may have that name."""
-    tree = _optional(path)
+def _read_stream_file(path: Path) -> Stream | None:
+    """Results of a stream; None for other runs, where a category may have the name of this file."""
+    tree = _read_object(path)
     if "cl_metrics" not in tree:
         return None
-    with _damage_in(path):
-        return stream_of(tree)
+    with _naming_file(path):
+        return read_stream(tree)
 
 
 def _stage(name: str, values: Mapping[str, Any]) -> StageTotal:
@@ -205,14 +257,14 @@ def _stage(name: str, values: Mapping[str, Any]) -> StageTotal:
     )
 
 
-def _read_results(folder: Path, category: Category) -> None:
-    path = _inside(folder / "results", f"{category.name}.json", "a category")
-    tree = _optional(path)
+def _add_results(folder: Path, category: Category) -> None:
+    """Add the content of `results/<category>.json`, if there is one."""
+    path = _path_inside(folder / "results", f"{category.name}.json", "category")
+    tree = _read_object(path)
     if not tree:
         return
-    with _damage_in(path):
-        category.has_results = True
-        category.metrics = category.metrics or metrics_of(tree.get("metrics") or {})
+    with _naming_file(path):
+        category.metrics = category.metrics or read_metrics(tree.get("metrics") or {})
         category.counts = category.counts or dict(tree.get("counts") or {})
         category.curves = {name: _curve(curve) for name, curve in (tree.get("curves") or {}).items() if curve}
         category.threshold = tree.get("threshold")
@@ -220,34 +272,36 @@ def _read_results(folder: Path, category: Category) -> None:
             finite(category.threshold["image"])
         rows = tree.get("images")
         category.images = None if rows is None else [_scored(row) for row in rows]
+        summary = tree.get("method_summary")
+        category.method_summary = None if summary is None else read_summary(summary)
 
 
 # ------------------------------------------------------------------------------------------------ training
 
 
-def _training(folder: Path, trained: bool) -> Iterator[FitCurves]:
-    """Curves of each fit. They explain a result and are no part of it: damaged or missing ones are a remark."""
+def _training(folder: Path, trained: bool) -> Iterator[TrainingCurves]:
+    """Yield the curves of each fit. No result depends on them, so a damaged or missing file is a remark, no error."""
     written = {path.stem for path in (folder / "training").glob("*.json") if path.is_file()}
-    learned = {path.parent.name for path in (folder / "checkpoint").glob("*/detector.json")} if trained else set()
-    for fit in sorted(written | learned):
+    fitted = {path.parent.name for path in (folder / "checkpoint").glob("*/detector.json")} if trained else set()
+    for fit in sorted(written | fitted):
         try:
-            yield _fit_curves(folder, fit)
+            yield _training_curves(folder, fit)
         except AnoframeError as error:
-            yield FitCurves(fit, remark=str(error).replace(f"{folder}/", ""))  # a page tells nobody where it was made
+            yield TrainingCurves(fit, remark=str(error).replace(f"{folder}/", ""))  # no absolute paths in a report
 
 
-def _fit_curves(folder: Path, fit: str) -> FitCurves:
-    path = _inside(folder / "training", f"{fit}.json", "a fit")
-    tree = _optional(path)
+def _training_curves(folder: Path, fit: str) -> TrainingCurves:
+    path = _path_inside(folder / "training", f"{fit}.json", "fit")
+    tree = _read_object(path)
     if not tree:
-        return FitCurves(fit, remark=f"this run folder does not hold them (training/{fit}.json)")
-    with _damage_in(path):
-        phases = [(_title(phase), _epochs(phase["epochs"])) for phase in tree["phases"]]
-        return FitCurves(fit, phases, [_look(row) for row in tree.get("looks") or []])
+        return TrainingCurves(fit, remark=f"the run folder has no training/{fit}.json")
+    with _naming_file(path):
+        phases = [(_phase_title(phase), _epochs(phase["epochs"])) for phase in tree["phases"]]
+        return TrainingCurves(fit, phases, [_test_evaluation(row) for row in tree.get("looks") or []])
 
 
-def _title(phase: Mapping[str, Any]) -> str:
-    """By which its looks name a phase too."""
+def _phase_title(phase: Mapping[str, Any]) -> str:
+    """The title by which evaluations name their stage as well."""
     return f"{phase['name']} {phase.get('label', '')}".rstrip()
 
 
@@ -255,37 +309,37 @@ def _epochs(rows: Iterable[Mapping[str, Any]]) -> list[Epoch]:
     epochs = [_epoch(row) for row in rows]
     numbers = [epoch.number for epoch in epochs]
     if numbers != sorted(set(numbers)):
-        raise ValueError("epochs of a phase do not follow each other")
+        raise ValueError(f"the epochs of a stage are not in order: {numbers}")
     return epochs
 
 
 def _epoch(row: Mapping[str, Any]) -> Epoch:
-    rates = {name: finite(row[name]) for name in ("lr", "images_per_second", "seconds", "data_seconds")}
-    if min(rates.values()) < 0:
-        raise ValueError(f"an epoch has {min(rates, key=lambda name: rates[name])} below 0")
+    values = {name: finite(row[name]) for name in ("lr", "images_per_second", "seconds", "data_seconds")}
+    if min(values.values()) < 0:
+        raise ValueError(f"an epoch has {min(values, key=lambda name: values[name])} below 0")
     losses = {str(name): finite(value) for name, value in row["losses"].items()}
-    return Epoch(_number_of_epoch(row), losses, **rates)
+    return Epoch(_epoch_number(row), losses, **values)
 
 
-def _look(row: Mapping[str, Any]) -> Look:
-    metrics = {str(category): metrics_of(values) for category, values in row["metrics"].items()}
+def _test_evaluation(row: Mapping[str, Any]) -> TestEvaluation:
+    metrics = {str(category): read_metrics(values) for category, values in row["metrics"].items()}
     if not all(0 <= value <= 1 for values in metrics.values() for value in values.values() if value is not None):
-        raise ValueError("a metric of a look leaves [0, 1]")
-    return Look(str(row["phase"]), _number_of_epoch(row), metrics)
+        raise ValueError("a metric on the test set is outside [0, 1]")
+    return TestEvaluation(str(row["phase"]), _epoch_number(row), metrics)
 
 
-def _number_of_epoch(row: Mapping[str, Any]) -> int:
+def _epoch_number(row: Mapping[str, Any]) -> int:
     number = row["epoch"]
     if type(number) is not int or number < 1:
-        raise ValueError(f"epoch {number!r} is no number of an epoch")
+        raise ValueError(f"epoch is {number!r}, expected a whole number from 1")
     return number
 
 
-# ------------------------------------------------------------------------------------------------ checks
+# ------------------------------------------------------------------------------------------------ checked reading
 
 
 def _with_objects(tree: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """The tree, with what is to hold keys and values of its own checked to do so."""
+    """Return the tree after checking that these keys, where present, hold JSON objects."""
     for key in keys:
         if not isinstance(tree.get(key, {}), dict):
             raise TypeError(f"{key} holds {type(tree[key]).__name__}, expected keys and values")
@@ -297,7 +351,7 @@ def _curve(curve: Mapping[str, Any]) -> Curve:
     if len(x) != len(y):
         raise ValueError(f"a curve has {len(x)} x and {len(y)} y")
     if not all(0 <= value <= 1 for value in x + y) or x != sorted(x):
-        raise ValueError("a curve leaves the unit square, or turns back")
+        raise ValueError("a curve leaves the unit square, or its x does not rise")
     return {"x": x, "y": y}
 
 
@@ -306,45 +360,47 @@ def _scored(row: Mapping[str, Any]) -> Scored:
 
 
 def _pictures(folder: Path, category: str) -> Iterator[Picture]:
-    home = _inside(folder / "pictures", category, "a category")
-    index = home / PICTURE_INDEX
+    category_folder = _path_inside(folder / "pictures", category, "category")
+    index = category_folder / PICTURE_INDEX
     rows = read_json(index) if index.is_file() else []
-    with _damage_in(index):
+    with _naming_file(index):
         for row in rows:
-            path = _inside(home, row["file"], "a picture")
+            path = _path_inside(category_folder, row["file"], "picture")
             yield Picture(str(row["name"]), str(row["defect"]), finite(row["score"]), path, str(row["kind"]))
 
 
-def _inside(home: Path, name: Any, what: str) -> Path:
-    """The file of that name in a folder, and in no other: neither by its name nor through a link."""
+def _path_inside(folder: Path, name: Any, what: str) -> Path:
+    """Return the path of a name in a folder; raise AnoframeError if the name or a link points outside it."""
     plain = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}
-    path = home / name if plain else home
-    if not plain or path.resolve().parent != home.resolve():
-        raise AnoframeError(f"{home}: the name of {what}, {name!r}, leads out of this folder: mend or remove it")
+    path = folder / name if plain else folder
+    if not plain or path.resolve().parent != folder.resolve():
+        raise AnoframeError(f"{folder}: the {what} name {name!r} points outside this folder: correct or remove it")
     return path
 
 
-def _config(path: Path) -> tuple[str, dict[str, Any]]:
+def _read_config(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
         tree = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise AnoframeError(f"{path} is damaged: {error}") from error
-    if not isinstance(tree, dict):
-        raise AnoframeError(f"{path} is damaged: it holds {type(tree).__name__}, expected keys and values")
-    return text, tree
+    return text, _object(path, tree)
 
 
-def _optional(path: Path) -> dict[str, Any]:
-    """A JSON object, empty where there is no such file."""
-    tree = read_json(path) if path.is_file() else {}
+def _read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty if there is no such file."""
+    return _object(path, read_json(path)) if path.is_file() else {}
+
+
+def _object(path: Path, tree: Any) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise AnoframeError(f"{path} is damaged: it holds {type(tree).__name__}, expected keys and values")
     return tree
 
 
 @contextmanager
-def _damage_in(path: Path) -> Iterator[None]:
+def _naming_file(path: Path) -> Iterator[None]:
+    """Turn errors of reading damaged content into an AnoframeError that names the file."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -1,72 +1,96 @@
-"""How each detector of a run was trained: losses over epochs, and what looks at the test images gave."""
+"""Section on training: losses over epochs, and evaluations on the test set during training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass, field
 from statistics import mean, median
 
-from anoframe.report.charts import Series, epoch_chart, number
-from anoframe.report.run_record import Epoch, FitCurves, Look, RunRecord
+from markupsafe import Markup
 
-_LOOKED = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
-_CHOSE_NOTHING = "These looks were on the test set, and chose nothing: the last epoch is what is reported."
-_CHOSE = "These looks were on the test set, and the epoch that is reported was chosen by them."
-
-
-def training_section(run: RunRecord) -> str:
-    """A part for each fit; empty where nothing was trained by gradients."""
-    if not run.training:
-        return ""
-    parts = "".join(_fit(curves, run.chosen_on_test) for curves in run.training)
-    return f'<section id="training"><h2>Training <a class="top" href="#verdict">to the table</a></h2>{parts}</section>'
+from anoframe.metrics.catalogue import SUMMARY, title_of
+from anoframe.report.charts import Series, number, series_chart
+from anoframe.report.run_record import Epoch, TestEvaluation, TrainingCurves
 
 
-def _fit(curves: FitCurves, chosen: bool) -> str:
-    head = f"<h3>{escape(curves.fit)}</h3>"
+@dataclass(frozen=True)
+class PhaseView:
+    """Cost of a training stage.
+
+    Attributes:
+        waiting: time spent waiting for data, in percent.
+        learning_rates: of the first and the last epoch; a single one if they are equal.
+    """
+
+    name: str
+    epochs: int
+    images_per_second: str
+    waiting: str
+    learning_rates: list[str]
+
+
+@dataclass(frozen=True)
+class FitView:
+    """Training of one fit, or in `remark` why there are no curves."""
+
+    fit: str
+    remark: str
+    phases: list[PhaseView] = field(default_factory=list)
+    charts: list[Markup] = field(default_factory=list)
+    has_evaluations: bool = False
+
+
+def training_view(training: Sequence[TrainingCurves]) -> list[FitView]:
+    """Prepare the training of each fit; empty if nothing was trained by gradient descent."""
+    return [_fit(curves) for curves in training]
+
+
+def _fit(curves: TrainingCurves) -> FitView:
     if curves.remark:
-        return f'{head}<p class="note">No curves of training: {escape(curves.remark)}</p>'
+        return FitView(curves.fit, curves.remark)
     phases = [(name, epochs) for name, epochs in curves.phases if epochs]
-    lines = "".join(f'<p class="summary">{_summary(name, epochs)}</p>' for name, epochs in phases)
-    charts = "".join(_losses(name, epochs) + _looks(name, curves.looks) for name, epochs in phases)
-    note = f'<p class="note">{_CHOSE if chosen else _CHOSE_NOTHING}</p>' if curves.looks else ""
-    return f'{head}{lines}<div class="curves training">{charts}</div>{note}'
-
-
-def _summary(name: str, epochs: Sequence[Epoch]) -> str:
-    """What a phase took, in a line."""
-    speed = number(median(epoch.images_per_second for epoch in epochs))
-    seconds = sum(epoch.seconds for epoch in epochs)
-    waited = 100 * sum(epoch.data_seconds for epoch in epochs) / seconds if seconds else 0.0
-    facts = [
-        f"{escape(name)}: <b>{len(epochs)}</b> {'epoch' if len(epochs) == 1 else 'epochs'}",
-        f"<b>{speed}</b> images per second (median)",
-        f"<b>{waited:.0f} %</b> of the time waiting for data",
-        f"learning rate {' to '.join(dict.fromkeys(number(epoch.lr) for epoch in (epochs[0], epochs[-1])))}",
+    charts = [
+        chart
+        for name, epochs in phases
+        for chart in (_loss_chart(name, epochs), _evaluation_chart(name, curves.evaluations))
+        if chart
     ]
-    return " · ".join(facts)
+    return FitView(curves.fit, "", [_phase(*phase) for phase in phases], charts, bool(curves.evaluations))
 
 
-def _losses(name: str, epochs: Sequence[Epoch]) -> str:
-    labels = dict.fromkeys(label for epoch in epochs for label in epoch.losses)
-    series = [Series(label, [(e.number, e.losses[label]) for e in epochs if label in e.losses]) for label in labels]
-    rates = {epoch.number: f"learning rate {number(epoch.lr)}" for epoch in epochs}
-    return epoch_chart(f"{name}: loss", series, notes=rates)
+def _phase(name: str, epochs: Sequence[Epoch]) -> PhaseView:
+    seconds = sum(epoch.seconds for epoch in epochs)
+    waiting = 100 * sum(epoch.data_seconds for epoch in epochs) / seconds if seconds else 0.0
+    return PhaseView(
+        name=name,
+        epochs=len(epochs),
+        images_per_second=number(median(epoch.images_per_second for epoch in epochs)),
+        waiting=f"{waiting:.0f}",
+        learning_rates=list(dict.fromkeys(number(epoch.lr) for epoch in (epochs[0], epochs[-1]))),
+    )
 
 
-def _looks(name: str, looks: Sequence[Look]) -> str:
-    own = sorted((look for look in looks if look.phase == name), key=lambda look: look.epoch)
-    categories = {category for look in own for category in look.metrics}
-    series = [Series(label, _over_epochs(own, metric)) for metric, label in _LOOKED.items()]
-    of = f", mean of {len(categories)}" if len(categories) > 1 else ""
-    return epoch_chart(f"{name}: on the test set{of}", series, shares=True)
+def _loss_chart(name: str, epochs: Sequence[Epoch]) -> Markup:
+    losses = dict.fromkeys(loss for epoch in epochs for loss in epoch.losses)
+    series = [Series(loss, [(e.number, e.losses[loss]) for e in epochs if loss in e.losses]) for loss in losses]
+    rates: dict[float, str] = {epoch.number: f"learning rate {number(epoch.lr)}" for epoch in epochs}
+    return series_chart(f"{name}: loss", series, notes=rates)
 
 
-def _over_epochs(looks: Sequence[Look], metric: str) -> list[tuple[int, float]]:
-    """The mean over the categories that have the metric."""
-    found = []
-    for look in looks:
-        values = [value for metrics in look.metrics.values() if (value := metrics.get(metric)) is not None]
+def _evaluation_chart(name: str, evaluations: Sequence[TestEvaluation]) -> Markup:
+    """Chart of the metrics on the test set; an empty string if this stage was not evaluated."""
+    own = sorted((item for item in evaluations if item.phase == name), key=lambda item: item.epoch)
+    categories = {category for item in own for category in item.metrics}
+    series = [Series(title_of(metric), _over_epochs(own, metric)) for metric in SUMMARY]
+    suffix = f", mean of {len(categories)}" if len(categories) > 1 else ""
+    return series_chart(f"{name}: on the test set{suffix}", series, shares=True)
+
+
+def _over_epochs(evaluations: Sequence[TestEvaluation], metric: str) -> list[tuple[float, float]]:
+    """Points (epoch, mean over the categories that have the metric)."""
+    points: list[tuple[float, float]] = []
+    for item in evaluations:
+        values = [value for metrics in item.metrics.values() if (value := metrics.get(metric)) is not None]
         if values:
-            found.append((look.epoch, mean(values)))
-    return found
+            points.append((item.epoch, mean(values)))
+    return points

@@ -1,4 +1,4 @@
-"""Pictures and page of a run, written into its folder."""
+"""Pictures and report of a run, written into its folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from anoframe.data.reader import Reader
 from anoframe.evaluation.decision import Threshold
 from anoframe.evaluation.predictions import CategoryPredictions
 from anoframe.report.page import report_page
-from anoframe.report.pictures import choose, scale_of, strip
+from anoframe.report.pictures import category_scale, choose_images, strip
 from anoframe.report.run_record import PICTURE_INDEX, read_run
 from anoframe.utils.files import write_atomic, write_json
 
@@ -20,24 +20,35 @@ from anoframe.utils.files import write_atomic, write_json
 def write_category_pictures(
     folder: Path,
     category: str,
-    found: CategoryPredictions,
+    predictions: CategoryPredictions,
     reader: Reader,
     count: int,
     threshold: Threshold | None = None,
 ) -> list[dict[str, Any]]:
-    """`pictures/<category>/*.png`, and `pictures.json` beside them, which says what each shows; returns that."""
-    scale = scale_of(found, threshold)
-    home = folder / "pictures" / category
+    """Write `pictures/<category>/*.png` and their index `pictures.json`.
+
+    Args:
+        folder: run folder.
+        predictions: predictions for the test images.
+        reader: reads the test images as the detector got them.
+        count: largest number of pictures.
+        threshold: thresholds of the detector, if it has any.
+
+    Returns:
+        The index: file, kind, defect type, name and score of each picture.
+    """
+    scale = category_scale(predictions, threshold)
+    pictures = folder / "pictures" / category
     index: list[dict[str, Any]] = []
-    for place, (kind, i) in enumerate(choose(found.labels, found.scores, count)):
-        sample = found.samples[i]
+    for place, (kind, i) in enumerate(choose_images(predictions.labels, predictions.scores, count)):
+        sample = predictions.samples[i]
         image = reader.image(sample.image).pixels.permute(1, 2, 0).numpy()
-        picture = strip(image, found.masks[i], found.maps[i], scale)
+        picture = strip(image, predictions.masks[i], predictions.maps[i], scale)
         file = f"{place:03d}_{kind}_{sample.defect}_{sample.image.stem}.png"
-        write_atomic(home / file, _png(picture))
-        facts = {"kind": kind, "defect": sample.defect, "name": sample.name, "score": float(found.scores[i])}
+        write_atomic(pictures / file, _png(picture))
+        facts = {"kind": kind, "defect": sample.defect, "name": sample.name, "score": float(predictions.scores[i])}
         index.append({"file": file, **facts})
-    write_json(home / PICTURE_INDEX, index)
+    write_json(pictures / PICTURE_INDEX, index)
     return index
 
 
@@ -48,12 +59,12 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def write_report(folder: str | Path) -> Path:
-    """`report.html` from what the run folder holds, and from nothing else.
+    """Write `report.html` from the files of a run folder, and return its path.
 
-    A run of an earlier version, or one that is not finished, has a page too: it says what is not there.
+    Runs of earlier versions and unfinished runs get a report as well; it names what is missing.
 
     Raises:
-        AnoframeError: no run folder, a damaged file in it, or a name in it that leads out of it.
+        AnoframeError: if it is not a run folder, a file is damaged, or a name points outside its folder.
     """
     run = read_run(folder)
     path = run.folder / "report.html"

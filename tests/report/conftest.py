@@ -1,4 +1,4 @@
-"""Run folders that hold everything a report can show: the finished tiny run has too few images for a threshold."""
+"""Run folders with everything that a report can show. The tiny run itself has too few images for a threshold."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def write(path: Path, tree: Any) -> None:
 
 @pytest.fixture(scope="session")
 def change() -> Callable[..., None]:
-    """Changes a JSON file of a run folder: `change(path, lambda tree: ...)`."""
+    """Function that edits a JSON file in place: `change(path, lambda tree: ...)`."""
 
-    def apply(path: Path, mend: Callable[[Any], Any]) -> None:
+    def apply(path: Path, edit: Callable[[Any], Any]) -> None:
         tree = read(path)
-        mend(tree)
+        edit(tree)
         write(path, tree)
 
     return apply
 
 
 def add_results(folder: Path) -> None:
-    """`results/<category>.json` of every category: at its threshold one defect is missed and one good image flagged."""
+    """Write `results/<category>.json` of every category, with one missed defect and one false alarm."""
     tree = read(folder / "metrics.json")
     for category, metrics in tree["categories"].items():
         index = folder / "pictures" / category / "pictures.json"
@@ -76,20 +76,34 @@ def _epoch(number: int, **losses: float) -> dict[str, Any]:
 
 
 def add_training(folder: Path) -> None:
-    """`training/felt.json`: two phases of three epochs and of one, and a look after each epoch of the first."""
+    """Write `training/felt.json`: stages of three and of one epoch, and three evaluations during the first."""
     first = [_epoch(number, cosine=1.0 / number, rank=0.5) for number in (1, 2, 3)]
     phases = [{"name": "student", "epochs": first}, {"name": "head", "epochs": [_epoch(1, mse=0.25)]}]
     metrics = [{"image_auroc": 0.8 + number / 20, "pixel_auroc": 0.75, "aupro": None} for number in (1, 2, 3)]
-    looks = [{"phase": "student", "epoch": i + 1, "metrics": {"felt": one}} for i, one in enumerate(metrics)]
+    looks = [{"phase": "student", "epoch": i + 1, "metrics": {"felt": values}} for i, values in enumerate(metrics)]
     write(folder / "training" / "felt.json", {"phases": phases, "looks": looks})
     tree = read(folder / "metrics.json")
     tree["provenance"]["trainer"] = {"epochs": 3, "optimizer": {"name": "adam", "lr": 0.01}}
     write(folder / "metrics.json", tree)
 
 
+@pytest.fixture(scope="session")
+def full_folder(finished, tmp_path_factory) -> Path:
+    """A copy of the finished run with scores, thresholds and curves. Read-only: use `full_run` to change files."""
+    folder = Path(shutil.copytree(finished.folder, tmp_path_factory.mktemp("full") / "run"))
+    add_results(folder)
+    return folder
+
+
+@pytest.fixture
+def full_run(full_folder, tmp_path) -> Path:
+    """A copy of `full_folder`."""
+    return Path(shutil.copytree(full_folder, tmp_path / "copy"))
+
+
 @pytest.fixture
 def trained_run(full_run) -> Path:
-    """A copy of the finished run, as if `felt` had been trained by gradients, and the curves of `mesh` were lost."""
+    """A copy of `full_folder` in which `felt` has training curves and those of `mesh` are missing."""
     add_training(full_run)
     return full_run
 
@@ -98,11 +112,4 @@ def trained_run(full_run) -> Path:
 def older_run(run_copy) -> Path:
     """A copy of the finished run as an earlier version wrote it: without results."""
     shutil.rmtree(run_copy / "results")
-    return run_copy
-
-
-@pytest.fixture
-def full_run(run_copy) -> Path:
-    """A copy of the finished run with results, a threshold and curves."""
-    add_results(run_copy)
     return run_copy

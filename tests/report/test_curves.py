@@ -1,4 +1,4 @@
-"""Curves of a category: exact, thinned, and still the curve of the metric."""
+"""Curves of a category: thinned, and with the area of their metric."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import pytest
 from anoframe.metrics import aupro, auroc, average_precision
 from anoframe.metrics.localisation import sweep_pixels
 from anoframe.metrics.sweep import sweep_threshold
-from anoframe.report.curves import MOST_POINTS, category_curves, thin
+from anoframe.report.curves import MAX_POINTS, category_curves, thin
 
 NAMES = ("roc", "pr", "pro", "pixel_roc", "pixel_pr")
 
 
 def area(curve, limit=1.0):
-    """Under the straight lines, up to a limit of x."""
+    """Area under the straight lines of a curve, up to a limit of x."""
     x, y = np.array(curve["x"]), np.array(curve["y"])
     inside = x <= limit
     x, y = np.append(x[inside], limit), np.append(y[inside], np.interp(limit, x, y))
     return np.diff(x) @ (y[1:] + y[:-1]) / 2
 
 
-def made(seed, images=60, side=40, shift=1.0, decimals=None):
-    """Labels, scores, masks and maps of defects that stand out by `shift` deviations."""
+def example(seed, images=60, side=40, shift=1.0, decimals=None):
+    """Labels, scores, masks and maps whose defects are `shift` standard deviations above the rest."""
     rng = np.random.default_rng(seed)
     masks = np.zeros((images, side, side), bool)
     for mask in masks[: images // 2]:
@@ -40,14 +40,14 @@ def curves_of(labels, scores, masks, maps):
 
 
 CASES = {
-    "weak": made(0, shift=0.3),
-    "fair": made(1, shift=1.5),
-    "strong": made(2, shift=6.0),
-    "below chance": made(3, shift=-1.0),
-    "ties": made(4, decimals=0),
-    "many images": made(5, images=4000, side=14),
-    "few images": made(6, images=6),
-    "large": made(7, images=40, side=200),
+    "weak": example(0, shift=0.3),
+    "fair": example(1, shift=1.5),
+    "strong": example(2, shift=6.0),
+    "below chance": example(3, shift=-1.0),
+    "ties": example(4, decimals=0),
+    "many images": example(5, images=4000, side=14),
+    "few images": example(6, images=6),
+    "large": example(7, images=40, side=200),
 }
 
 
@@ -57,12 +57,12 @@ def case(request):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_curve_is_short(case, name):
-    assert len(case[1][name]["x"]) == len(case[1][name]["y"]) <= MOST_POINTS
+def test_curve_has_a_limited_number_of_points(case, name):
+    assert len(case[1][name]["x"]) == len(case[1][name]["y"]) <= MAX_POINTS
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_curve_lies_in_the_unit_square_and_goes_right(case, name):
+def test_curve_is_in_the_unit_square_and_x_rises(case, name):
     x, y = case[1][name]["x"], case[1][name]["y"]
     assert min(x + y) >= 0
     assert max(x + y) <= 1
@@ -70,37 +70,37 @@ def test_a_curve_lies_in_the_unit_square_and_goes_right(case, name):
 
 
 @pytest.mark.parametrize("name", ["roc", "pro", "pixel_roc"])
-def test_a_curve_over_fpr_has_both_ends(case, name):
+def test_curve_over_fpr_has_both_ends(case, name):
     curve = case[1][name]
     assert (curve["x"][0], curve["y"][0], curve["x"][-1], curve["y"][-1]) == (0, 0, 1, 1)
 
 
-def test_the_area_under_a_thinned_curve_is_the_metric(case):
+def test_area_under_a_thinned_curve_is_the_metric(case):
     (labels, scores, masks, maps), curves = case
-    found = {name: area(curves[name]) for name in ("roc", "pr", "pixel_roc", "pixel_pr")}
+    areas = {name: area(curves[name]) for name in ("roc", "pr", "pixel_roc", "pixel_pr")}
     exact = {
         "roc": auroc(labels, scores),
         "pr": average_precision(labels, scores),
         "pixel_roc": auroc(masks, maps),
         "pixel_pr": average_precision(masks, maps),
     }
-    assert found == pytest.approx(exact, abs=1e-3)
+    assert areas == pytest.approx(exact, abs=1e-3)
 
 
 @pytest.mark.parametrize("limit", [0.05, 0.3])
-def test_the_area_under_the_thinned_pro_curve_is_aupro(case, limit):
+def test_area_under_the_thinned_pro_curve_is_aupro(case, limit):
     (_, _, masks, maps), curves = case
     assert area(curves["pro"], limit) / limit == pytest.approx(aupro(masks, maps, limit), abs=1e-3)
 
 
-def test_of_one_class_there_is_no_curve():
-    labels, scores, masks, maps = made(0)
+def test_single_class_has_no_curves():
+    labels, scores, masks, maps = example(0)
     good = ~labels
     assert curves_of(labels[good], scores[good], masks[good], maps[good]) == dict.fromkeys(NAMES)
 
 
-def test_without_masks_there_are_image_curves_only():
-    labels, scores, _, _ = made(0)
+def test_without_masks_there_are_only_image_curves():
+    labels, scores, _, _ = example(0)
     curves = category_curves(sweep_threshold(labels, scores), None)
     assert [name for name in NAMES if curves[name]] == ["roc", "pr"]
 
@@ -112,5 +112,5 @@ def test_thinning_keeps_corners():
     assert list(zip(x[kept], y[kept], strict=True)) == [(0, 0), (0, 1), (1, 1)]
 
 
-def test_thinning_leaves_a_short_line_as_it_is():
+def test_thinning_keeps_all_points_of_a_short_line():
     assert thin(np.arange(4.0), np.array([0.0, 1, 0, 1])).tolist() == [0, 1, 2, 3]

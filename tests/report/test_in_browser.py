@@ -1,9 +1,11 @@
-"""The page in a real browser, from a file, by keyboard: no complaint, sorting, filtering, zoom."""
+"""The pages in a real browser: no complaints, layout, sorting, filters and zoom, by keyboard as well."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 from stream_example import stream_example
@@ -17,129 +19,176 @@ from anoframe.report.write import write_report
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    pytest.importorskip("fcntl", reason="the browser is driven through POSIX pipes")
+    pytest.importorskip("fcntl", reason="the browser is controlled through POSIX pipes")
     from browser import BROWSERS, Browser, find_browser
 
     program = find_browser()
     if program is None:
         pytest.skip(f"no browser: install one of {', '.join(BROWSERS)}, or set ANOFRAME_BROWSER to one")
-    started = Browser(program, tmp_path_factory.mktemp("profile"))
-    yield started
-    started.close()
+    browser = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(full_folder, tmp_path_factory, change):
+    """The report of a run with different AUPRO values and a failed category."""
+    folder = Path(shutil.copytree(full_folder, tmp_path_factory.mktemp("report") / "run"))
+    change(folder / "metrics.json", lambda tree: tree["categories"]["felt"].update(aupro=0.25))
+    change(folder / "metrics.json", lambda tree: tree["categories"]["mesh"].update(aupro=0.75))
+    change(folder / "run.json", lambda tree: tree.update(failed={"rope": "no test images"}))
+    return write_report(folder)
+
+
+@pytest.fixture(scope="module")
+def stream_report(full_folder, tmp_path_factory):
+    """The report of a continual run with a method summary."""
+    folder = Path(shutil.copytree(full_folder, tmp_path_factory.mktemp("stream") / "run"))
+    (folder / "results/continual.json").write_text(json.dumps(stream_example()), encoding="utf-8")
+    return write_report(folder)
 
 
 @pytest.fixture
-def page(browser, full_run, change):
-    change(full_run / "metrics.json", lambda tree: tree["categories"]["felt"].update(aupro=0.25))
-    change(full_run / "metrics.json", lambda tree: tree["categories"]["mesh"].update(aupro=0.75))
-    change(full_run / "run.json", lambda tree: tree.update(failed={"rope": "no test images"}))
-    browser.open(write_report(full_run))
+def page(browser, report):
+    browser.open(report)
     return browser
 
 
-def column(page, title):
-    """The head of a column, as an expression."""
-    return f"[...document.querySelectorAll('th[data-sort]')].find(one => one.title === {json.dumps(title)})"
+def head_of(title):
+    """Expression for the head of a column."""
+    return f"[...document.querySelectorAll('th[data-sort]')].find(head => head.title === {json.dumps(title)})"
 
 
-def rows(page):
-    return page.run("[...document.querySelectorAll('.metrics tbody th')].map(one => one.textContent)")
+def row_names(page):
+    return page.run("[...document.querySelectorAll('.metrics tbody th')].map(head => head.textContent)")
 
 
-def shown(page, what):
-    """A fact of each visible picture of the first category."""
-    visible = "[...document.querySelector('.gallery').querySelectorAll('figure')].filter(one => !one.hidden)"
-    return page.run(f"{visible}.map(one => one.dataset.{what})")
+def visible(page, field):
+    """A data field of each visible picture of the first category."""
+    figures = "[...document.querySelector('.gallery').querySelectorAll('figure')].filter(figure => !figure.hidden)"
+    return page.run(f"{figures}.map(figure => figure.dataset.{field})")
 
 
 def choose(page, name, value):
+    """Choose an option of a filter."""
     page.run(
-        f"(() => {{ const one = document.querySelector('.filters [name={name}]'); one.value = {json.dumps(value)};"
-        "one.dispatchEvent(new Event('change', {bubbles: true})); })()"
+        f"(() => {{ const select = document.querySelector('.filters [name={name}]');"
+        f"select.value = {json.dumps(value)}; select.dispatchEvent(new Event('change', {{bubbles: true}})); }})()"
     )
 
 
-def test_it_opens_without_a_complaint(page):
+def show_all(page):
+    """Lay out sections outside the window as well."""
+    page.run("document.querySelectorAll('section').forEach(section => section.style.contentVisibility = 'visible')")
+
+
+# ------------------------------------------------------------------------------------------------ page and layout
+
+
+def test_page_opens_without_complaints(page):
     assert page.complaints == []
 
 
-def test_it_asks_for_nothing_but_itself(page):
-    assert {one.split(":")[0] for one in page.requests} == {"file", "data"}
-    assert len([one for one in page.requests if one.startswith("file")]) == 1
+def test_page_requests_nothing_but_itself(page):
+    assert {address.split(":")[0] for address in page.requests} == {"file", "data"}
+    assert len([address for address in page.requests if address.startswith("file")]) == 1
 
 
-def test_every_picture_is_drawn(page):
-    page.run("document.querySelectorAll('section').forEach(one => one.style.contentVisibility = 'visible')")
-    page.wait("[...document.images].length === 12 && [...document.images].every(one => one.naturalWidth > 0)")
+def test_all_pictures_are_drawn(page):
+    show_all(page)
+    page.wait("[...document.images].length === 12 && [...document.images].every(image => image.naturalWidth > 0)")
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_training_is_not_wider_than_the_window(browser, trained_run, width):
+def test_training_fits_the_window(browser, trained_run, width):
     browser.open(write_report(trained_run), width)
-    sizes = browser.run("[...document.querySelectorAll('.training svg')].map(one => one.getBoundingClientRect().right)")
+    sizes = browser.run("[...document.querySelectorAll('.training svg')].map(svg => svg.getBoundingClientRect().right)")
     assert browser.run("document.documentElement.scrollWidth") == width
     assert 0 < max(sizes) < width
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_nothing_is_wider_than_the_window(page, full_run, width):
-    page.open(full_run / "report.html", width)
-    page.run("document.querySelectorAll('section').forEach(one => one.style.contentVisibility = 'visible')")
-    page.run("document.querySelectorAll('details').forEach(one => one.open = true)")
+def test_page_fits_the_window(page, report, width):
+    page.open(report, width)
+    show_all(page)
+    page.run("document.querySelectorAll('details').forEach(details => details.open = true)")
     assert page.run("document.documentElement.scrollWidth") == width
 
 
-def test_the_style_follows_light_and_dark(page, full_run):
+def test_style_follows_light_and_dark_mode(page, report):
     colour = "getComputedStyle(document.body).backgroundColor"
     light = page.run(colour)
-    page.open(full_run / "report.html", dark=True)
+    page.open(report, dark=True)
     assert page.run(colour) != light
 
 
-def test_a_column_is_sorted_by_keyboard_and_says_so(page):
-    head = column(page, "aupro")
+def test_every_control_has_a_name(page):
+    unnamed = page.run(
+        "[...document.querySelectorAll('button, select, a, dialog, svg[role]')].filter(element =>"
+        "!(element.ariaLabel || element.labels?.length || element.textContent.trim()))"
+        ".map(element => element.outerHTML)"
+    )
+    assert unnamed == []
+
+
+def test_hostile_names_run_no_script(browser, full_run, change):
+    attack = "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>"
+    change(full_run / "results/felt.json", lambda tree: [image.update(defect=attack) for image in tree["images"]])
+    change(full_run / "pictures/felt/pictures.json", lambda rows: [row.update(defect=attack) for row in rows])
+    browser.open(write_report(full_run))
+    choose(browser, "defect", attack)
+    browser.run("document.querySelector('.gallery button').click()")
+    assert "broken" not in browser.run("document.title")
+    assert browser.complaints == []
+
+
+# ------------------------------------------------------------------------------------------------ sorting and filters
+
+
+def test_column_is_sorted_by_keyboard_and_announces_it(page):
+    head = head_of("aupro")
     page.run(f"{head}.querySelector('button').focus()")
     page.press("Enter")
-    assert (rows(page), page.run(f"{head}.ariaSort")) == (["mesh", "felt", "rope"], "descending")
+    assert (row_names(page), page.run(f"{head}.ariaSort")) == (["mesh", "felt", "rope"], "descending")
     page.press("Enter")
-    assert (rows(page), page.run(f"{head}.ariaSort")) == (["felt", "mesh", "rope"], "ascending")
+    assert (row_names(page), page.run(f"{head}.ariaSort")) == (["felt", "mesh", "rope"], "ascending")
 
 
-def test_one_column_is_sorted_at_a_time(page):
-    page.run(f"{column(page, 'aupro')}.querySelector('button').click()")
+def test_table_is_sorted_by_one_column_at_a_time(page):
+    page.run(f"{head_of('aupro')}.querySelector('button').click()")
     page.run("document.querySelector('th.name button').click()")
-    assert rows(page) == ["felt", "mesh", "rope"]
+    assert row_names(page) == ["felt", "mesh", "rope"]
     assert page.run("document.querySelectorAll('[aria-sort]').length") == 1
 
 
-def test_wrong_pictures_stand_first(page):
-    assert shown(page, "outcome")[:2] == ["wrong", "wrong"]
-    assert set(shown(page, "outcome")[2:]) == {"right"}
+def test_wrong_pictures_come_first(page):
+    assert visible(page, "outcome")[:2] == ["wrong", "wrong"]
+    assert set(visible(page, "outcome")[2:]) == {"right"}
 
 
-def test_a_defect_type_is_filtered(page):
-    total = len(shown(page, "defect"))
+def test_pictures_are_filtered_by_defect_type(page):
+    total = len(visible(page, "defect"))
     choose(page, "defect", "cut")
-    assert set(shown(page, "defect")) == {"cut"}
+    assert set(visible(page, "defect")) == {"cut"}
     assert (
         page.run("document.querySelector('.filters output').value")
-        == f"{len(shown(page, 'defect'))} of {total} pictures"
+        == f"{len(visible(page, 'defect'))} of {total} pictures"
     )
 
 
-def test_wrong_and_right_are_filtered(page):
+def test_pictures_are_filtered_by_decision(page):
     choose(page, "outcome", "wrong")
-    assert sorted(map(float, shown(page, "score"))) == [4.0, 6.0]
+    assert sorted(map(float, visible(page, "score"))) == [4.0, 6.0]
 
 
 @pytest.mark.parametrize(("order", "reverse"), [("high", True), ("low", False)])
 def test_pictures_are_sorted_by_score(page, order, reverse):
     choose(page, "order", order)
-    scores = [float(score) for score in shown(page, "score")]
+    scores = [float(score) for score in visible(page, "score")]
     assert scores == sorted(scores, reverse=reverse)
 
 
-def test_one_panel_alone_is_a_square(page):
+def test_single_panel_is_a_square(page):
     choose(page, "panel", "2")
     width, height = page.run(
         "(box => [box.width, box.height])(document.querySelector('.strip').getBoundingClientRect())"
@@ -147,10 +196,12 @@ def test_one_panel_alone_is_a_square(page):
     assert width == pytest.approx(height, abs=1)
 
 
+# ------------------------------------------------------------------------------------------------ zoom
+
 CAPTION = "document.getElementById('zoom-caption').textContent"
 
 
-def test_the_zoom_opens_moves_and_closes_by_keyboard(page):
+def test_zoom_opens_moves_and_closes_by_keyboard(page):
     page.run("document.querySelector('.gallery button').focus()")
     page.press("Enter")
     assert page.run("document.getElementById('zoom').open")
@@ -166,108 +217,83 @@ def test_the_zoom_opens_moves_and_closes_by_keyboard(page):
     page.wait("document.activeElement === document.querySelectorAll('.gallery button')[1]")
 
 
-def test_the_zoom_goes_round(page):
+def test_zoom_continues_at_the_first_picture_after_the_last(page):
     page.run("document.querySelector('.gallery button').click()")
     first = page.run(CAPTION)
-    for _ in shown(page, "score"):
+    for _ in visible(page, "score"):
         page.press("ArrowRight")
     assert page.run(CAPTION) == first
 
 
-def test_the_zoom_stays_among_what_the_filter_shows(page):
+def test_zoom_shows_only_pictures_of_the_filter(page):
     choose(page, "defect", "cut")
     page.run("document.querySelector('.gallery figure:not([hidden]) button').click()")
     page.press("ArrowRight")
     assert "cut/" in page.run(CAPTION)
 
 
-def test_the_zoom_fits_the_window(page, full_run):
+def test_zoom_fits_the_window(page, report):
     for width, height in ((1280, 900), (390, 844), (1600, 600)):
-        page.open(full_run / "report.html", width, height)
+        page.open(report, width, height)
         page.run("document.querySelector('.gallery button').click()")
         zoom = "document.getElementById('zoom')"
-        assert page.run(f"[{zoom}.scrollWidth - {zoom}.clientWidth, {zoom}.scrollHeight - {zoom}.clientHeight]") == [
-            0,
-            0,
-        ]
+        overflow = page.run(f"[{zoom}.scrollWidth - {zoom}.clientWidth, {zoom}.scrollHeight - {zoom}.clientHeight]")
+        assert overflow == [0, 0]
 
 
-def test_every_control_has_a_name(page):
-    unnamed = page.run(
-        "[...document.querySelectorAll('button, select, a, dialog, svg[role]')].filter(one =>"
-        "!(one.ariaLabel || one.labels?.length || one.textContent.trim())).map(one => one.outerHTML)"
-    )
-    assert unnamed == []
+# ------------------------------------------------------------------------------------------------ other pages
 
 
-def test_hostile_names_run_nothing(browser, full_run, change):
-    attack = "<img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>"
-    change(full_run / "results/felt.json", lambda tree: [image.update(defect=attack) for image in tree["images"]])
-    change(full_run / "pictures/felt/pictures.json", lambda rows: [row.update(defect=attack) for row in rows])
-    browser.open(write_report(full_run))
-    choose(browser, "defect", attack)
-    browser.run("document.querySelector('.gallery button').click()")
-    assert "broken" not in browser.run("document.title")
-    assert browser.complaints == []
-
-
-def test_a_comparison_opens_and_sorts(browser, full_run, tmp_path, change):
-    other = tmp_path / "other"
-    other.mkdir()
-    for path in full_run.iterdir():
-        (other / path.name).symlink_to(path)
-    (other / "metrics.json").unlink()
-    (other / "metrics.json").write_text((full_run / "metrics.json").read_text())
+def test_comparison_opens_and_sorts(browser, full_folder, tmp_path, change):
+    other = Path(shutil.copytree(full_folder, tmp_path / "other"))
     change(other / "metrics.json", lambda tree: tree["provenance"].update(seed=1))
-    write_comparison([full_run, other], tmp_path / "both.html")
+    write_comparison([full_folder, other], tmp_path / "both.html")
     browser.open(tmp_path / "both.html")
     browser.run("document.querySelector('th.name button').click()")
     browser.run("document.querySelector('th.name button').click()")
-    assert rows(browser)[:2] == ["mesh", "felt"]
+    assert row_names(browser)[:2] == ["mesh", "felt"]
     assert browser.complaints == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_a_grid_opens_sorts_and_fits_the_window(browser, full_run, tmp_path, width):
-    (tmp_path / "grid.html").write_text(grid_page(summarise([read_finished(full_run)], (0,)), tmp_path))
+def test_grid_opens_sorts_and_fits_the_window(browser, full_folder, tmp_path, width):
+    (tmp_path / "grid.html").write_text(grid_page(summarise([read_finished(full_folder)], (0,)), tmp_path))
     browser.open(tmp_path / "grid.html", width)
     assert browser.complaints == []
     assert browser.run("document.documentElement.scrollWidth") == width
     for _ in range(2):
         browser.run("document.querySelector('th.name button').click()")
-    assert rows(browser) == ["mesh", "felt"]
+    assert row_names(browser) == ["mesh", "felt"]
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_a_stream_is_not_wider_than_the_window(browser, full_run, width):
-    (full_run / "results/continual.json").write_text(json.dumps(stream_example()), encoding="utf-8")
-    browser.open(write_report(full_run), width)
+def test_stream_fits_the_window(browser, stream_report, width):
+    browser.open(stream_report, width)
     figures = "[...document.querySelectorAll('.matrix, #stream .curve')]"
-    edges = browser.run(f"{figures}.map(one => one.getBoundingClientRect().right)")
+    edges = browser.run(f"{figures}.map(figure => figure.getBoundingClientRect().right)")
     assert browser.run("document.documentElement.scrollWidth") == width
-    assert len(edges) == 7
+    assert len(edges) == 9  # 4 matrices, 3 charts over tasks, and 2 charts of the method
     assert max(edges) < width
     assert browser.complaints == []
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_values_of_a_matrix_can_be_read(browser, full_run, dark):
-    (full_run / "results/continual.json").write_text(json.dumps(stream_example()), encoding="utf-8")
-    browser.open(write_report(full_run), dark=dark)
-    cells = "[...document.querySelectorAll('.matrix td')].map(one => getComputedStyle(one))"
-    pairs = browser.run(f"{cells}.map(one => [one.color, one.backgroundColor])")
+def test_text_on_shaded_cells_has_enough_contrast(browser, stream_report, dark):
+    browser.open(stream_report, dark=dark)
+    cells = "[...document.querySelectorAll('.matrix td')].map(cell => getComputedStyle(cell))"
+    pairs = browser.run(f"{cells}.map(style => [style.color, style.backgroundColor])")
     card = browser.run("getComputedStyle(document.querySelector('.matrix')).backgroundColor")
-    assert min(contrast(ink, card if paper == "rgba(0, 0, 0, 0)" else paper) for ink, paper in pairs) >= 4.5
+    assert min(contrast(text, card if paper == "rgba(0, 0, 0, 0)" else paper) for text, paper in pairs) >= 4.5
 
 
-def contrast(one, other):
-    """Of two colours as a browser tells them; 4.5 is what WCAG 2.2 asks of text (AA)."""
-    light, deep = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (deep + 0.05)
+def contrast(first, second):
+    """Contrast ratio of two computed colours. WCAG 2.2 (AA) requires 4.5 for text."""
+    light, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
 
 
 def luminance(colour):
-    parts = [float(part) for part in re.findall(r"[\d.]+", colour)[:3]]
-    shares = parts if colour.startswith("color(") else [part / 255 for part in parts]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in shares]
-    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    values = [float(value) for value in re.findall(r"[\d.]+", colour)[:3]]
+    shares = values if colour.startswith("color(") else [value / 255 for value in values]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

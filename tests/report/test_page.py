@@ -1,10 +1,12 @@
-"""The page: one file that needs nothing beside it, and says what was found."""
+"""The report of a run: self-contained, complete, and safe with any names."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -13,11 +15,10 @@ from anoframe.report.write import write_report
 
 NASTY = '<img src=x onerror=alert("1")> & co'
 VOID = {"meta", "img", "br", "link", "input"}
-SELF_CLOSING = {"path", "rect", "circle"}
 
 
 class Reader(HTMLParser):
-    """Text, references and tags of a page; and whether every tag is closed."""
+    """Texts, references, tags, ids and labels of a page; `open` has the tags that are not closed."""
 
     def __init__(self, page):
         super().__init__()
@@ -53,84 +54,149 @@ def page_of(folder):
     return write_report(folder).read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def page(full_run):
-    return page_of(full_run)
+@pytest.fixture(scope="module")
+def page(full_folder, tmp_path_factory):
+    """The report of the full run."""
+    return page_of(Path(shutil.copytree(full_folder, tmp_path_factory.mktemp("page") / "run")))
 
 
-def test_a_tile_says_of_how_many_categories_its_mean_is(full_run, change):
-    change(full_run / "metrics.json", lambda tree: tree["categories"]["mesh"].update(aupro=None))
-    tiles = re.findall(r"mean of .*? categories", Reader(page_of(full_run)).text)
-    assert tiles == ["mean of 2 categories", "mean of 2 categories", "mean of 1 of 2 categories"]
+@pytest.fixture(scope="module")
+def reader(page):
+    return Reader(page)
 
 
-def test_every_tag_is_closed(page):
-    assert Reader(page).open == []
+# ------------------------------------------------------------------------------------------------ one file
 
 
-def test_no_two_things_have_one_id(page):
-    ids = Reader(page).ids
-    assert len(ids) == len(set(ids))
+def test_every_tag_is_closed(reader):
+    assert reader.open == []
 
 
-def test_the_page_reaches_for_nothing(page):
+def test_ids_are_unique(reader):
+    assert len(reader.ids) == len(set(reader.ids))
+
+
+def test_page_has_no_external_references(page, reader):
     assert "://" not in page
     assert "@import" not in page
     assert "url(" not in page
-    assert {re.split("[:-]", one)[0] for one in Reader(page).references} == {"data", "#verdict", "#category"}
+    assert {re.split("[:-]", reference)[0] for reference in reader.references} == {"data", "#verdict", "#category"}
 
 
-def test_the_page_forbids_all_but_its_own_script(page):
+def test_policy_allows_only_the_script_of_the_page(page):
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
     assert policy.startswith("default-src 'none'; img-src data:")
     assert "script-src 'sha256-" in policy
 
 
-def test_a_link_leads_somewhere(page):
-    reader = Reader(page)
-    assert {one[1:] for one in reader.references if one.startswith("#")} <= set(reader.ids)
+def test_links_have_targets(reader):
+    assert {reference[1:] for reference in reader.references if reference.startswith("#")} <= set(reader.ids)
+
+
+def test_pictures_are_embedded_as_webp(reader, full_folder):
+    pictures = [reference for reference in reader.references if reference.startswith("data:")]
+    assert {picture.split(",")[0] for picture in pictures} == {"data:image/webp;base64"}
+    assert len(pictures) == len(list(full_folder.glob("pictures/*/*.png"))) == 12
+
+
+def test_page_is_small(page):
+    assert len(page) < 150_000  # 12 pictures of 64 pixels; style and script are 20 kB of it
+
+
+def test_page_is_reproducible(page, full_run):
+    assert page_of(full_run) == page
+
+
+# ------------------------------------------------------------------------------------------------ results
 
 
 @pytest.mark.parametrize("name", ["felt", "mesh", "mean", "AUROC", "AUPRO", "IoU-max", "Missed", "False alarms"])
-def test_the_verdict_has(page, name):
-    assert name in Reader(page).texts
+def test_results_have(reader, name):
+    assert name in reader.texts
 
 
-def test_decisions_stand_before_metrics_that_are_no_headline(page, full_run):
-    head = re.search(r'<table class="metrics sortable"><thead>.*?</thead>', page)[0]
+def test_tile_shows_how_many_categories_its_mean_covers(full_run, change):
+    change(full_run / "metrics.json", lambda tree: tree["categories"]["mesh"].update(aupro=None))
+    tiles = re.findall(r"mean of .*? categories", Reader(page_of(full_run)).text)
+    assert tiles == ["mean of 2 categories", "mean of 2 categories", "mean of 1 of 2 categories"]
+
+
+def test_decisions_come_before_further_metrics(page, full_folder):
+    head = re.search(r'<table class="metrics sortable">\s*<thead>.*?</thead>', page, re.DOTALL)[0]
     places = [head.index(text) for text in (">IoU-max", ">Missed<", ">False alarms<", ">PRO/image<")]
     assert places == sorted(places)
-    found = json.loads((full_run / "metrics.json").read_text())["categories"]["felt"]["pro_per_image"]
-    row = re.search(r'<tr><th scope="row"><a href="#category-0">.*?</tr>', page)[0]
+    metrics = json.loads((full_folder / "metrics.json").read_text())["categories"]["felt"]
+    row = re.search(r'<tr>\s*<th scope="row"><a href="#category-0">.*?</tr>', page, re.DOTALL)[0]
     values = re.findall(r'data-value="([^"]*)"', row)
-    assert values[-1] == repr(found)
+    assert values[-1] == repr(metrics["pro_per_image"])
     assert all(value.isdecimal() for value in values[-3:-1])
 
 
-def test_the_wrong_decisions_are_counted(page):
-    text = Reader(page).text
-    assert "A score of 5 or more is a defect." in text
-    assert "42 held-back normal training images, not on the test set" in text
+def test_unavailable_metric_is_marked_and_left_out_of_the_mean(full_run, change):
+    change(full_run / "metrics.json", lambda tree: tree["categories"]["felt"].update(aupro=None))
+    text = Reader(page_of(full_run)).text
+    assert "The mean leaves out aupro of felt" in text
+    assert " n/a " in text
+
+
+def test_failed_category_is_shown_with_its_reason(full_run, change):
+    change(full_run / "run.json", lambda tree: tree.update(failed={"rope": "rope has no test images"}))
+    reader = Reader(page_of(full_run))
+    assert "1 of 3 categories failed:" in reader.texts
+    assert reader.texts.count("rope has no test images") == 1
+    assert "Failed: rope has no test images" in reader.text
+
+
+def test_run_without_results_has_a_page(older_run, change):
+    (older_run / "metrics.json").unlink()
+    change(older_run / "run.json", lambda tree: tree.update(status="running"))
+    text = Reader(page_of(older_run)).text
+    assert "No category has been evaluated." in text
+    assert "This run is not finished" in text
+
+
+# ------------------------------------------------------------------------------------------------ categories
+
+
+def test_wrong_decisions_are_counted(reader):
+    assert "A score of 5 or more is a defect." in reader.text
+    assert "42 held-back normal training images, not on the test set" in reader.text
 
 
 @pytest.mark.parametrize(
-    ("images", "rate", "words"),
+    ("images", "rate", "expected"),
     [(2, 0.01, "no rate below 33.3 %"), (98, 0.01, "no rate below 1.01 %"), (99, 0.01, None), (42, 0.05, None)],
 )
-def test_too_few_held_back_images_are_said_to_promise_less(full_run, images, rate, words):
+def test_too_few_held_back_images_are_noted(full_run, images, rate, expected):
     for path in full_run.glob("results/*.json"):
         result = json.loads(path.read_text())
         if result["threshold"]:
             result["threshold"] |= {"images": images, "false_positive_rate": rate}
         path.write_text(json.dumps(result))
     text = Reader(page_of(full_run)).text
-    assert words in text if words else "can promise" not in text
+    assert expected in text if expected else "guarantee" not in text
 
 
-def test_pictures_are_inside_the_page_as_webp(page, full_run):
-    pictures = [one for one in Reader(page).references if one.startswith("data:")]
-    assert {one.split(",")[0] for one in pictures} == {"data:image/webp;base64"}
-    assert len(pictures) == len(list(full_run.glob("pictures/*/*.png"))) == 12
+def test_without_threshold_nothing_is_decided(full_run, change):
+    for name in ("felt", "mesh"):
+        change(full_run / f"results/{name}.json", lambda tree: tree.update(threshold=None))
+    reader = Reader(page_of(full_run))
+    assert reader.text.count("There is no threshold, so nothing was decided") == 2
+    assert "Missed" not in reader.texts
+
+
+def test_run_of_an_earlier_version_has_a_page(older_run):
+    text = Reader(page_of(older_run)).text
+    assert "No histogram and no decisions: the run folder has no scores" in text
+    assert "No curves: the run folder has none." in text
+
+
+def test_image_curves_are_drawn_without_pixel_curves(full_run, change):
+    change(full_run / "results/felt.json", lambda t: t["curves"].update(pro=None, pixel_roc=None, pixel_pr=None))
+    reader = Reader(page_of(full_run))
+    labels = [label for label in reader.labels if label.startswith("ROC")]
+    assert [label.count("Pixel") for label in labels] == [0, 1]
+    assert reader.text.count("No pixel curves") == 1
 
 
 def test_wrong_pictures_come_first(page):
@@ -139,19 +205,17 @@ def test_wrong_pictures_come_first(page):
     assert "0" in ranks
 
 
-def test_the_page_is_small(page):
-    assert len(page) < 150_000  # 12 pictures of 64 pixels; style and script are 20 kB of it
+def test_missing_pictures_are_noted(full_run):
+    for path in full_run.glob("pictures/*/pictures.json"):
+        path.unlink()
+    assert Reader(page_of(full_run)).text.count("No pictures") == 2
 
 
-@pytest.mark.parametrize(
-    "fact", ["Backbone", "weights", "sha256", "torch", "git", "predict", "test good", "seed", "cores", "Full config"]
-)
-def test_the_page_says_how_it_was_made(page, fact):
-    assert fact in Reader(page).texts
-
-
-def test_two_pages_of_one_run_are_the_same(full_run):
-    assert page_of(full_run) == page_of(full_run)
+def test_damaged_picture_is_named(full_run):
+    path = next(full_run.glob("pictures/felt/*.png"))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(AnoframeError, match=re.escape(f"{path} is not a picture")):
+        write_report(full_run)
 
 
 # ------------------------------------------------------------------------------------------------ training
@@ -162,7 +226,7 @@ def trained(trained_run):
     return Reader(page_of(trained_run))
 
 
-def test_a_chart_of_losses_a_phase(trained):
+def test_each_stage_has_a_chart_of_losses(trained):
     labels = [label for label in trained.labels if "loss over epochs" in label]
     assert labels == [
         "student: loss over epochs 1 to 3, at the end: cosine 0.3333, rank 0.5",
@@ -170,25 +234,28 @@ def test_a_chart_of_losses_a_phase(trained):
     ]
 
 
-def test_a_phase_says_what_it_took(trained):
+def test_stage_has_its_speed_and_learning_rates(trained):
     assert (
         "student: 3 epochs · 20 images per second (median) · 25 % of the time waiting for data · "
         "learning rate 0.01 to 0.003333"
     ) in trained.text
 
 
-def test_an_epoch_says_its_learning_rate(trained):
+def test_tooltip_of_an_epoch_has_its_learning_rate(trained):
     assert "epoch 2: cosine 0.5, rank 0.5, learning rate 0.005" in trained.texts
 
 
-def test_looks_are_drawn_and_chose_nothing(trained):
+def test_evaluations_during_training_are_drawn(trained):
     (label,) = [label for label in trained.labels if "on the test set over" in label]
-    assert label == "student: on the test set over epochs 1 to 3, at the end: image AUROC 95.00, pixel AUROC 75.00"
-    assert "These looks were on the test set, and chose nothing" in trained.text
+    assert label == "student: on the test set over epochs 1 to 3, at the end: Image AUROC 95.00, Pixel AUROC 75.00"
+    assert (
+        "The test set was evaluated during training. These values chose nothing: the last epoch is reported"
+        in trained.text
+    )
 
 
-def test_phases_of_one_name_have_charts_of_their_own(trained_run, change):
-    """And each the looks that were made while it went on."""
+def test_stages_of_the_same_name_have_their_own_charts(trained_run, change):
+    """The label of a stage tells them apart, for losses and for evaluations."""
 
     def double(tree):
         first, second = tree["phases"]
@@ -196,34 +263,59 @@ def test_phases_of_one_name_have_charts_of_their_own(trained_run, change):
         tree["looks"] = [{**look, "phase": "student layer 3 ffn"} for look in tree["looks"]]
 
     change(trained_run / "training/felt.json", double)
-    named = [label.split(" over epochs")[0] for label in Reader(page_of(trained_run)).labels if " over epochs" in label]
-    assert named == ["student: loss", "student layer 3 ffn: loss", "student layer 3 ffn: on the test set"]
+    titles = [
+        label.split(" over epochs")[0] for label in Reader(page_of(trained_run)).labels if " over epochs" in label
+    ]
+    assert titles == ["student: loss", "student layer 3 ffn: loss", "student layer 3 ffn: on the test set"]
 
 
-def test_without_looks_nothing_is_said_of_them(trained_run, change):
+def test_without_evaluations_they_are_not_mentioned(trained_run, change):
     change(trained_run / "training/felt.json", lambda tree: tree.update(looks=[]))
-    assert "looks" not in Reader(page_of(trained_run)).text
+    assert "evaluated during training" not in Reader(page_of(trained_run)).text
 
 
-def test_an_epoch_chosen_on_the_test_set_is_said_near_the_headline(trained_run, change):
+def test_epoch_chosen_on_the_test_set_has_a_warning_above_the_results(trained_run, change):
     change(trained_run / "metrics.json", lambda tree: tree["provenance"].update(selected="best on test"))
     text = Reader(page_of(trained_run)).text
-    verdict, rest = text.split("Image AUROC", 1)
-    assert "The epoch was chosen on the test set" in verdict
-    assert "the epoch that is reported was chosen by them" in rest
+    before, after = text.split("Image AUROC", 1)
+    assert "The epoch was chosen on the test set" in before
+    assert "The reported epoch was chosen by these values" in after
     assert "chose nothing" not in text
 
 
-def test_an_epoch_that_was_not_chosen_has_no_warning(trained):
+def test_last_epoch_has_no_warning(trained):
     assert "chosen on the test set" not in trained.text
 
 
-def test_a_training_whose_curves_are_lost_says_so(trained):
-    assert "mesh No curves of training: this run folder does not hold them" in trained.text
+def test_missing_training_curves_are_noted(trained):
+    assert "mesh No training curves: the run folder has no training/mesh.json" in trained.text
 
 
-def test_the_page_says_how_it_was_trained(trained):
+def test_training_settings_are_shown(trained):
     assert "epochs 3 optimizer.name adam optimizer.lr 0.01" in trained.text
+
+
+# ------------------------------------------------------------------------------------------------ provenance
+
+
+@pytest.mark.parametrize(
+    "fact", ["Backbone", "weights", "sha256", "torch", "git", "predict", "test good", "seed", "cores", "Full config"]
+)
+def test_provenance_has(reader, fact):
+    assert fact in reader.texts
+
+
+def test_config_that_is_not_shipped_has_no_parents(reader):
+    assert "its parents are not known here" in reader.text
+
+
+def test_shipped_config_is_compared_with_its_parents(full_run):
+    config = full_run / "config.yaml"
+    config.write_text(config.read_text().replace("config_name: tiny", "config_name: patchcore_lite0_224"))
+    reader = Reader(page_of(full_run))
+    assert "this run changes patchcore_lite0_224.py" in reader.texts
+    assert "patchcore_lite0_224.py changes patchcore_224.py" in reader.texts
+    assert "model.coreset.ratio" in reader.texts
 
 
 # ------------------------------------------------------------------------------------------------ hostile names
@@ -231,17 +323,17 @@ def test_the_page_says_how_it_was_trained(trained):
 
 @pytest.fixture
 def hostile(trained_run, full_run, change):
-    """A run in which every name is an attack."""
+    """A run folder in which every name is HTML that would run a script."""
     (full_run / "pictures/felt").rename(full_run / "pictures" / NASTY)
     (full_run / "results/felt.json").rename(full_run / "results" / f"{NASTY}.json")
 
     def rename(tree):
-        for part in (tree["categories"], tree["provenance"]["counts"]):
-            part[NASTY] = part.pop("felt")
+        for section in (tree["categories"], tree["provenance"]["counts"]):
+            section[NASTY] = section.pop("felt")
         tree["categories"][NASTY][NASTY] = 0.5
         tree["mean"][NASTY] = 0.5
-        for part in ("versions", "backbone", "data"):
-            tree["provenance"][part] = {NASTY: NASTY, "name": NASTY, "crop": NASTY}
+        for name in ("versions", "backbone", "data"):
+            tree["provenance"][name] = {NASTY: NASTY, "name": NASTY, "crop": NASTY}
         tree["provenance"].update(git=NASTY, protocol=NASTY, seed=NASTY, selected=NASTY, trainer={NASTY: NASTY})
 
     def run(tree):
@@ -277,82 +369,10 @@ def hostile(trained_run, full_run, change):
     return full_run
 
 
-def test_names_are_text_wherever_they_stand(hostile):
+def test_names_are_escaped_everywhere(hostile):
     reader = Reader(page_of(hostile))
     assert reader.open == []
     assert reader.handlers == []
     assert reader.tags.count("script") == 1
     assert reader.tags.count("img") == 12
     assert reader.texts.count(NASTY) > 15
-
-
-# ------------------------------------------------------------------------------------------------ what is not there
-
-
-def test_a_run_of_an_earlier_version_has_a_page(older_run):
-    text = Reader(page_of(older_run)).text
-    assert "No histogram and no decisions: this run folder has no scores" in text
-    assert "No curves: this run folder does not hold them." in text
-
-
-def test_without_a_threshold_nothing_is_decided(full_run, change):
-    for name in ("felt", "mesh"):
-        change(full_run / f"results/{name}.json", lambda tree: tree.update(threshold=None))
-    reader = Reader(page_of(full_run))
-    assert reader.text.count("There is no threshold, so nothing was decided") == 2
-    assert "Missed" not in reader.texts
-
-
-def test_without_curves_of_pixels_the_others_are_drawn(full_run, change):
-    change(full_run / "results/felt.json", lambda t: t["curves"].update(pro=None, pixel_roc=None, pixel_pr=None))
-    labels = [label for label in Reader(page_of(full_run)).labels if label.startswith("ROC")]
-    assert [label.count("pixel") for label in labels] == [0, 1]
-
-
-def test_without_any_pictures_it_says_so(full_run):
-    for path in full_run.glob("pictures/*/pictures.json"):
-        path.unlink()
-    assert Reader(page_of(full_run)).text.count("No pictures") == 2
-
-
-def test_a_failed_category_is_shown_with_its_reason(full_run, change):
-    change(full_run / "run.json", lambda tree: tree.update(failed={"rope": "rope has no test images"}))
-    reader = Reader(page_of(full_run))
-    assert "1 of 3 categories failed:" in reader.texts
-    assert reader.texts.count("rope has no test images") == 1
-    assert "Failed: rope has no test images" in reader.text
-
-
-def test_a_metric_that_is_not_available_is_said_and_left_out_of_the_mean(full_run, change):
-    change(full_run / "metrics.json", lambda tree: tree["categories"]["felt"].update(aupro=None))
-    text = Reader(page_of(full_run)).text
-    assert "The mean leaves out aupro of felt" in text
-    assert " n/a " in text
-
-
-def test_a_run_that_has_evaluated_nothing_has_a_page(older_run, change):
-    (older_run / "metrics.json").unlink()
-    change(older_run / "run.json", lambda tree: tree.update(status="running"))
-    text = Reader(page_of(older_run)).text
-    assert "No category has been evaluated." in text
-    assert "This run is not finished" in text
-
-
-def test_a_damaged_picture_is_named(full_run):
-    path = next(full_run.glob("pictures/felt/*.png"))
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(AnoframeError, match=re.escape(f"{path} is no picture")):
-        write_report(full_run)
-
-
-def test_a_config_of_the_users_own_is_shown_without_parents(full_run):
-    assert "its parents are not known here" in Reader(page_of(full_run)).text
-
-
-def test_a_shipped_config_is_shown_against_its_parents(full_run):
-    config = full_run / "config.yaml"
-    config.write_text(config.read_text().replace("config_name: tiny", "config_name: patchcore_lite0_224"))
-    reader = Reader(page_of(full_run))
-    assert "this run changes patchcore_lite0_224.py" in reader.texts
-    assert "patchcore_lite0_224.py changes patchcore_224.py" in reader.texts
-    assert "model.coreset.ratio" in reader.texts

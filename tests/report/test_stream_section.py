@@ -1,4 +1,4 @@
-"""The section of a stream: drawn where the run is continual, and nowhere else."""
+"""Section of a stream of tasks: present for continual runs only, complete, escaped, and checked when it is read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from stream_example import GROWN, SITES, stream_example
+from stream_example import EXPANDED, SITES, stream_example
 
 from anoframe.errors import AnoframeError
+from anoframe.metrics.catalogue import METRICS, STREAM, SUMMARY
 from anoframe.report import page
 from anoframe.report.compare import compare
 from anoframe.report.comparison_page import comparison_page
@@ -28,36 +29,40 @@ def write_stream(folder: Path, tree) -> None:
 
 @pytest.fixture
 def section(full_run):
-    """The section of a run with this stream, as HTML."""
+    """Function that returns the HTML of the section for the content of `continual.json`."""
 
-    def draw(tree):
+    def render(tree):
         write_stream(full_run, tree)
         text = write_report(full_run).read_text(encoding="utf-8")
         return re.search('<section id="stream">.*?</section>', text, re.DOTALL)[0]
 
-    return draw
+    return render
 
 
 def text_of(html):
     return unescape(" ".join(re.sub(r"<[^>]*>", " ", html).split()))
 
 
+def table_of(html, label):
+    """HTML of the table with this label."""
+    return re.search(f'aria-label="{re.escape(label)}">(.*?)</table>', html, re.DOTALL)[1]
+
+
 def rows_of(html, label):
-    """The rows of a table, each a list of what its cells show."""
-    region = re.search(f'aria-label="{label}">(.*?)</table>', html, re.DOTALL)[1]
-    rows = re.findall(r"<tr>(.*?)</tr>", region, re.DOTALL)
+    """Texts of the cells of each row of a table."""
+    rows = re.findall(r"<tr>(.*?)</tr>", table_of(html, label), re.DOTALL)
     return [[text_of(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in rows]
 
 
-def test_a_run_that_is_not_continual_has_the_page_it_had(full_run, monkeypatch):
+def test_run_without_stream_has_no_trace_of_the_section(full_run, monkeypatch):
     before = write_report(full_run).read_bytes()
-    monkeypatch.setattr(page, "continual_section", lambda run: "")
-    monkeypatch.setattr(page, "continual_style", lambda run: "")
+    monkeypatch.setattr(page, "stream_view", lambda stream: None)
     assert write_report(full_run).read_bytes() == before
     assert b"stream" not in before
+    assert b".matrix" not in before  # nor its style
 
 
-def test_a_category_may_be_called_continual(full_run):
+def test_category_may_be_called_continual(full_run):
     tree = json.loads((full_run / "results/felt.json").read_text())
     write_stream(full_run, {**tree, "category": "continual"})
     run = read_run(full_run)
@@ -65,144 +70,108 @@ def test_a_category_may_be_called_continual(full_run):
     assert "continual" in [category.name for category in run.categories]
 
 
-def test_a_stream_is_no_category(full_run):
+def test_stream_is_not_a_category(full_run):
     write_stream(full_run, stream_example())
     assert [category.name for category in read_run(full_run).categories] == ["felt", "mesh"]
 
 
-# ------------------------------------------------------------------------------------------------ what is shown
+# ------------------------------------------------------------------------------------------------ metrics and tasks
 
 
-def test_what_was_kept_has_both_averages_and_both_forgettings(section):
+def test_final_metrics_have_both_averages_and_both_forgettings(section):
     tree = stream_example()
-    rows = rows_of(section(tree), "What was kept")
-    assert rows[0][1:] == ["ACC", "ACC, classes", "AIA", "FM, from best ↓", "FM, from diagonal ↓", "BWT", "FWT"]
-    values = tree["cl_metrics"][-1]["by_metric"]["image_auroc"].values()
-    assert rows[1] == ["Image AUROC", *(f"{100 * value:.2f}" for value in values)]
+    rows = rows_of(section(tree), "Metrics at the end")
+    assert rows[0][1:] == ["ACC", "ACC, categories", "AIA", "FM, from best ↓", "FM, from diagonal ↓", "BWT", "FWT"]
+    values = tree["cl_metrics"][-1]["by_metric"]["image_auroc"]
+    assert rows[1] == ["Image AUROC", *(f"{100 * values[key]:.2f}" for key in STREAM)]
 
 
-def test_a_measure_that_is_not_available_is_said(section):
+def test_unavailable_metric_is_marked(section):
     html = section(stream_example())
-    assert rows_of(html, "What was kept")[2][0::7] == ["Image AP", "n/a"]
+    assert rows_of(html, "Metrics at the end")[2][0::7] == ["Image AP", "n/a"]
     assert "Means leave out pixel_auroc, aupro of rope" in text_of(html)
 
 
-def test_a_mean_that_lacks_a_category_for_a_while_says_so(section):
+def test_category_that_lacks_a_metric_after_one_task_is_named(section):
     tree = stream_example()
     tree["class_performance"]["task_1"]["felt"]["image_ap"] = None
     assert "image_ap of felt" in text_of(section(tree))
 
 
-@pytest.mark.parametrize("metric", [("Image AUROC", "image_auroc"), ("Pixel AUROC", "pixel_auroc"), ("AUPRO", "aupro")])
-def test_a_matrix_shows_every_value(section, metric):
+@pytest.mark.parametrize("name", SUMMARY)
+def test_matrix_has_every_value(section, name):
     tree = stream_example()
-    drawn = rows_of(section(tree), metric[0])[1:6]
-    shown = [["n/a" if value is None else f"{100 * value:.1f}" for value in row] for row in tree["R"][metric[1]]]
-    assert [row[1:6] for row in drawn] == shown
-    means = [f"{100 * one['by_metric'][metric[1]]['acc']:.1f}" for one in tree["cl_metrics"]]
-    assert [row[6] for row in drawn] == means
+    rows = rows_of(section(tree), METRICS[name].title)[1:6]
+    expected = [["n/a" if value is None else f"{100 * value:.1f}" for value in row] for row in tree["R"][name]]
+    assert [row[1:6] for row in rows] == expected
+    means = [f"{100 * metrics['by_metric'][name]['acc']:.1f}" for metrics in tree["cl_metrics"]]
+    assert [row[6] for row in rows] == means
 
 
-def test_a_matrix_ends_with_what_was_forgotten(section):
+def test_matrix_ends_with_forgetting(section):
     tree = stream_example()
     last = rows_of(section(tree), "Image AUROC")[-1]
-    each = tree["R"]["image_auroc"]
-    lost = [max(each[i][j] for i in range(j, 4)) - each[4][j] for j in range(4)]
-    assert last == ["forgotten", *(f"{100 * one:.1f}" for one in lost), "", f"{25 * sum(lost):.1f}"]
+    rows = tree["R"]["image_auroc"]
+    lost = [max(rows[i][j] for i in range(j, 4)) - rows[4][j] for j in range(4)]
+    assert last == ["forgotten", *(f"{100 * value:.1f}" for value in lost), "", f"{25 * sum(lost):.1f}"]
 
 
-def test_what_hardly_changed_has_no_sign(section):
+def test_tiny_negative_forgetting_has_no_sign(section):
     tree = stream_example()
     values = tree["R"]["image_auroc"]
     values[-1][3] = values[-2][3] + 1e-6
     assert rows_of(section(tree), "Image AUROC")[-1][4] == "0.0"
 
 
-def test_tasks_still_to_come_are_told_from_those_seen(section):
-    html = section(stream_example())
-    matrix = re.search('aria-label="Image AUROC">.*?</table>', html, re.DOTALL)[0]
-    assert (matrix.count("class=later"), matrix.count("class=new")) == (10, 5)
+def test_matrix_marks_later_and_new_tasks(section):
+    matrix = table_of(section(stream_example()), "Image AUROC")
+    assert (matrix.count('class="later"'), matrix.count('class="new"')) == (10, 5)
 
 
-def test_deeper_is_higher(section):
-    html = section(stream_example())
-    matrix = re.search('aria-label="Image AUROC">.*?</table>', html, re.DOTALL)[0]
-    found = re.findall(r'--depth:([\d.]+)%" title="([\d.]+)"', matrix)
-    ordered = sorted(found, key=lambda one: float(one[1]))
-    assert len(found) == 15
-    assert [float(depth) for depth, _ in ordered] == sorted(float(depth) for depth, _ in found)
-    assert (ordered[0][0], ordered[-1][0]) == ("6.0", "45.0")  # from the palest to the deepest
+def test_higher_values_have_stronger_shades(section):
+    matrix = table_of(section(stream_example()), "Image AUROC")
+    cells = re.findall(r'--depth:([\d.]+)%" title="([\d.]+)"', matrix)
+    ordered = sorted(cells, key=lambda cell: float(cell[1]))
+    assert len(cells) == 15
+    assert [float(depth) for depth, _ in ordered] == sorted(float(depth) for depth, _ in cells)
+    assert (ordered[0][0], ordered[-1][0]) == ("6.0", "45.0")  # the palest and the deepest
 
 
-def test_a_task_says_what_it_took(section):
+def test_task_table_has_time_and_parameters(section):
     rows = rows_of(section(stream_example()), "Tasks")
-    assert rows[1][:6] == ["0", "felt, mesh", "120.5", "8,248,856", "7,717,392", "8"]
+    assert rows[1][:5] == ["0", "felt, mesh", "120.5", "8,248,856", "7,717,392"]
     assert [row[2] for row in rows[2:]] == ["30.2"] * 4
-    assert [row[5] for row in rows[2:]] == ["10", "10", "14", "15"]
-
-
-def test_adapters_of_each_site_after_each_task(section):
-    rows = rows_of(section(stream_example()), "Adapters of 8 sites")
-    assert rows[1] == ["0 ffn", "1", "2", "2", "3", "3"]
-    assert rows[-1] == ["all", "8", "10", "10", "14", "15"]
-
-
-def test_a_site_is_outlined_in_the_tasks_in_which_it_grew(section):
-    table = re.search('aria-label="Adapters of 8 sites">.*?</tbody>', section(stream_example()), re.DOTALL)[0]
-    rows = re.findall('<th scope="row">.*?</tr>', table)
-    outlined = [["class=new" in cell for cell in re.findall("<td[^>]*>", row)] for row in rows]
-    assert outlined == [[layer in GROWN.get(task, ()) for task in range(5)] for layer, _ in SITES]
-
-
-def test_every_expansion_is_there_with_its_z(section):
-    rows = rows_of(section(stream_example()), "Expansions")[1:]
-    assert len(rows) == 7
-    assert rows[1] == ["1", "5 ffn", "0", "1", "4.75", "4.75"]  # pass 0, batch 1
-    assert rows[2] == ["3", "0 ffn", "0", "0", "3.50", "3.50, 5.50"]
-
-
-def test_without_a_threshold_it_is_said_that_nothing_expands(section):
-    tree = stream_example()
-    tree["config"]["sema_config"]["expansion_threshold"] = None
-    tree["expansions"] = []
-    assert "No task expanded. There is no threshold of z" in text_of(section(tree))
 
 
 def test_averages_and_parameters_are_drawn_over_tasks(section):
-    found = re.findall(r'aria-label="([^"]*) over tasks (\d) to 4', section(stream_example()))
-    assert found == [("ACC", "0"), ("Forgetting, from best", "1"), ("Parameters, millions", "0")]
+    charts = re.findall(r'aria-label="([^"]*) over tasks (\d) to 4', section(stream_example(strategy="finetune")))
+    assert charts == [("ACC", "0"), ("Forgetting, from best", "1"), ("Parameters, millions", "0")]
 
 
-def test_charts_end_with_what_is_true_at_the_end(section):
+def test_charts_show_the_final_values(section):
     tree = stream_example()
     for values in tree["cl_metrics"][-1]["by_metric"].values():
         values.update(acc=0.75, fm=0.125)
-    found = re.findall(r'aria-label="([^"]*) over tasks \d to 4, at the end: ([^"]*)"', section(tree))
-    shown = {title: re.findall(r"[\d.]+", text) for title, text in found}
-    assert shown == {
+    charts = re.findall(r'aria-label="([^"]*) over tasks \d to 4, at the end: ([^"]*)"', section(tree))
+    values = {title: re.findall(r"[\d.]+", text) for title, text in charts[:3]}
+    assert values == {
         "ACC": ["75.00"] * 3,
         "Forgetting, from best": ["12.50"] * 3,
         "Parameters, millions": ["8.714", "0.06643"],
     }
 
 
-def test_without_growth_there_are_no_adapters(section):
-    text = text_of(section(stream_example(strategy="finetune")))
-    assert "Adapters" not in text
-    assert "Expansions" not in text
-
-
-def test_a_stream_that_goes_on_says_how_far_it_is(section):
+def test_unfinished_stream_shows_how_many_tasks_are_trained(section):
     html = section(stream_example(2))
-    assert "2 of 5 tasks are learned" in text_of(html)
+    assert "2 of 5 tasks are trained" in text_of(html)
     assert len(rows_of(html, "Tasks")) == 6
 
 
-def test_a_finished_stream_has_no_such_warning(section):
-    assert "tasks are learned" not in text_of(section(stream_example()))
+def test_finished_stream_has_no_warning(section):
+    assert "tasks are trained" not in text_of(section(stream_example()))
 
 
-def test_a_stream_of_one_task_and_category_is_counted_as_such(section):
+def test_single_task_and_category_are_in_the_singular(section):
     tree = stream_example(1, "finetune")
     tree["config"]["tasks"] = [["felt"]]
     tree["class_performance"]["task_0"] = {"felt": {}}
@@ -210,150 +179,262 @@ def test_a_stream_of_one_task_and_category_is_counted_as_such(section):
     assert "1 task · 1 category" in text_of(section(tree))
 
 
-def test_a_missing_threshold_is_the_streams_doing(full_run, change):
+def test_missing_threshold_is_explained_by_the_stream(full_run, change):
     write_stream(full_run, stream_example())
     for name in ("felt", "mesh"):
         change(full_run / f"results/{name}.json", lambda tree: tree.update(threshold=None))
     text = text_of(write_report(full_run).read_text(encoding="utf-8"))
-    assert text.count("none is found on a stream of tasks") == 2
+    assert text.count("nothing was decided: a stream of tasks has none") == 2
     assert "held back" not in text
 
 
-def test_a_stream_of_which_nothing_is_learned_has_a_page(section):
-    assert "0 of 5 tasks are learned" in text_of(section(stream_example(0)))
+def test_stream_without_trained_tasks_has_a_page(section):
+    assert "0 of 5 tasks are trained" in text_of(section(stream_example(0)))
 
 
-def test_all_tasks_at_once_are_one_row(section):
+def test_joint_training_is_a_single_row(section):
     html = section(stream_example(1, "joint"))
     assert [row[0] for row in rows_of(html, "Image AUROC")[1:]] == ["after all"]
-    assert "class=later" not in html
-    assert "class=new" not in html
-    assert "tasks are learned" not in text_of(html)
+    assert "class=later" not in html.replace('"', "")
+    assert "class=new" not in html.replace('"', "")
+    assert "tasks are trained" not in text_of(html)
 
 
-# ------------------------------------------------------------------------------------------------ what is wrong
+# ------------------------------------------------------------------------------------------------ method summaries
+
+
+def test_shaded_table_has_every_value(section):
+    html = section(stream_example())
+    rows = rows_of(html, "Adapters")
+    assert rows[0] == ["layer", *(f"after {task}" for task in range(5))]
+    assert rows[1] == ["0 ffn", "1", "2", "2", "3", "3"]
+    assert len(rows) == 1 + len(SITES)
+    assert "Number of adapters at each site." in text_of(html)
+
+
+def test_shade_of_a_table_is_in_proportion_to_the_value(section):
+    table = table_of(section(stream_example()), "Adapters")
+    assert set(re.findall(r'--depth:([\d.]+)%">(\d)<', table)) == {("15.0", "1"), ("30.0", "2"), ("45.0", "3")}
+
+
+def test_plain_table_has_every_row_and_no_shade(section):
+    html = section(stream_example())
+    rows = rows_of(html, "Expansions")[1:]
+    assert len(rows) == sum(map(len, EXPANDED.values())) == 7
+    assert rows[1] == ["1", "5 ffn", "0", "1", "4.75", "4.75"]  # pass 0, batch 1
+    assert rows[2] == ["3", "0 ffn", "0", "0", "3.5", "3.50, 5.50"]
+    assert "--depth" not in table_of(html, "Expansions")
+
+
+def test_missing_value_and_empty_table_are_marked(section):
+    tree = stream_example()
+    adapters, expansions = tree["method_summaries"][-1]["tables"]
+    adapters["rows"][0][1] = None
+    expansions["rows"] = []
+    html = section(tree)
+    assert rows_of(html, "Adapters")[1] == ["0 ffn", "n/a", "2", "2", "3", "3"]
+    assert "Expansions No entries." in text_of(html)
+
+
+def test_scalars_have_one_chart_per_group(section):
+    tree = stream_example()
+    for task, summary in enumerate(tree["method_summaries"]):
+        summary["scalars"] = {"growth/total": 10 + task, "growth/layer_0": 2, "loss": 0.5}
+    tree["method_summaries"][0]["scalars"].pop("loss")
+    charts = re.findall(r'aria-label="([^"]*) over tasks (\d) to 4, at the end: ([^"]*)"', section(tree))
+    assert charts[3:5] == [("Growth", "0", "total 14, layer 0 2"), ("Method", "1", "loss 0.5")]
+
+
+def test_series_have_one_chart_per_x_label(section):
+    tree = stream_example()
+    loss = {"name": "loss", "points": [[1, 0.5], [2, 0.25]], "x_label": "epoch"}
+    tree["method_summaries"][-1]["series"] += [loss, {**loss, "name": "other_loss"}]
+    html = section(tree)
+    assert 'aria-label="Adapters over tasks 0 to 4, at the end: adapters 15"' in html
+    assert 'aria-label="Values of the method over epochs 1 to 2, at the end: loss 0.25, other loss 0.25"' in html
+
+
+@pytest.mark.parametrize("tree", [stream_example(strategy="finetune"), {**stream_example(), "method_summaries": []}])
+def test_without_method_summaries_there_are_no_method_tables(section, tree):
+    text = text_of(section(tree))
+    assert "Adapters" not in text
+    assert "Expansions" not in text
+    assert "Method" not in text
+
+
+def test_file_of_an_earlier_version_is_read(full_run):
+    tree = stream_example()
+    del tree["method_summaries"]
+    write_stream(full_run, tree)
+    stream = read_run(full_run).stream
+    assert (stream.num_rows, stream.summaries, stream.last_scalars()) == (5, [], {})
+
+
+def test_last_scalars_are_those_of_the_latest_task(full_run):
+    write_stream(full_run, stream_example())
+    assert read_run(full_run).stream.last_scalars()["growth/total_adapters"] == 15
+
+
+def test_run_without_stream_shows_the_summary_in_the_category(full_run, change):
+    summary = stream_example()["method_summaries"][-1]
+    summary["scalars"] = {"memory_bank/size": 1200}
+    change(full_run / "results/felt.json", lambda tree: tree.update(method_summary=summary))
+    text = write_report(full_run).read_text(encoding="utf-8")
+    felt, mesh = re.findall('<section id="category.*?</section>', text, re.DOTALL)
+    assert "Method memory bank/size 1200" in text_of(felt)
+    assert rows_of(felt, "Adapters")[1] == ["0 ffn", "1", "2", "2", "3", "3"]
+    assert 'aria-label="Adapters over tasks 0 to 4, at the end: adapters 15"' in felt
+    assert ".matrix" in text  # the style
+    assert "Method" not in text_of(mesh)
+
+
+# ------------------------------------------------------------------------------------------------ untrusted content
 
 
 def rename(tree):
-    text = json.dumps(tree).replace('"rope"', json.dumps(NASTY)).replace('"ffn"', json.dumps(NASTY))
+    text = json.dumps(tree).replace('"rope"', json.dumps(NASTY))
     tree = json.loads(text.replace('"image_ap"', json.dumps(NASTY)))
     tree["config"].update(strategy=NASTY, key_metric=NASTY)
-    tree["config"]["sema_config"]["expansion_threshold"] = NASTY
+    for summary in tree["method_summaries"]:
+        summary["scalars"] = {NASTY: 1.0, f"{NASTY}/x": 2.0}
+    for table in tree["method_summaries"][-1]["tables"]:
+        table.update(name=NASTY, title=NASTY, note=NASTY, columns=[NASTY] * len(table["columns"]))
+        table["rows"] = [[NASTY] * len(row) for row in table["rows"]]
+    tree["method_summaries"][-1]["series"] = [{"name": NASTY, "points": [[0, 1.0]], "x_label": NASTY}]
     return tree
 
 
-def test_names_are_text_wherever_they_stand(section):
+def test_names_are_escaped(section):
     html = section(rename(stream_example()))
     assert "<img" not in html
     assert html.count("&lt;img") > 20
+    assert set(re.findall(r"<(?!/)(\w+)", html)) <= {
+        "section", "h2", "a", "p", "b", "h3", "div", "table", "thead", "tbody", "tfoot", "tr", "th", "td", "figure",
+        "figcaption", "small", "svg", "path", "text", "rect", "title", "ul", "li",
+    }  # fmt: skip
+
+
+def latest(tree):
+    return tree["method_summaries"][-1]
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("damage", "expected"),
     [
         (lambda tree: tree["seconds"].pop(), "seconds has 4 entries, for 5 tasks"),
-        (lambda tree: tree["adapter_stats"].pop(), "adapters has 4 entries, for 5 tasks"),
+        (lambda tree: tree["method_summaries"].pop(), "method_summaries has 4 entries, for 5 tasks"),
         (lambda tree: tree["R"]["aupro"][2].pop(), "the matrix of aupro has another shape than 5 x 5"),
         (lambda tree: tree["R"]["aupro"][0].__setitem__(0, float("nan")), "nan is not finite"),
-        (lambda tree: tree["adapter_stats"][0].update(total_adapters=9), "total_adapters is 9, and the sum is 8"),
         (lambda tree: tree["config"].pop("tasks"), "tasks"),
-        (lambda tree: tree["config"]["tasks"].pop(), "5 tasks are learned of 4"),
+        (lambda tree: tree["config"]["tasks"].pop(), "5 tasks are trained of 4"),
         (lambda tree: tree.update(cl_metrics=7), "TypeError"),
-        (lambda tree: tree.update(expansions=[{"task": 1}]), "site"),
+        (lambda tree: latest(tree)["tables"][0]["rows"][0].pop(), "table adapters: a row has 5 values, for 6 columns"),
+        (lambda tree: latest(tree)["tables"][0]["rows"][0].__setitem__(1, [1]), "TypeError"),
+        (lambda tree: latest(tree)["tables"][0].pop("title"), "title"),
+        (lambda tree: latest(tree)["series"][0]["points"].reverse(), "series adapters: x does not rise"),
+        (lambda tree: latest(tree)["scalars"].update(x=float("inf")), "inf is not finite"),
+        (lambda tree: latest(tree).update(scalars=[1]), "AttributeError"),
     ],
 )
-def test_a_damaged_file_is_named(full_run, spoil, told):
+def test_damaged_file_is_named(full_run, damage, expected):
     tree = stream_example()
-    spoil(tree)
+    damage(tree)
     write_stream(full_run, tree)
-    with pytest.raises(AnoframeError, match=r"continual\.json is damaged") as found:
+    with pytest.raises(AnoframeError, match=r"continual\.json is damaged") as raised:
         read_run(full_run)
-    assert told in str(found.value)
+    assert expected in str(raised.value)
 
 
-# ------------------------------------------------------------------------------------------------ side by side
+def test_damaged_summary_of_a_category_is_named(full_run, change):
+    change(full_run / "results/felt.json", lambda tree: tree.update(method_summary={"tables": [{}]}))
+    with pytest.raises(AnoframeError, match=r"felt\.json is damaged"):
+        read_run(full_run)
+
+
+# ------------------------------------------------------------------------------------------------ comparisons
 
 
 @pytest.fixture
 def runs(full_run, change, tmp_path):
-    """Two continual runs of other strategies, and the first again with another seed."""
+    """Folders of two continual runs with different strategies, and of the first with another seed."""
 
     def copy(name, strategy, seed=0):
         folder = Path(shutil.copytree(full_run, tmp_path / name))
         write_stream(folder, stream_example(strategy=strategy))
         change(folder / "metrics.json", lambda tree: tree["provenance"].update(seed=seed))
         path = folder / "config.yaml"
-        path.write_text(path.read_text().replace("ratio: 0.1", f"ratio: {0.1 if strategy == 'expand' else 0.5}"))
+        path.write_text(path.read_text().replace("ratio: 0.1", f"ratio: {0.1 if strategy == 'native' else 0.5}"))
         return folder
 
-    return [copy("a", "expand"), copy("b", "expand", 1), copy("c", "finetune")]
+    return [copy("a", "native"), copy("b", "native", 1), copy("c", "finetune")]
 
 
-def test_streams_are_compared_by_what_they_kept_and_took(runs):
+def test_streams_are_compared_by_metrics_and_cost(runs):
     html = comparison_page(compare(runs))
     rows = rows_of(html, "Image AUROC over the stream")
     assert [row[0] for row in rows[1:]] == [
-        "ACC", "ACC, classes", "AIA", "FM, from best ↓", "FM, from diagonal ↓", "BWT", "FWT",
+        "ACC", "ACC, categories", "AIA", "FM, from best ↓", "FM, from diagonal ↓", "BWT", "FWT",
     ]  # fmt: skip
     assert "±" in rows[1][1]
-    took = rows_of(html, "What it took")
-    assert took[1] == ["parameters, millions", "8.71", "7.72"]
-    assert took[2] == ["adapters", "15.00", "0.00"]
+    costs = {row[0]: row[1:] for row in rows_of(html, "Cost and method summary")}
+    assert costs["parameters, millions"] == ["8.71", "7.72"]
+    assert costs["growth/total_adapters"] == ["15.00", "n/a"]
 
 
 def test_each_column_is_a_line_over_tasks(runs):
     html = comparison_page(compare(runs))
-    found = re.findall(r'aria-label="([^"]*) over tasks (\d) to 4, at the end: ([^"]*)"', html)
-    assert [one[:2] for one in found] == [
+    charts = re.findall(r'aria-label="([^"]*) over tasks (\d) to 4, at the end: ([^"]*)"', html)
+    assert [chart[:2] for chart in charts] == [
         ("Image AUROC: ACC", "0"),
-        ("Image AUROC: forgetting, from best", "1"),
+        ("Image AUROC: FM, from best", "1"),
         ("Pixel AUROC: ACC", "0"),
-        ("Pixel AUROC: forgetting, from best", "1"),
+        ("Pixel AUROC: FM, from best", "1"),
     ]
-    assert found[0][2] == "tiny, expand 82.70, tiny, finetune 82.70"
+    assert charts[0][2] == "tiny, native 82.70, tiny, finetune 82.70"
 
 
-def test_all_tasks_at_once_are_a_point_at_the_end(runs):
+def test_joint_training_is_a_point_at_the_end(runs):
     write_stream(runs[2], stream_example(1, "joint"))
-    chart = re.search(r'aria-label="Image AUROC: ACC over.*?</svg>', comparison_page(compare(runs)))[0]
-    assert "<title>task 0: tiny, expand 91.00</title>" in chart
-    assert "<title>task 4: tiny, expand 82.70, tiny, joint 65.70</title>" in chart
+    chart = re.search(r'aria-label="Image AUROC: ACC over.*?</svg>', comparison_page(compare(runs)), re.DOTALL)[0]
+    assert "<title>task 0: tiny, native 91.00</title>" in chart
+    assert "<title>task 4: tiny, native 82.70, tiny, joint 65.70</title>" in chart
 
 
-def test_a_column_says_its_strategy_however_much_differs(runs):
-    """Two methods differ in more keys than a head has room for."""
+def test_column_head_has_the_strategy_even_if_many_keys_differ(runs):
+    """Two methods differ in more keys than a column head has room for."""
     folders = runs[1:]
-    for folder, value, strategy in zip(folders, (1, 2), ("expand", "finetune"), strict=True):
+    for folder, value, strategy in zip(folders, (1, 2), ("native", "finetune"), strict=True):
         path = folder / "config.yaml"
         tree = yaml.safe_load(path.read_text().replace("!!python/tuple", ""))
         tree["model"] = {f"a{number}": value for number in range(30)} | tree["model"]
         tree["protocol"]["strategy"] = strategy
         path.write_text(yaml.safe_dump(tree))
     text = text_of(comparison_page(compare(folders)))
-    assert "protocol.strategy expand" in text
+    assert "protocol.strategy native" in text
     assert "protocol.strategy finetune" in text
     assert "and 24 more" in text
 
 
-def test_the_lowest_forgetting_is_the_best(runs, change):
-    def keep_more(tree):
+def test_lowest_forgetting_is_marked_as_the_best(runs, change):
+    def reduce_forgetting(tree):
         tree["cl_metrics"][-1]["by_metric"]["image_auroc"]["fm"] = 0.001
 
-    change(runs[2] / "results/continual.json", keep_more)
-    row = re.search("FM, from best ↓</th>(.*?)</tr>", comparison_page(compare(runs)))[1]
-    assert re.findall(r"class=best data-value=\"([\d.]+)\"", row) == ["0.001"]
+    change(runs[2] / "results/continual.json", reduce_forgetting)
+    row = re.search("FM, from best ↓</th>(.*?)</tr>", comparison_page(compare(runs)), re.DOTALL)[1]
+    assert re.findall(r"class=\"best\" data-value=\"([\d.]+)\"", row) == ["0.001"]
 
 
-def test_other_streams_share_no_table(runs, change):
-    def turn(tree):
+def test_different_streams_share_no_table(runs, change):
+    def reverse(tree):
         tree["config"]["tasks"].reverse()
 
-    change(runs[2] / "results/continual.json", turn)
+    change(runs[2] / "results/continual.json", reverse)
     comparison = compare(runs)
     assert len(comparison.tables) == 2
     assert "they differ in tasks: " in comparison.refusals[0]
 
 
-def test_runs_that_are_not_continual_say_nothing_of_streams(full_run, tmp_path):
+def test_comparison_of_other_runs_has_none_of_these_tables(full_run, tmp_path):
     other = Path(shutil.copytree(full_run, tmp_path / "other"))
-    assert "stream" not in comparison_page(compare([full_run, other])).split("<main>")[1].split("<script>")[0]
+    html = comparison_page(compare([full_run, other]))
+    assert "stream" not in html.split("<main>")[1].split("<script>")[0]

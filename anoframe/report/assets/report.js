@@ -2,7 +2,7 @@
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  // ---------------------------------------------------------------- tables: a click on a head sorts the rows
+  // ---------------------------------------------------------------- tables: a click on a column head sorts the rows
 
   const valueOf = (row, column, kind) => {
     const cell = row.cells[column];
@@ -11,7 +11,7 @@
   };
 
   const compare = (a, b, direction) => {
-    if (a === null || b === null) return (a === null) - (b === null); // what is missing comes last, whichever way
+    if (a === null || b === null) return (a === null) - (b === null); // missing values come last in both directions
     return direction * (typeof a === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a - b);
   };
 
@@ -21,8 +21,8 @@
       head.querySelector("button").addEventListener("click", () => {
         const kind = head.dataset.sort;
         const before = head.getAttribute("aria-sort");
-        const rising = before ? before === "descending" : kind === "text"; // numbers: the highest first
-        heads.forEach((one) => one.removeAttribute("aria-sort"));
+        const rising = before ? before === "descending" : kind === "text"; // numbers: highest first
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
         head.setAttribute("aria-sort", rising ? "ascending" : "descending");
         const body = table.tBodies[0];
         const rows = [...body.rows].map((row) => [valueOf(row, column, kind), row]);
@@ -32,7 +32,7 @@
     });
   }
 
-  // ---------------------------------------------------------------- galleries: filter, order, and which panel
+  // ---------------------------------------------------------------- galleries: filter, order and panel
 
   const orders = {
     wrong: (a, b) => a.dataset.rank - b.dataset.rank || b.dataset.score - a.dataset.score,
@@ -93,7 +93,7 @@
     panels.className = strip ? "panels strip" : "panels";
     panels.setAttribute("style", button.getAttribute("style"));
     panels.replaceChildren(...(strip ? labels : ["Picture"]).map((label, place) => panel(image, label, place)));
-    const caption = all("figcaption > *", figure).map((part) => part.cloneNode(true));
+    const caption = all("figcaption > *", figure).map((element) => element.cloneNode(true));
     document.getElementById("zoom-caption").replaceChildren(...caption);
     if (!zoom.open) zoom.showModal();
   };
