@@ -43,13 +43,13 @@ MEAN, ACC, FM = "mean", "ACC", "FM"  # labels of summary rows
 STREAM_METRICS = {ACC: "acc", FM: "fm"}  # label of a summary row -> metric of the stream, see the catalogue
 NOTE = (
     f"Percent; higher is better. Mean ± sample standard deviation over seeds, then a {100 * LEVEL:.0f} % bootstrap "
-    f"interval ({DRAWS} draws). For image metrics, test images are resampled: the interval shows how far the mean would "
-    "move with other test images. For pixel metrics, seeds are resampled, if there are several: few seeds give an "
-    "interval that is hardly more than their range."
+    f"interval ({DRAWS} draws). For image metrics, test images are resampled: the interval shows how far the mean "
+    "would move with other test images. For pixel metrics, seeds are resampled, if there are several: with few seeds "
+    "the interval is hardly more than their range."
 )
 NOTE_ON_STREAMS = (
-    f"{ACC} is the mean over all tasks after the last task of the stream, {FM} is forgetting from the best value (lower "
-    "is better); their intervals are over seeds."
+    f"{ACC} is the mean over all tasks after the last task of the stream, {FM} is forgetting from the best value "
+    "(lower is better); their intervals are over seeds."
 )
 
 
@@ -263,9 +263,8 @@ def _build_table(runs: Sequence[RunRecord]) -> GridTable:
     if len(categories) > 1:
         rows += [_mean_row(config, configs, categories) for config in configs]
     rows += [_stream_row(config, label) for label in STREAM_METRICS for config in configs if config.streams]
-    notes = {
-        name: _describe_config(Table(columns), column.runs[0]) for name, column in zip(names, columns, strict=True)
-    }
+    table = Table(columns)
+    notes = {name: _describe_config(table, column.runs[0]) for name, column in zip(names, columns, strict=True)}
     chosen = frozenset(name for name, column in zip(names, columns, strict=True) if column.chosen_on_test)
     return GridTable(_shared_facts(runs), notes, categories, rows, chosen)
 
