@@ -31,34 +31,24 @@ from anoframe.data.reader import Reader
 from anoframe.evaluation.predictions import collect
 from anoframe.evaluation.results import category_metrics, percent
 from anoframe.features.extraction import EncodedSamples
+from anoframe.models.sema_uniad.adapters import AdapterContext
 from anoframe.models.sema_uniad.model import SemaUniAD
+from anoframe.models.sema_uniad.routing import task_path
 from anoframe.tracking.tracker import Trackers
 from anoframe.training.checkpoint import find_checkpoint, load_checkpoint
 from anoframe.types import Sample
 from anoframe.utils.files import read_json
 
 
-def slot_tasks(detector: SemaUniAD) -> list[list[int]]:
-    """For each site, the task in which each of its slots was added."""
-    tasks: list[list[int]] = [[0] for _ in detector.places]
-    numbers = {(place.layer_id, place.kind): number for number, place in enumerate(detector.places)}
-    for event in detector.growth()["expansions"]:
-        tasks[numbers[tuple(event["site"])]].append(event["task"])
-    return tasks
-
-
 @contextmanager
 def forced_routing(detector: SemaUniAD, task: int) -> Iterator[None]:
-    """Route all images to the slots of a task; sites without a slot of that task route as usual."""
-    for place, tasks in zip(detector.places, slot_tasks(detector), strict=True):
-        place.site.chosen = tasks.index(task) if task in tasks else None
-    detector._paths = lambda: [{}]  # type: ignore[method-assign]  # one path, which changes no choice
+    """Route all images to the slots of a task; sites without a slot of that task mix their slots as usual."""
+    path = task_path(detector.slot_tasks, task)
+    detector.candidate_paths = lambda: [path]  # type: ignore[method-assign]
     try:
         yield
     finally:
-        del detector._paths
-        for place in detector.places:
-            place.site.chosen = None
+        del detector.candidate_paths
 
 
 @torch.no_grad()
@@ -66,8 +56,8 @@ def best_task(detector: SemaUniAD, features: Tensor, num_tasks: int) -> Tensor:
     """The task whose slots reconstruct each image best, `[B]`."""
     errors = []
     for task in range(num_tasks):
-        with forced_routing(detector, task):
-            errors.append(detector.distance(features, detector.reconstruct(features)).square().mean((1, 2)))
+        reconstructed = detector.reconstruct(features, AdapterContext(task_path(detector.slot_tasks, task)))
+        errors.append(detector.distance(features, reconstructed).square().mean((1, 2)))
     return torch.stack(errors).argmin(0)
 
 
@@ -81,17 +71,17 @@ def measure_routing(
         Share of each task's slots `[num_tasks]`, z-scores at the slots of the task, lowest z-scores at other slots.
     """
     shares, own, others = [], [], []
-    tasks = [torch.tensor(slots) for slots in slot_tasks(detector)]
+    slot_tasks = [torch.tensor(tasks) for tasks in detector.slot_tasks]
     for features in batches:
-        means, best = detector._token_means(features), best_task(detector, features, num_tasks)
-        for number, place in enumerate(detector.places):
-            is_own = tasks[number] == task
-            z = place.site.z(means[number])  # [slots, images]
+        means, best = detector.token_means(features), best_task(detector, features, num_tasks)
+        for index, site in enumerate(detector.sites):
+            is_own = slot_tasks[index] == task
+            z = site.adapter.z_scores(means[index])  # [slots, B]
             if detector.sema.routing == "reconstruction":
                 shares.append(torch.eye(num_tasks)[best])
             else:
-                weights = place.site.weights(means[number])  # [images, slots]
-                shares.append(torch.zeros(len(weights), num_tasks).index_add_(1, tasks[number], weights))
+                weights = site.adapter.weights(means[index])  # [B, slots]
+                shares.append(torch.zeros(len(weights), num_tasks).index_add_(1, slot_tasks[index], weights))
             own.append(z[is_own].flatten())
             others.append(z[~is_own].min(0).values if not is_own.all() else z.new_empty(0))
     return torch.cat(shares).mean(0), torch.cat(own), torch.cat(others)

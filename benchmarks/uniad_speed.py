@@ -61,8 +61,8 @@ def replace_layers(module: Any, everything: bool) -> None:
     """
     from torch import nn
 
+    from anoframe.models.uniad.attention import Attention
     from anoframe.models.uniad.dropout import Dropout
-    from anoframe.models.uniad.transformer import Attention
 
     class TorchAttention(nn.Module):
         def __init__(self, ours: Attention):
