@@ -49,7 +49,7 @@ METHODS = {
     "sema_rd": SEMA.replace("lite0.py", "lite0_rd_routing.py"),
     "sema_reconstruction": SEMA.replace("lite0.py", "lite0_reconstruction_routing.py"),
     "joint": f"{UNIAD} joint",
-    "patchcore": f"--config patchcore/patchcore_lite0_224.py {SIDE} --protocol.strategy expand",
+    "patchcore": f"--config patchcore/patchcore_lite0_224.py {SIDE} --protocol.strategy native",
 }
 _ABLATION_CONFIGS = (
     "threshold2 threshold4 always no_expansion attn both sequential layers_2_5 joint_loss router_bias memory"
