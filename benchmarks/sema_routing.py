@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from anoframe.models.sema_uniad.routing import task_path
 from torch import Tensor
 
 import anoframe
@@ -33,7 +34,6 @@ from anoframe.evaluation.results import category_metrics, percent
 from anoframe.features.extraction import EncodedSamples
 from anoframe.models.sema_uniad.adapters import AdapterContext
 from anoframe.models.sema_uniad.model import SemaUniAD
-from anoframe.models.sema_uniad.routing import task_path
 from anoframe.tracking.tracker import Trackers
 from anoframe.training.checkpoint import find_checkpoint, load_checkpoint
 from anoframe.types import Sample

@@ -59,9 +59,9 @@ def replace_layers(module: Any, everything: bool) -> None:
     Args:
         everything: also replace dropout, and compute attention weights.
     """
+    from anoframe.models.uniad.attention import Attention
     from torch import nn
 
-    from anoframe.models.uniad.attention import Attention
     from anoframe.models.uniad.dropout import Dropout
 
     class TorchAttention(nn.Module):

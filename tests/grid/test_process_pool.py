@@ -27,13 +27,11 @@ import sys
 from pathlib import Path
 
 from anoframe.grid.process_pool import run_in_processes
-from anoframe.grid.scheduler import Scheduler
-from stub_cells import EndlessCell
+from stub_cells import EndlessCell, SingleCellScheduler
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    with Scheduler([EndlessCell("endless", folder=str(folder))]) as scheduler:
-        run_in_processes(scheduler, 1, folder)
+    run_in_processes(SingleCellScheduler(EndlessCell("endless", folder=str(folder))), 1, folder)
 """
 
 
