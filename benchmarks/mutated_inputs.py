@@ -1,12 +1,12 @@
-"""Mutate inputs at random, run the command line on each of them, and count the outcomes.
+"""Damage inputs at random, run the command line on each, and count the outcomes.
 
     python benchmarks/mutated_inputs.py --count 300
 
-A mutation flips or overwrites bytes of a file, truncates it, or deletes, renames or retypes a key or a line of it.
-Mutated files: images, masks, configs (`.py` and `config.yaml`), and files of a finished run. Then a fit or a test runs
-on the mutated file in a forked process. It must succeed, or end with an error that names the file or key, and must not
-change any file outside of its output folder. Everything else is a failure: a traceback, a crash, a hang, an unclear
-error, a changed file. Linux and macOS, because it forks.
+A mutation flips bytes of a file, truncates it, or changes, deletes, renames or retypes one of its keys or lines. The
+files are images, masks, configs (`.py` and `config.yaml`) and files of a finished run. Then a fit or a test runs with
+the file, in its own process. It must finish, or end with an error that names the file or the changed words; and it must
+not change the finished run or any file outside the output. Everything else is a failure: a traceback, a crash, a hang,
+an error that names nothing. The script forks processes, so it runs on Linux and macOS.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class Result:
     """Outcome of one mutation.
 
     Attributes:
-        target: type of the mutated file, a key of `Workspace.targets`.
-        mutation: description.
-        outcome: `ok`, `clear error`, or the type of failure.
-        output: last part of the printed text.
+        target: kind of file.
+        mutation: description of the change.
+        outcome: `ok`, `clear error`, or the kind of failure.
+        output: last characters of the printed text.
     """
 
     target: str
@@ -79,11 +79,11 @@ class Result:
         return self.outcome not in ("ok", "clear error")
 
 
-# ------------------------------------------------------------------------------------------------ workspace
+# ------------------------------------------------------------------------------------------------ data and run
 
 
 class Workspace:
-    """A folder with data, a config and a finished run, restored after each mutation."""
+    """A folder with data, a config and a finished run, which is restored after each mutation."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -95,7 +95,7 @@ class Workspace:
             ["--config", self.config, "--cls_names", "felt", "--output", folder / "earlier"], folder
         )
         if status != 0:
-            raise SystemExit(f"the run to mutate did not finish:\n{output}")
+            raise SystemExit(f"the run before the mutations did not finish:\n{output}")
         self.backup = folder.with_name(folder.name + ".backup")
         shutil.copytree(folder, self.backup)
 
@@ -104,26 +104,26 @@ class Workspace:
         shutil.copytree(self.backup, self.folder)
 
     def fingerprint(self) -> dict[str, str]:
-        """Digest of each file outside of the output folder."""
+        """Compute file -> digest of all files except the output."""
         files = (path for path in sorted(self.folder.rglob("*")) if path.is_file() and self.out not in path.parents)
         return {str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
     def targets(self) -> dict[str, list[Path]]:
-        """Files that can be mutated, by type."""
-        checkpoint = self.run / "checkpoint/felt"
+        """Return the files to mutate of each kind."""
+        fit = self.run / "checkpoint/felt"
         return {
             "image": sorted(self.data.glob("felt/t*/*/*.png")),
             "mask": sorted(self.data.glob("felt/ground_truth/*/*.png")),
             "config .py": [self.config],
             "config.yaml": [self.run / "config.yaml"],
-            "detector.json": [checkpoint / "detector.json"],
-            "learned.safetensors": [checkpoint / "learned.safetensors"],
+            "detector.json": [fit / "detector.json"],
+            "learned.safetensors": [fit / "learned.safetensors"],
             "metrics.json, run.json": [self.run / "metrics.json", self.run / "run.json"],
             "results, run.json, resumed": [self.run / "results/felt.json", self.run / "run.json"],
         }
 
     def command(self, target: str, rng: random.Random) -> list[object]:
-        """Choose a command line that reads a file of this type."""
+        """Choose a command line that reads files of that kind."""
         train = ["--cls_names", "felt", "--output", self.out, "--config"]
         test = ["--mode", "test", "--checkpoint", self.run, "--output", self.out]
         choices: dict[str, list[list[object]]] = {
@@ -133,20 +133,20 @@ class Workspace:
             "config.yaml": [[*train, self.run / "config.yaml"], test],
             "detector.json": [test],
             "learned.safetensors": [test],
-            # a second run in the same folder is an error; testing does not need the metrics of the run
+            # a second run in the same folder is an error; testing a checkpoint does not read the metrics of its run
             "metrics.json, run.json": [
                 ["--config", self.config, "--cls_names", "felt", "--output", self.folder / "earlier"],
                 test,
             ],
             "results, run.json, resumed": [[*train, self.config, "--resume"]],
         }
-        if target.endswith("resumed"):  # in a copy, because a resumed run may rewrite the mutated file
+        if target.endswith("resumed"):  # a copy, because the resumed run may write damaged files again
             shutil.copytree(self.folder / "earlier", self.out)
         return rng.choice(choices[target])
 
 
 def _write_category(folder: Path) -> None:
-    """Write six training images, and two good and two defective test images."""
+    """Write six training images, and two good and two defect test images."""
     rng = np.random.default_rng(0)
     names = [
         *(f"train/good/{i:03d}" for i in range(6)),
@@ -170,29 +170,25 @@ def _save(path: Path, pixels: np.ndarray) -> None:
 
 
 def mutate(path: Path, rng: random.Random) -> tuple[str, set[str]]:
-    """Mutate a file.
-
-    Returns:
-        Description of the mutation, and the words of which a clear error must contain one.
-    """
+    """Change a file; return a description of the change, and the words by which an error may name it."""
     before = path.read_bytes()
-    mutations: list[Callable[[bytes, random.Random], tuple[bytes, str]]] = [_flip, _truncate, _overwrite]
+    changes: list[Callable[[bytes, random.Random], tuple[bytes, str]]] = [_flip, _truncate, _overwrite]
     if path.suffix in (".json", ".yaml"):
-        mutations += [_change_key(path.suffix)] * 6
+        changes += [_change_key(path.suffix)] * 6
     elif path.suffix == ".py":
-        mutations += [_change_line] * 6
+        changes += [_change_line] * 6
     after, description = before, ""
     while after == before:
-        after, description = rng.choice(mutations)(before, rng)
+        after, description = rng.choice(changes)(before, rng)
     path.write_bytes(after)
     return f"{path.name}: {description}", {path.name, *_changed_words(path, before, after)}
 
 
 def _flip(content: bytes, rng: random.Random) -> tuple[bytes, str]:
-    mutated, count = bytearray(content), rng.choice([1, 1, 4, 20])
+    flipped, count = bytearray(content), rng.choice([1, 1, 4, 20])
     for _ in range(count):
-        mutated[rng.randrange(len(mutated))] ^= rng.randrange(1, 256)
-    return bytes(mutated), f"{count} bytes flipped"
+        flipped[rng.randrange(len(flipped))] ^= rng.randrange(1, 256)
+    return bytes(flipped), f"{count} bytes flipped"
 
 
 def _truncate(content: bytes, rng: random.Random) -> tuple[bytes, str]:
@@ -208,11 +204,11 @@ def _overwrite(content: bytes, rng: random.Random) -> tuple[bytes, str]:
 
 
 def _change_key(suffix: str) -> Callable[[bytes, random.Random], tuple[bytes, str]]:
-    """Return a mutation that deletes, renames or retypes a key of a JSON or YAML file."""
+    """Return a function that changes one key of a JSON or YAML file."""
 
     def change(content: bytes, rng: random.Random) -> tuple[bytes, str]:
         tree = json.loads(content) if suffix == ".json" else yaml.safe_load(content)
-        node, key, name = rng.choice(list(_all_keys(tree)))
+        node, key, name = rng.choice(list(_walk_keys(tree)))
         action = rng.choice(["delete", "rename", "retype", "retype", "retype"])
         value = node.pop(key)
         if action == "rename":
@@ -225,16 +221,16 @@ def _change_key(suffix: str) -> Callable[[bytes, random.Random], tuple[bytes, st
     return change
 
 
-def _all_keys(tree: Any, prefix: str = "") -> Any:
-    """Yield every key, also those of sections: (its dict, key, dotted name)."""
+def _walk_keys(tree: Any, prefix: str = "") -> Any:
+    """Yield (dict, key, dotted name) of every key, including sections."""
     for key, value in tree.items():
         yield tree, key, prefix + str(key)
         if isinstance(value, dict):
-            yield from _all_keys(value, f"{prefix}{key}.")
+            yield from _walk_keys(value, f"{prefix}{key}.")
 
 
 def _change_line(content: bytes, rng: random.Random) -> tuple[bytes, str]:
-    """Delete, double, misspell or retype one line of Python."""
+    """Change one line of a Python file."""
     lines = content.decode().splitlines()
     number = rng.choice([i for i, line in enumerate(lines) if line])
     name, equals, _ = lines[number].partition(" = ")
@@ -251,12 +247,12 @@ def _change_line(content: bytes, rng: random.Random) -> tuple[bytes, str]:
 
 
 def _misspell(word: str, rng: random.Random) -> str:
-    i = rng.randrange(len(word))
-    return word[:i] + rng.choice(["", "x", word[i] * 2]) + word[i + 1 :]
+    position = rng.randrange(len(word))
+    return word[:position] + rng.choice(["", "x", word[position] * 2]) + word[position + 1 :]
 
 
 def _changed_words(path: Path, before: bytes, after: bytes) -> set[str]:
-    """Words in the changed lines of a text file: keys and values, old and new."""
+    """Return the words of the changed lines of a text file: keys and values, old and new."""
     if path.suffix not in (".json", ".yaml", ".py"):
         return set()
     lines = [set(content.decode("utf-8", "replace").splitlines()) for content in (before, after)]
@@ -267,10 +263,9 @@ def _changed_words(path: Path, before: bytes, after: bytes) -> set[str]:
 
 
 def _run_forked(words: Sequence[object], folder: Path) -> tuple[int | None, str]:
-    """Run the command line in a forked process.
+    """Run the command line in a forked process; return its exit status and its printed text.
 
-    Returns:
-        Exit status (negative: signal; None: timeout), and the printed text.
+    The exit status is negative for a signal, and None if the process hangs.
     """
     log = folder.with_name(folder.name + ".log")
     child = os.fork()
@@ -278,10 +273,10 @@ def _run_forked(words: Sequence[object], folder: Path) -> tuple[int | None, str]
         status = 70
         try:
             sys.stdout = sys.stderr = log.open("w", encoding="utf-8", errors="backslashreplace")
-            os.dup2(sys.stdout.fileno(), 1)  # also text that libraries print
+            os.dup2(sys.stdout.fileno(), 1)  # also redirects output that is not printed by Python
             os.dup2(sys.stdout.fileno(), 2)
             os.chdir(folder)
-            status = _call_cli(words)
+            status = _call_command_line(words)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -290,8 +285,8 @@ def _run_forked(words: Sequence[object], folder: Path) -> tuple[int | None, str]
             os._exit(status)
     deadline = time.monotonic() + TIMEOUT
     while True:
-        finished, state = os.waitpid(child, os.WNOHANG)
-        if finished:
+        done, state = os.waitpid(child, os.WNOHANG)
+        if done:
             return os.waitstatus_to_exitcode(state), log.read_text(errors="replace")
         if time.monotonic() > deadline:
             os.kill(child, signal.SIGKILL)
@@ -300,7 +295,7 @@ def _run_forked(words: Sequence[object], folder: Path) -> tuple[int | None, str]
         time.sleep(0.01)
 
 
-def _call_cli(words: Sequence[object]) -> int:
+def _call_command_line(words: Sequence[object]) -> int:
     import torch
 
     from anoframe.cli import main
@@ -310,13 +305,13 @@ def _call_cli(words: Sequence[object]) -> int:
 
 
 def classify(status: int | None, output: str, words: set[str], unchanged: bool) -> str:
-    """Classify the outcome of a command.
+    """Classify the outcome of a run; see `Result.outcome`.
 
     Args:
-        status: exit status; None for a timeout.
+        status: as returned by `_run_forked`.
         output: printed text.
-        words: a clear error contains one of them.
-        unchanged: whether all files outside of the output folder are unchanged.
+        words: words by which an error may name the file or key.
+        unchanged: whether all other files are as before.
     """
     if status is None:
         return "hang"
@@ -329,12 +324,12 @@ def classify(status: int | None, output: str, words: set[str], unchanged: bool) 
     if status != 2 or "error: " not in output:
         return f"crash ({status})"
     error = output[output.rindex("error: ") :]
-    return "clear error" if any(word in error for word in words) else "unclear error"
+    return "clear error" if any(word in error for word in words) else "an error that names nothing"
 
 
 def run_mutations(count: int, seed: int, folder: Path) -> list[Result]:
-    """Run `count` mutations, one at a time, cycling over the types of files."""
-    import anoframe.runs.api  # noqa: F401 - imported once, before the forks
+    """Run `count` mutations, one at a time, in turn over the kinds of file."""
+    import anoframe.runs.api  # noqa: F401 - imported once here, not in each forked process
 
     rng = random.Random(seed)
     workspace = Workspace(folder)
@@ -346,9 +341,9 @@ def run_mutations(count: int, seed: int, folder: Path) -> list[Result]:
         mutation, words = mutate(path, rng)
         before = workspace.fingerprint()
         status, output = _run_forked(workspace.command(target, rng), workspace.folder)
-        words.add(str(workspace.run))  # an error that names the run folder is clear enough
-        outcome = classify(status, output, words, workspace.fingerprint() == before)
-        result = Result(target, mutation, outcome, output[-1500:])
+        words.add(str(workspace.run))  # an error may also name the run folder
+        unchanged = workspace.fingerprint() == before
+        result = Result(target, mutation, classify(status, output, words, unchanged), output[-1500:])
         if result.failed:
             print(f"FAILURE: {result.outcome}: {mutation}\n{result.output}\n", file=sys.stderr, flush=True)
         results.append(result)
@@ -357,7 +352,7 @@ def run_mutations(count: int, seed: int, folder: Path) -> list[Result]:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Format a Markdown table with one row per type of file."""
+    """Format a Markdown table with one row per kind of file."""
     rows = ["| file | mutations | exit 0 | clear error | failures |", "|---|---|---|---|---|"]
     for target in [*dict.fromkeys(result.target for result in results), ""]:
         outcomes = Counter(r.outcome if not r.failed else "failure" for r in results if target in ("", r.target))
@@ -372,8 +367,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     start = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
-        results = run_mutations(options.count, options.seed, Path(scratch, "workspace"))
+    with tempfile.TemporaryDirectory() as temporary:
+        results = run_mutations(options.count, options.seed, Path(temporary, "workspace"))
     print(table(results))
     print(f"\nseed {options.seed}, {time.monotonic() - start:.0f} s")
     return int(any(result.failed for result in results))
