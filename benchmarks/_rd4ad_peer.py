@@ -2,9 +2,9 @@
 
     python _rd4ad_peer.py START.safetensors --images 4 --steps 5
 
-Its whole step as `Engine` takes it, less Lightning's overhead: the teacher, bottleneck and decoder, loss, backward,
-Adam. The teacher has random weights. Writes what another side needs to begin alike: the initial state, and the
-teacher's features of the batch. The last line of the output is JSON with the loss of each step.
+One training step as in `Engine`, without the overhead of Lightning: teacher, bottleneck and decoder, loss, backward
+pass, Adam. The teacher has random weights. Writes the initial state and the teacher's features of the batch to START,
+so that the other side can start from the same state. The last line of the output is JSON with the loss of each step.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def main() -> None:
     model = ReverseDistillationModel("wide_resnet50_2", (256, 256), LAYERS, mode, pre_trained=False).train()
     images = torch.rand(options.images, 3, 256, 256)
     trained = {
-        f"{part}.{n}": v for part in ("bottleneck", "decoder") for n, v in getattr(model, part).state_dict().items()
+        f"{module}.{n}": v
+        for module in ("bottleneck", "decoder")
+        for n, v in getattr(model, module).state_dict().items()
     }
     with torch.no_grad():
         model.encoder.eval()
@@ -45,17 +47,17 @@ def main() -> None:
 
     parameters = [*model.decoder.parameters(), *model.bottleneck.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=0.005, betas=(0.5, 0.99))
-    loss_of, losses, seconds = ReverseDistillationLoss(), [], []
+    loss_function, losses, seconds = ReverseDistillationLoss(), [], []
     for _ in range(options.steps):
         started = time.perf_counter()
-        loss = loss_of(*model(images))
+        loss = loss_function(*model(images))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
         seconds.append(time.perf_counter() - started)
     versions = {name: importlib.metadata.version(name) for name in ("anomalib", "torch")}
-    step = statistics.median(seconds[1:])  # the first warms up
+    step = statistics.median(seconds[1:])  # the first step is a warm-up
     print(
         json.dumps({"seconds": step, "images": f"{options.images / step:.2f}", "losses": losses, "versions": versions})
     )

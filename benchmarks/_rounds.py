@@ -1,8 +1,9 @@
-"""Sides of a benchmark run in turn, each round in a process of its own; medians, ratios, and a table for the README.
+"""Run the sides of a benchmark alternately, each round in a new process; write medians and ratios to the README.
 
-A side is a command whose last line on standard output is JSON: `{"seconds": 1.2, "versions": {"torch": "2.14.1"}}`, and
-more to show. `seconds` is what the side itself timed, without start-up and imports; without it the whole process
-counts. Peak memory is the operating system's figure for the whole process. Linux and macOS.
+A side is a command whose last line on standard output is JSON: `{"seconds": 1.2, "versions": {"torch": "2.14.1"}}`,
+with further keys for the table. `seconds` is measured by the side itself, without start-up and imports; if it is
+missing, the time of the whole process counts. Peak memory is that of the whole process, measured by the operating
+system. Linux and macOS.
 """
 
 from __future__ import annotations
@@ -26,17 +27,28 @@ README = ROOT / "benchmarks" / "README.md"
 
 @dataclass
 class Side:
-    """One command, and what its rounds said."""
+    """One command and the measurements of its rounds.
+
+    Attributes:
+        name: shown in the table.
+        command: words of the command line.
+        read: parses the output of the command.
+        results: parsed output of each round.
+        wall: seconds of each whole process.
+        cpu: CPU seconds of each whole process.
+        peak: peak memory of each whole process, MiB.
+    """
 
     name: str
     command: Sequence[str]
     read: Callable[[str], dict[str, Any]] = lambda output: json.loads(output.splitlines()[-1])
-    said: list[dict[str, Any]] = field(default_factory=list)  # the JSON of each round
-    wall: list[float] = field(default_factory=list)  # seconds of each whole process
+    results: list[dict[str, Any]] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
-    peak: list[float] = field(default_factory=list)  # MiB
+    peak: list[float] = field(default_factory=list)
 
     def run(self, threads: int) -> None:
+        """Run one round and append its measurements."""
         started = time.perf_counter()
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
         with subprocess.Popen(self.command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -45,19 +57,19 @@ class Side:
             process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             sys.exit(f"{self.name} failed with status {process.returncode}: {' '.join(self.command)}\n{output[-2000:]}")
-        self.said.append(self.read(output))
+        self.results.append(self.read(output))
         self.wall.append(time.perf_counter() - started)
         self.cpu.append(usage.ru_utime + usage.ru_stime)
         self.peak.append(usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2))
 
     @property
     def seconds(self) -> list[float]:
-        """What each round timed itself, or the whole process where it timed nothing."""
-        return [said.get("seconds", wall) for said, wall in zip(self.said, self.wall, strict=True)]
+        """Seconds of each round as measured by the side, or of the whole process."""
+        return [result.get("seconds", wall) for result, wall in zip(self.results, self.wall, strict=True)]
 
 
-def alternate(sides: Sequence[Side], rounds: int = 5, threads: int = 2) -> None:
-    """Run A, B, A, B, ... so that a change of the machine's speed meets all sides alike."""
+def run_alternately(sides: Sequence[Side], rounds: int = 5, threads: int = 2) -> None:
+    """Run A, B, A, B, ... so that changes in the speed of the machine affect all sides equally."""
     for number in range(rounds):
         for side in sides:
             side.run(threads)
@@ -65,10 +77,10 @@ def alternate(sides: Sequence[Side], rounds: int = 5, threads: int = 2) -> None:
 
 
 def table(sides: Sequence[Side], extra: Mapping[str, str] | None = None) -> str:
-    """Markdown: a row a side, with the ratio of each to the first side, round by round.
+    """Format a Markdown table: one row per side, with the median over rounds of its ratio to the first side.
 
     Args:
-        extra: column title -> key of the sides' JSON, shown as its last round said it.
+        extra: column title -> key of the output of a side; the last round is shown.
     """
     titles = ["side", "seconds, median (min to max)", "CPU s of the process", "peak MiB", "times ours", *(extra or {})]
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
@@ -76,7 +88,7 @@ def table(sides: Sequence[Side], extra: Mapping[str, str] | None = None) -> str:
         ratio = statistics.median(b / a for a, b in zip(sides[0].seconds, side.seconds, strict=False))
         spread = f"{statistics.median(side.seconds):.3g} ({min(side.seconds):.3g} to {max(side.seconds):.3g})"
         cells = [side.name, spread, f"{statistics.median(side.cpu):.1f}", f"{max(side.peak):.0f}", f"{ratio:.2f}"]
-        cells += [str(side.said[-1].get(key, "")) for key in (extra or {}).values()]
+        cells += [str(side.results[-1].get(key, "")) for key in (extra or {}).values()]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", _conditions(sides)])
 
@@ -84,34 +96,34 @@ def table(sides: Sequence[Side], extra: Mapping[str, str] | None = None) -> str:
 def _conditions(sides: Sequence[Side]) -> str:
     versions: dict[str, str] = {}
     for side in sides:
-        versions |= {f"{name} ({side.name})": version for name, version in side.said[-1].get("versions", {}).items()}
-    said = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"{_rounds(sides)} in turn, on {machine()}." + (f" Versions: {said}" if said else "")
+        versions |= {f"{name} ({side.name})": version for name, version in side.results[-1].get("versions", {}).items()}
+    text = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{_count_rounds(sides)} in turn, on {machine()}." + (f" Versions: {text}" if text else "")
 
 
-def _rounds(sides: Sequence[Side]) -> str:
-    counts = {side.name: len(side.said) for side in sides}
+def _count_rounds(sides: Sequence[Side]) -> str:
+    counts = {side.name: len(side.results) for side in sides}
     most = max(counts.values())
     fewer = [f"{count} of {name}" for name, count in counts.items() if count < most]
     return f"{most} round{'s' * (most > 1)}" + (f" ({', '.join(fewer)})" if fewer else "")
 
 
 def machine() -> str:
-    """Processor, cores and system in words."""
+    """Describe processor, cores and system."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        found = re.search(r"model name\s*:\s*(.*)", cpuinfo.read_text())
-        model = found[1] if found else model
+        match = re.search(r"model name\s*:\s*(.*)", cpuinfo.read_text())
+        model = match[1] if match else model
     return f"{os.cpu_count()} cores of {model}, {platform.system()}, Python {platform.python_version()}"
 
 
-def keep(section: str, text: str) -> None:
-    """Put a result into `benchmarks/README.md`, between the markers of its section; the rest stays."""
+def write_section(section: str, text: str) -> None:
+    """Replace the text between the markers of a section of `benchmarks/README.md`."""
     begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
     page = README.read_text(encoding="utf-8")
     if begin not in page or end not in page:
-        sys.exit(f"{README} has no section {section!r}: it wants the lines {begin} and {end}")
+        sys.exit(f"{README} has no section {section!r}: add the lines {begin} and {end}")
     before, rest = page.split(begin)
     _, after = rest.split(end)
     README.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

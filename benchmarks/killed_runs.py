@@ -1,11 +1,11 @@
-"""Runs that are killed at random moments and resumed: do they end with the metrics file of a run left alone?
+"""Kill runs at random moments, resume them, and compare their metrics with those of an uninterrupted run.
 
     python benchmarks/killed_runs.py --kills 60
 
-Three categories of the demo data, at a resolution that makes a run last seconds. Each trial starts a run, sends SIGKILL
-at a moment drawn uniformly from the time that a whole run takes, and starts it again with `start="resume"`; half of
-the trials begin with empty caches. Printed: in which stage the kills fell, and how many runs ended with the same
-`metrics.json` to the byte. Expected: all. Linux and macOS.
+Three categories of the demo data, at a resolution at which a run takes seconds. Each trial starts a run, sends SIGKILL
+at a moment drawn uniformly from the duration of a whole run, and starts it again with `start="resume"`; half of the
+trials start with empty caches. Prints the stages in which the runs were killed, and how many of them ended with the
+same `metrics.json` to the byte. Expected: all. Linux and macOS.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RUN = "patchcore_noising_demo/separate/brick+grass+gravel/0"
 
 
 def work(output: str, cache: str, start: str) -> None:
-    """A run, in a process of its own."""
+    """Train in a new process, without output."""
     import torch
 
     from anoframe.runs.api import train
@@ -44,10 +44,10 @@ def work(output: str, cache: str, start: str) -> None:
 
 
 class Runs:
-    """Starts runs; torch is imported once, in a server that each run is forked from.
+    """Start runs as forks of a server process, which imports torch once.
 
     Args:
-        work: the run: `(output, cache, start)`.
+        work: function of one run: `(output, cache, start)`.
     """
 
     def __init__(self, work: Callable[[str, str, str], None]) -> None:
@@ -61,20 +61,20 @@ class Runs:
         return process
 
     def finish(self, output: Path, cache: Path, start: str) -> float:
-        """Seconds until a whole run has ended."""
-        began = time.perf_counter()
+        """Run to the end; returns the seconds it took."""
+        start_time = time.perf_counter()
         process = self.start(output, cache, start)
         process.join()
         if process.exitcode:
             sys.exit(f"a run in {output} ended with status {process.exitcode}, started with {start!r}")
-        return time.perf_counter() - began
+        return time.perf_counter() - start_time
 
 
 def last_stage(output: Path) -> str:
-    """What a killed run had finished last."""
+    """Describe the last finished stage of a killed run."""
     log = output / RUN / "log.jsonl"
     lines = log.read_text(encoding="utf-8").split("\n")[:-1] if log.exists() else []
-    stages = [one["name"] for line in lines if (one := json.loads(line))["event"] == "stage"]
+    stages = [event["name"] for line in lines if (event := json.loads(line))["event"] == "stage"]
     evaluated = sum(json.loads(line)["event"] == "evaluated" for line in lines)
     return f"{evaluated} categories done, after {stages[-1] if stages else 'nothing'}"
 
@@ -84,28 +84,28 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    chance, runs, where, equal, killed = random.Random(options.seed), Runs(work), Counter[str](), 0, 0
+    rng, runs, last_stages, num_equal, num_killed = random.Random(options.seed), Runs(work), Counter[str](), 0, 0
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        runs.finish(scratch / "warm", scratch / "cache", "new")
-        whole = runs.finish(scratch / "alone", scratch / "cache alone", "new")
-        expected = (scratch / "alone" / RUN / "metrics.json").read_bytes()
+        runs.finish(scratch / "first", scratch / "cache", "new")
+        seconds = runs.finish(scratch / "uninterrupted", scratch / "other cache", "new")
+        expected = (scratch / "uninterrupted" / RUN / "metrics.json").read_bytes()
         for number in range(options.kills):
             output, cache = scratch / str(number), scratch / ("cache" if number % 2 else f"cache {number}")
             process = runs.start(output, cache, "new")
-            process.join(chance.uniform(0, whole))
-            killed += process.is_alive()
+            process.join(rng.uniform(0, seconds))
+            num_killed += process.is_alive()
             process.kill()
             process.join()
-            where[last_stage(output)] += 1
+            last_stages[last_stage(output)] += 1
             runs.finish(output, cache, "resume")
-            equal += (output / RUN / "metrics.json").read_bytes() == expected
-            print(f"{number + 1}: {equal} equal", file=sys.stderr, flush=True)
+            num_equal += (output / RUN / "metrics.json").read_bytes() == expected
+            print(f"{number + 1}: {num_equal} equal", file=sys.stderr, flush=True)
             shutil.rmtree(output)
-    print(f"a whole run takes {whole:.1f} s; {killed} of {options.kills} runs were alive when killed:")
-    print("\n".join(f"  {count:3} {what}" for what, count in sorted(where.items())))
-    print(f"{equal} of {options.kills} resumed runs have the metrics.json of a run left alone, to the byte")
-    sys.exit(equal != options.kills)
+    print(f"a whole run takes {seconds:.1f} s; {num_killed} of {options.kills} runs were alive when killed:")
+    print("\n".join(f"  {count:3} {stage}" for stage, count in sorted(last_stages.items())))
+    print(f"{num_equal} of {options.kills} resumed runs have the metrics.json of an uninterrupted run, to the byte")
+    sys.exit(num_equal != options.kills)
 
 
 if __name__ == "__main__":

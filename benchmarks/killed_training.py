@@ -1,11 +1,11 @@
-"""One training that is killed again and again: does it end with the bytes of a training left alone?
+"""Kill one training many times, resume it, and compare its files with those of an uninterrupted training.
 
     python benchmarks/killed_training.py --kills 20
 
 RD4AD on EfficientNet-Lite0 and photographs of the demo data, small enough that training takes a minute; its state is
-written after every step. SIGKILL falls at moments drawn uniformly from one to `--longest` seconds after a start, and
-`start="resume"` goes on, until so many kills are done; the last start is left alone. Printed: how far training was at
-each kill, and whether `learned.safetensors`, `metrics.json` and `metrics.csv` are those of the undisturbed run.
+written after every step. SIGKILL is sent at moments drawn uniformly from one to `--longest` seconds after a start, and
+the training is resumed with `start="resume"`, `--kills` times; the last start is not killed. Prints the training step
+at each kill, and whether `learned.safetensors`, `metrics.json` and `metrics.csv` equal those of the uninterrupted run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FILES = ("checkpoint/brick/learned.safetensors", "metrics.json", "metrics.csv")
 
 
 def work(output: str, cache: str, start: str) -> None:
-    """A run, in a process of its own."""
+    """Train in a new process, without output."""
     import torch
 
     from anoframe.runs.api import train
@@ -50,31 +50,31 @@ def work(output: str, cache: str, start: str) -> None:
 
 
 def progress(output: Path) -> str:
-    """How far a killed run was: the newest state of its training."""
+    """Describe the newest training state of a killed run."""
     states = sorted(path.name for path in (output / RUN / "training/brick").glob("[0-9]*"))
-    return f"step {int(states[-1].partition('.')[2])}" if states else "no state of training"
+    return f"step {int(states[-1].partition('.')[2])}" if states else "no training state"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--longest", type=float, default=8.0, help="seconds from a start to the kill")
+    parser.add_argument("--longest", type=float, default=8.0, help="longest time from a start to the kill, seconds")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    chance, runs, killed = random.Random(options.seed), Runs(work), 0
+    rng, runs, num_killed = random.Random(options.seed), Runs(work), 0
     with tempfile.TemporaryDirectory() as folder:
-        output, cache, alone = (Path(folder) / name for name in ("killed", "cache", "alone"))
-        whole = runs.finish(alone, cache, "new")
+        output, cache, uninterrupted = (Path(folder) / name for name in ("killed", "cache", "uninterrupted"))
+        seconds = runs.finish(uninterrupted, cache, "new")
         for number in range(options.kills):
             process = runs.start(output, cache, "resume")
-            process.join(chance.uniform(1, options.longest))
-            killed += process.is_alive()
+            process.join(rng.uniform(1, options.longest))
+            num_killed += process.is_alive()
             process.kill()
             process.join()
             print(f"kill {number + 1}: {progress(output)}", flush=True)
         runs.finish(output, cache, "resume")
-        equal = [(output / RUN / name).read_bytes() == (alone / RUN / name).read_bytes() for name in FILES]
-    print(f"a whole run takes {whole:.1f} s; it was alive at {killed} of {options.kills} kills")
+        equal = [(output / RUN / name).read_bytes() == (uninterrupted / RUN / name).read_bytes() for name in FILES]
+    print(f"a whole run takes {seconds:.1f} s; it was alive at {num_killed} of {options.kills} kills")
     print(
         "\n".join(
             f"{name}: {'equal to the byte' if same else 'DIFFERS'}" for name, same in zip(FILES, equal, strict=True)

@@ -1,14 +1,14 @@
-"""Our metrics against anomalib, scikit-learn and adeval, on the same arrays.
+"""Compare the values of our metrics with anomalib, scikit-learn and adeval on the same arrays.
 
     python benchmarks/metrics_against_peers.py --images 200
     python benchmarks/metrics_against_peers.py --peer-python <python of an environment with anomalib>
 
-Prints a markdown table of values, with the reason where a definition differs; fails if two equal definitions differ by
-more than 1e-6. What each side costs is measured by metrics_speed.py. Each side runs in a process of its own; the peers
-in environments of their own, built with uv under --cache unless a python is given (anomalib with its torch is 6 GB).
+Prints a Markdown table of values, with the reason if definitions differ; fails if values of equal definitions differ by
+more than 1e-6. metrics_speed.py measures the cost. Each side runs in a separate process, the peers in separate
+environments, built with uv under --cache unless a python is given (anomalib with its torch is 6 GB).
 
 Expected: scikit-learn and anomalib agree with ours on scores within [0, 1]; anomalib's AUROC on raw distances is 0.5.
-The results we had are in docs/metrics.md.
+Our results are in docs/metrics.md.
 """
 
 from __future__ import annotations
@@ -32,16 +32,33 @@ BATCH = 32
 
 
 class Row(NamedTuple):
-    metric: str  # name of ours
+    """One comparison.
+
+    Attributes:
+        metric: our name.
+        side: key of `SIDES`.
+        value: name in the values of that side.
+        reason: why the values may differ; empty if the definitions are equal.
+    """
+
+    metric: str
     side: str
-    value: str  # name the side gives it
-    reason: str = ""  # why it may differ
+    value: str
+    reason: str = ""
 
 
 class Case(NamedTuple):
-    masks: np.ndarray  # [n, H, W] bool
-    raw: np.ndarray  # [n, H, W] float32 distances, about 25 to 55
-    maps: np.ndarray  # [n, H, W] float32, the distances scaled into [0, 1] once for all images
+    """Synthetic input.
+
+    Attributes:
+        masks: [n, H, W] bool.
+        raw: [n, H, W] float32 distances, about 25 to 55.
+        maps: [n, H, W] float32, the distances scaled to [0, 1] over all images.
+    """
+
+    masks: np.ndarray
+    raw: np.ndarray
+    maps: np.ndarray
 
     @property
     def labels(self) -> np.ndarray:
@@ -51,8 +68,8 @@ class Case(NamedTuple):
         return maps.max(axis=(1, 2))
 
 
-SIGMOID = "a sigmoid for each batch with a score outside [0, 1]; in float32 it is 1.0 for all of them"
-TRAPEZOID = "trapezoids under the precision-recall curve, where average precision takes steps"
+SIGMOID = "applies a sigmoid to each batch with a score outside [0, 1]; in float32 it is 1.0 for all scores"
+TRAPEZOID = "trapezoids under the precision-recall curve; average precision uses steps"
 BINS = "scores counted in bins of equal width"
 ROWS = [
     Row("pixel_auroc", "scikit-learn", "pixel_auroc"),
@@ -76,7 +93,7 @@ ROWS = [
 
 
 def make_case(images: int, size: int, seed: int) -> Case:
-    """Smooth noise as maps; in half of the images one to three ellipses, which the maps see shifted and blurred."""
+    """Make maps of smooth noise; half of them have one to three elliptic defects, shifted and blurred in the map."""
     rng = np.random.default_rng(seed)
     grid = np.mgrid[:size, :size]
     masks = np.zeros((images, size, size), dtype=bool)
@@ -86,16 +103,16 @@ def make_case(images: int, size: int, seed: int) -> Case:
             centre, axes = rng.integers(0, size, (2, 1, 1)), rng.uniform(size / 64, size / 10, (2, 1, 1))
             masks[i] |= (((grid - centre) / axes) ** 2).sum(axis=0) < 1
         noise = ndimage.gaussian_filter(rng.standard_normal((size, size)), size / 64) * size / 16
-        seen = ndimage.gaussian_filter(np.roll(masks[i], 3, axis=1).astype(float), 4)
-        raw[i] = 38 + 2 * noise + rng.uniform(1, 12) * seen
+        response = ndimage.gaussian_filter(np.roll(masks[i], 3, axis=1).astype(float), 4)
+        raw[i] = 38 + 2 * noise + rng.uniform(1, 12) * response
     return Case(masks, raw, (raw - raw.min()) / (raw.max() - raw.min()))
 
 
 def ours(case: Case) -> Values:
     from anoframe.metrics import image_metrics, pixel_metrics
 
-    found = {**pixel_metrics(case.masks, case.maps), **image_metrics(case.labels, case.image_scores(case.maps))}
-    return {name: value for name, value in found.items() if value is not None}
+    metrics = {**pixel_metrics(case.masks, case.maps), **image_metrics(case.labels, case.image_scores(case.maps))}
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
 def scikit_learn(case: Case) -> Values:
@@ -110,7 +127,7 @@ def scikit_learn(case: Case) -> Values:
     }
 
 
-PIXEL, IMAGE = ("anomaly_map", "gt_mask"), ("pred_score", "gt_label")  # the fields of a batch anomalib reads
+PIXEL, IMAGE = ("anomaly_map", "gt_mask"), ("pred_score", "gt_label")  # fields of a batch that anomalib uses
 
 
 def anomalib(case: Case) -> Values:
@@ -161,8 +178,8 @@ def anomalib_metric(metric: Any, batches: list[SimpleNamespace]) -> float:
 def adeval(case: Case, bins: int) -> Values:
     from adeval import auroc_aupr_aupro
 
-    found = auroc_aupr_aupro(list(case.maps), list(case.masks.astype(np.uint8)), nstrips=bins)
-    return dict(zip(("pixel_auroc", "pixel_aupr", "aupro"), found, strict=True))
+    values = auroc_aupr_aupro(list(case.maps), list(case.masks.astype(np.uint8)), nstrips=bins)
+    return dict(zip(("pixel_auroc", "pixel_aupr", "aupro"), values, strict=True))
 
 
 SIDES: dict[str, Callable[[Case], Values]] = {
@@ -186,7 +203,7 @@ def run_side(side: str, python: str, arrays: str) -> Values:
 
 
 def environment(folder: Path, *packages: str) -> str:
-    """The python of an environment with these packages, built if it is not there yet."""
+    """Return the python of an environment with these packages; build it if it does not exist."""
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run(["uv", "venv", "--python", "3.11", str(folder)], check=True)
@@ -198,8 +215,8 @@ def print_values(results: dict[str, Values]) -> None:
     print("\n| metric | ours | peer | its name | its value | difference | reason |\n|---|---|---|---|---|---|---|")
     for row in ROWS:
         mine, theirs = results["ours"][row.metric], results[row.side][row.value]
-        apart = difference(row, results)
-        cells = [row.metric, f"{mine:.7f}", row.side, row.value, f"{theirs:.7f}", f"{apart:+.1e}", row.reason]
+        delta = difference(row, results)
+        cells = [row.metric, f"{mine:.7f}", row.side, row.value, f"{theirs:.7f}", f"{delta:+.1e}", row.reason]
         print("| " + " | ".join(cells) + " |")
 
 
@@ -214,7 +231,7 @@ def compare(options: argparse.Namespace) -> None:
         cache / "adeval", "adeval", "numpy<2", "opencv-python", "scipy"
     )
     pythons = {side: adeval_python if side.startswith("adeval") else anomalib_python for side in SIDES}
-    pythons["ours"] = sys.executable  # and scikit-learn comes with anomalib
+    pythons["ours"] = sys.executable  # scikit-learn is a dependency of anomalib
     case = make_case(options.images, options.size, options.seed)
     print(f"{options.images} maps {options.size} x {options.size}, {case.masks.mean():.2%} anomalous pixels")
     with tempfile.TemporaryDirectory() as folder:
@@ -222,9 +239,9 @@ def compare(options: argparse.Namespace) -> None:
         np.savez(arrays, **case._asdict())
         results = {side: run_side(side, pythons[side], arrays) for side in SIDES}
     print_values(results)
-    apart = [row for row in ROWS if not row.reason and abs(difference(row, results)) > 1e-6]
-    if apart:
-        sys.exit(f"equal by definition, yet more than 1e-6 apart: {apart}")
+    unequal = [row for row in ROWS if not row.reason and abs(difference(row, results)) > 1e-6]
+    if unequal:
+        sys.exit(f"equal definitions with values more than 1e-6 apart: {unequal}")
 
 
 def main() -> None:
@@ -234,7 +251,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--peer-python", help="python of an environment with anomalib")
     parser.add_argument("--adeval-python", help="python of an environment with adeval, numpy < 2, scipy and OpenCV")
-    parser.add_argument("--cache", type=Path, default=Path("~/.cache/anoframe/peers"), help="where to build the others")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("~/.cache/anoframe/peers"), help="folder for environments that are built"
+    )
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)  # run one side here, print JSON
     parser.add_argument("--arrays", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,15 +1,16 @@
-"""What exact pixel metrics cost beside the peers', on the same maps: seconds, memory, and how far each AUPRO is off.
+"""Cost of exact pixel metrics compared with peers on the same maps: seconds, memory, and the error of AUPRO.
 
     python benchmarks/metrics_speed.py --anomalib-python PY --adeval-python PY
-    python benchmarks/metrics_speed.py --only ours --images 2000 --rounds 1     # memory of our side alone
+    python benchmarks/metrics_speed.py --only ours --images 2000 --rounds 1     # memory of our side only
 
-1,000 synthetic maps of 256 x 256 with scores in [0, 1], half of them with one to three defects, are made once. Every
-side loads them, meets a small case (imports, and whatever runs once), and is then timed. Extra memory is the peak of
-the process beyond what it held just before that. The reference is the definition written out in float64, over all
-pixels, sharing nothing with the package. Linux only. Five rounds take half an hour, the reference 3 GB.
+The input is 1,000 synthetic maps of 256 x 256 with scores in [0, 1], half of them with one to three defects. Each side
+loads them, runs a small case as a warm-up (imports, one-time initialisation), and is then timed. Extra memory is the
+peak of the process minus its memory just before. The reference is the definition in float64 over all pixels; it shares
+no code with the package. Linux only. Five rounds take half an hour, the reference 3 GB.
 
-Expected: ours exact and the fastest; anomalib more than 10 times as long, with several GB; adeval, which counts scores
-in bins of equal width, about 1e-5 off. adeval's time is mostly NumPy's sort: give it the NumPy that ours has.
+Expected: ours is exact and the fastest; anomalib takes more than 10 times as long and several GB; adeval, which counts
+scores in bins of equal width, has an error of about 1e-5. adeval spends most of its time in NumPy's sort: use the same
+NumPy version as for our side.
 """
 
 from __future__ import annotations
@@ -47,13 +48,13 @@ def ours_all(masks: np.ndarray, maps: np.ndarray) -> Work:
 
 
 def adeval(masks: np.ndarray, maps: np.ndarray) -> Work:
-    if not hasattr(np, "trapz"):  # gone from NumPy 2.4, and adeval 1.1.0 uses it
+    if not hasattr(np, "trapz"):  # removed in NumPy 2.4, used by adeval 1.1.0
         np.trapz = np.trapezoid  # noqa: NPY201
     from adeval import auroc_aupr_aupro
 
     def work() -> Values:
-        found = auroc_aupr_aupro(scores, targets, nstrips=1000)
-        return dict(zip(("pixel_auroc", "pixel_aupr", "aupro"), map(float, found), strict=True))
+        values = auroc_aupr_aupro(scores, targets, nstrips=1000)
+        return dict(zip(("pixel_auroc", "pixel_aupr", "aupro"), map(float, values), strict=True))
 
     scores, targets = list(maps), list(masks.astype(np.uint8))
     return work
@@ -80,7 +81,9 @@ def torchmetrics(masks: np.ndarray, maps: np.ndarray) -> Work:
     return lambda: {"pixel_auroc": binary_auroc(scores, targets, thresholds=None).item()}
 
 
-SIDES: dict[str, tuple[Callable[[np.ndarray, np.ndarray], Work], list[str]]] = {  # name -> side, packages it stands on
+SIDES: dict[
+    str, tuple[Callable[[np.ndarray, np.ndarray], Work], list[str]]
+] = {  # name -> side, packages whose versions are shown
     "ours, AUPRO": (ours_aupro, ["numpy", "scipy"]),
     "ours, all five": (ours_all, []),
     "adeval, AUPRO, AUROC, AP, 1000 bins": (adeval, ["adeval", "numpy"]),
@@ -91,12 +94,12 @@ SIDES: dict[str, tuple[Callable[[np.ndarray, np.ndarray], Work], list[str]]] = {
 
 
 def measure(name: str, folder: Path) -> dict[str, Any]:
-    """One side in this process: its values, wall and CPU seconds, and peak memory beyond what was there before."""
+    """Run one side in this process: values, wall and CPU seconds, and additional peak memory in MiB."""
     side, packages = SIDES[name]
     small = make_case(images=8, size=64, seed=0)
     side(small.masks, small.maps)()
     work = side(np.load(folder / "masks.npy"), np.load(folder / "maps.npy"))
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak, which loading has raised
     before, cpu, start = peak_mib(), time.process_time(), time.perf_counter()
     values = work()
     return {
@@ -114,14 +117,16 @@ def peak_mib() -> float:
 
 
 def reference_aupro(masks: np.ndarray, maps: np.ndarray) -> float:
-    """AUPRO as it is defined, in float64: every distinct score of any pixel is a threshold."""
+    """AUPRO by its definition in float64: every distinct pixel score is a threshold."""
     shares, regions = np.zeros(masks.shape), 0
     for share, mask in zip(shares, masks, strict=True):
         region, count = ndimage.label(mask, structure=np.ones((3, 3)))
         share[mask] = (1 / np.bincount(region.ravel()))[region[mask]]
         regions += count
     order = np.argsort(maps, axis=None)[::-1]
-    last = np.flatnonzero(np.append(np.diff(maps.ravel()[order]) != 0, True))  # of each run of equal scores
+    last = np.flatnonzero(
+        np.append(np.diff(maps.ravel()[order]) != 0, True)
+    )  # last position of each group of equal scores
     overlap = np.append(0, np.cumsum(shares.ravel()[order])[last] / regions)
     fpr = np.append(0, np.cumsum(~masks.ravel()[order])[last] / np.count_nonzero(~masks))
     x, y = np.append(fpr[fpr <= LIMIT], LIMIT), np.append(overlap[fpr <= LIMIT], np.interp(LIMIT, fpr, overlap))
@@ -129,7 +134,7 @@ def reference_aupro(masks: np.ndarray, maps: np.ndarray) -> float:
 
 
 def compare(options: argparse.Namespace) -> None:
-    from _rounds import Side, alternate, keep, table  # here, as the sides run in environments that need not have it
+    from _rounds import Side, run_alternately, table, write_section  # not needed in the environments of the sides
 
     pythons = {"anomalib": options.anomalib_python, "torchmetrics": options.anomalib_python}
     pythons["adeval"] = options.adeval_python
@@ -142,26 +147,26 @@ def compare(options: argparse.Namespace) -> None:
             python = pythons.get(name.split(",")[0], sys.executable)
             if name.startswith(options.only):
                 sides.append(Side(name, [python, __file__, "--side", name, "--folder", folder]))
-        alternate(sides, options.rounds)
+        run_alternately(sides, options.rounds)
     exact = None if options.only else reference_aupro(case.masks, case.maps)
     for side in sides:
-        summarise(side.said, exact)
-    columns = {"CPU s of the metrics": "cpu", "extra memory, MiB": "extra", "AUPRO off by": "off"}
+        summarise(side.results, exact)
+    columns = {"CPU s of the metrics": "cpu", "extra memory, MiB": "extra", "error of AUPRO": "error"}
     text = f"{options.images:,} maps of {options.size} x {options.size}, {case.masks.mean():.2%} anomalous pixels"
     text += f"; AUPRO by its definition in float64: {exact:.10f}" if exact is not None else ""
     text += f".\n\n{table(sides, columns)}"
     print(text)
     if not options.only:
-        keep("metrics", text)
+        write_section("metrics", text)
 
 
-def summarise(said: list[dict[str, Any]], exact: float | None) -> None:
-    """Put what the table shows of all rounds into the last one, where the table looks."""
-    value = said[-1]["values"].get("aupro")
-    said[-1] |= {
-        "cpu": f"{statistics.median(one['cpu'] for one in said):.3g}",
-        "extra": f"{max(one['extra'] for one in said):.0f}",
-        "off": "" if value is None or exact is None else f"{value - exact:+.0e}",
+def summarise(results: list[dict[str, Any]], exact: float | None) -> None:
+    """Add the values over all rounds to the last round, which the table shows."""
+    value = results[-1]["values"].get("aupro")
+    results[-1] |= {
+        "cpu": f"{statistics.median(result['cpu'] for result in results):.3g}",
+        "extra": f"{max(result['extra'] for result in results):.0f}",
+        "error": "" if value is None or exact is None else f"{value - exact:+.0e}",
     }
 
 
@@ -173,7 +178,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="", help="run the sides whose name begins so, and keep nothing")
+    parser.add_argument(
+        "--only", default="", help="run only sides whose name starts with this, and do not write the README"
+    )
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)  # run one side here, print JSON
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -181,7 +188,7 @@ def main() -> None:
         print(json.dumps(measure(options.side, options.folder)))
         return
     if not options.only and not (options.anomalib_python and options.adeval_python):
-        parser.error("the peers want --anomalib-python and --adeval-python; without them, --only ours")
+        parser.error("the peers need --anomalib-python and --adeval-python; without them, use --only ours")
     compare(options)
 
 

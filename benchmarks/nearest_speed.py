@@ -1,10 +1,10 @@
-"""Exact nearest neighbours of the patches of 100 images in a bank of 10 %, against faiss.
+"""Speed of the exact nearest-neighbour search for the patches of 100 images in a 10 % bank, compared with faiss.
 
     python benchmarks/nearest_speed.py --faiss-python PY
 
-100 x 784 queries against 16,385 x 1024 in clusters, the bank of MVTec's bottle. Building the index is timed as well.
-`error` is the largest relative difference to `|a - b|` in float64, over 50 queries. Expected: benchmarks/README.md.
-Takes some minutes. Linux and macOS.
+100 x 784 queries against 16,385 x 1024 rows in clusters, the size of the bank of bottle (MVTec AD). Building the index
+is included in the time. `error` is the largest relative difference to `|a - b|` in float64, over 50 queries. Expected:
+benchmarks/README.md. Takes some minutes. Linux and macOS.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from _rounds import Side, alternate, keep, table
+from _rounds import Side, run_alternately, table, write_section
 
 IMAGES, PATCHES, BANK, WIDTH = 100, 784, 16_385, 1024
 
 
 def write(folder: Path, images: int) -> None:
-    """Bank and queries around the same 200 centres."""
+    """Write bank and queries around the same 200 centres."""
     rng = np.random.default_rng(0)
     centres = 2 * rng.standard_normal((200, WIDTH), np.float32)
     for name, count in (("bank", BANK), ("queries", images * PATCHES)):
@@ -41,7 +41,8 @@ def ours(queries: np.ndarray, bank: np.ndarray, threads: int) -> np.ndarray:
     torch.set_num_threads(threads)
     search = Search(torch.from_numpy(bank))
     images = torch.from_numpy(queries).unflatten(0, (-1, PATCHES))
-    return torch.cat([found[0] for found in map_images(lambda one: search.nearest(one[0]), images)])[:, 0].numpy()
+    results = map_images(lambda image: search.nearest(image[0]), images)
+    return torch.cat([distances for distances, _ in results])[:, 0].numpy()
 
 
 def faiss(queries: np.ndarray, bank: np.ndarray, threads: int) -> np.ndarray:
@@ -55,20 +56,20 @@ def faiss(queries: np.ndarray, bank: np.ndarray, threads: int) -> np.ndarray:
 
 def run_side(name: str, folder: Path, threads: int) -> None:
     queries, bank = np.load(folder / "queries.npy"), np.load(folder / "bank.npy")
-    find, package = {"ours": (ours, "torch"), "faiss": (faiss, "faiss-cpu")}[name]
-    find(queries[:PATCHES], bank[:100], threads)  # imports, and what is done once a process
+    search, package = {"ours": (ours, "torch"), "faiss": (faiss, "faiss-cpu")}[name]
+    search(queries[:PATCHES], bank[:100], threads)  # warm-up: imports and one-time initialisation
     started = time.perf_counter()
-    distances = find(queries, bank, threads)
+    distances = search(queries, bank, threads)
     seconds = time.perf_counter() - started
     error = f"{_error(queries, bank, distances):.1e}"
     print(json.dumps({"seconds": seconds, "error": error, "versions": {package: version(package)}}))
 
 
 def _error(queries: np.ndarray, bank: np.ndarray, distances: np.ndarray) -> float:
-    chosen = np.linspace(0, len(queries) - 1, 50).astype(int)
+    sample = np.linspace(0, len(queries) - 1, 50).astype(int)
     bank = bank.astype(np.float64)
-    exact = [np.linalg.norm(bank - queries[i], axis=1).min() for i in chosen]
-    return float(np.abs(distances[chosen] / exact - 1).max())
+    exact = [np.linalg.norm(bank - queries[i], axis=1).min() for i in sample]
+    return float(np.abs(distances[sample] / exact - 1).max())
 
 
 def main() -> None:
@@ -91,11 +92,11 @@ def main() -> None:
             Side("anoframe", [sys.executable, *tail, "ours", folder]),
             Side("faiss IndexFlatL2", [options.faiss_python, *tail, "faiss", folder]),
         ]
-        alternate(sides, options.rounds, options.threads)
+        run_alternately(sides, options.rounds, options.threads)
     text = table(sides, {"error": "error"})
     print(text)
     if options.images == IMAGES:
-        keep("nearest", text)
+        write_section("nearest", text)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Does noising help? Ablations A0 to A8 of PatchCore-noising, every variant on the same features and banks.
+"""Ablations A0 to A8 of PatchCore-noising, all variants on the same features and banks.
 
     python benchmarks/noising_ablations.py --data.name mvtec --data.root MVTec --cls_names bottle --output ablations
     python benchmarks/noising_ablations.py --table --output ablations
 
-One JSON file a category, backbone and seed; files that exist are kept, so an interrupted run goes on. `--table` prints
-the means and standard deviations over seeds as markdown. Cost on two cores, a category of 200 to 550 training images:
-some minutes a seed at 1 %, with `--ratios 0.01 0.1 0.25` many times that, because the greedy selection grows with the
-square. Expected: docs/patchcore_noising.md.
+Writes one JSON file per category, backbone and seed; existing files are kept, so the same command resumes an
+interrupted run. `--table` prints the means and standard deviations over seeds as Markdown. Cost on two cores, for a
+category of 200 to 550 training images: some minutes per seed at 1 %, many times more with `--ratios 0.01 0.1 0.25`,
+because the cost of the greedy selection grows quadratically. Expected: docs/patchcore_noising.md.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from anoframe.data.dataset import choose_categories, open_dataset
 from anoframe.data.loader import make_loader
 from anoframe.data.transforms import Preprocessing
 from anoframe.metrics import auroc, pixel_metrics
+from anoframe.metrics.catalogue import SUMMARY
 from anoframe.models.components.anomaly_map import gaussian_blur, upsample
 from anoframe.models.components.coreset import coreset_size, greedy_coreset, random_projection
 from anoframe.models.components.nearest import Search, nearest
@@ -49,29 +50,43 @@ from anoframe.utils.parallel import map_images
 from anoframe.utils.progress import progress
 
 CONFIG = "patchcore_noising/patchcore_noising_lite0_256.py"
-COMPARED = ("image_auroc", "aupro")  # what decides whether a variant helps
+COMPARED = ("image_auroc", "aupro")  # metrics with a column of differences to A0
 NEIGHBOURS, CANDIDATES = 9, 64
 
 
 @dataclass(frozen=True)
 class Bank:
-    """A memory bank and what is calibrated on it."""
+    """A memory bank and its calibration.
 
-    search: Search  # of its rows [M, D]
+    Attributes:
+        search: nearest-neighbour search in its rows [M, D].
+        normal: calibration on training images.
+        gradient: mean and standard deviation of |g| over patches of training images, for A8.
+        distance: the same of the mean distance to nine neighbours.
+    """
+
+    search: Search
     normal: Calibration
-    gradient: tuple[float, float]  # mean and deviation of |g| over patches of training images, for A8
-    distance: tuple[float, float]  # the same of the mean distance to nine neighbours
+    gradient: tuple[float, float]
+    distance: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Patches:
-    """One test image."""
+    """Patches of one test image.
+
+    Attributes:
+        z: descriptors [N, D].
+        distances: to the nine nearest entries of the bank, ascending [N, 9].
+        offsets: patch minus each of the candidate entries for the noised patch [N, 64, D].
+        gradient: influence gradient [N, D].
+    """
 
     bank: Bank
-    z: Tensor  # [N, D]
-    distances: Tensor  # [N, 9], nearest first
-    away: Tensor  # [N, 64, D], the patch less the entries among which the noised one is searched
-    gradient: Tensor  # [N, D]
+    z: Tensor
+    distances: Tensor
+    offsets: Tensor
+    gradient: Tensor
 
     @property
     def d(self) -> Tensor:
@@ -88,18 +103,18 @@ class Patches:
 Variant = Callable[[Patches], Tensor]
 
 
-# ------------------------------------------------------------------------------------------------ the variants
+# ------------------------------------------------------------------------------------------------ variants
 
 
 def noised(influence: float = 0.0, **noise: float | str) -> Variant:
-    """`[d + R] * [1 + lambda_influence I]` with the noise changed as given."""
+    """Score `[d + R] * [1 + lambda_influence I]` with other noise settings."""
     settings = replace(Noise(), **noise)  # type: ignore[arg-type]
 
     def score(p: Patches) -> Tensor:
         scale = settings.tau * p.amplitude(settings)[:, None] * p.bank.normal.deviation
         scale = scale * noise_shape(p.gradient, settings.alpha)
         xi = noise_vectors(settings.samples, p.z.shape[1], settings.seed)
-        change = response(p.away, scale, xi)
+        change = response(p.offsets, scale, xi)
         return (p.d + change) * (1 + influence * p.influence)
 
     return score
@@ -110,19 +125,19 @@ def influenced(weight: float) -> Variant:
 
 
 def analytic(p: Patches) -> Tensor:
-    """A6: the expected distance in high dimension instead of sampled noise; a monotone function of d."""
+    """A6: expected distance in high dimension instead of sampled noise; a monotone function of d."""
     return (p.d.square() + p.amplitude(Noise()).square() * p.bank.normal.deviation.square().sum()).sqrt()
 
 
 def prototype(p: Patches) -> Tensor:
-    """A8: 0.4 influence + 0.4 distance + 0.2 noise of the public prototype, z-scored on training images."""
+    """A8: 0.4 influence + 0.4 distance + 0.2 noise, as in the public prototype, with z-scores of training images."""
     mean9 = p.distances.mean(1)
     strength = p.gradient.abs().mean(1)
-    standard = _standard(strength, p.bank.gradient) + _standard(mean9, p.bank.distance)
-    return 0.4 * torch.sigmoid(standard) + 0.4 * mean9 + 0.2 * p.amplitude(Noise())
+    z_scores = _z_score(strength, p.bank.gradient) + _z_score(mean9, p.bank.distance)
+    return 0.4 * torch.sigmoid(z_scores) + 0.4 * mean9 + 0.2 * p.amplitude(Noise())
 
 
-def _standard(values: Tensor, moments: tuple[float, float]) -> Tensor:
+def _z_score(values: Tensor, moments: tuple[float, float]) -> Tensor:
     return (values - moments[0]) / moments[1]
 
 
@@ -148,7 +163,7 @@ VARIANTS: dict[str, Variant] = {
     "A4 influence 0.5": influenced(0.5),
     "A4 influence 1": influenced(1.0),
     "A4 influence 2": influenced(2.0),
-    "A5 paper's re-weighting": plain_distance,  # of the image score, see _image_score
+    "A5 paper's re-weighting": plain_distance,  # applies to the image score, see _image_score
     "A5 mean of 9 neighbours": lambda p: p.distances.mean(1),
     "A6 analytic surrogate": analytic,
     "A8 prototype, repaired": prototype,
@@ -156,43 +171,42 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-# ------------------------------------------------------------------------------------------------ one experiment
+# ------------------------------------------------------------------------------------------------ experiment
 
 
 def experiment(cfg: ConfigDict, category: str, ratios: list[float]) -> dict[str, dict[str, dict[str, float]]]:
-    """Ratio -> variant -> metric, for one category, backbone and seed."""
+    """Run all variants on one category, backbone and seed: ratio -> variant -> metric."""
     train, test = embeddings(cfg, category)
     picks = select(train, max(ratios), cfg.seed)
     results = {}
     for ratio in ratios:
-        bank = make_bank(
-            train, picks[: coreset_size(len(train.flatten(0, 1)), ratio)]
-        )  # a prefix is the smaller coreset
+        size = coreset_size(len(train.flatten(0, 1)), ratio)
+        bank = make_bank(train, picks[:size])  # a prefix of a greedy coreset is the smaller coreset
         variants = VARIANTS if ratio == min(ratios) else CORE
         results[str(ratio)] = measure(variants, bank, *test)
     return results
 
 
 def embeddings(cfg: ConfigDict, category: str) -> tuple[Tensor, tuple[Tensor, np.ndarray, np.ndarray]]:
-    """Training patches `[n, N, D]`; test patches, masks and labels."""
+    """Compute training patches `[n, N, D]`, and test patches, masks and labels."""
     dataset = open_dataset(cfg.data.name, cfg.data.root)
     detector = build_detector(plain(cfg.model), cfg.seed)
     preprocessing = Preprocessing(cfg.data.resize, cfg.data.crop, cfg.data.keep_aspect)
-    found: dict[str, list[Tensor]] = {"train": [], "test": []}
+    patches: dict[str, list[Tensor]] = {"train": [], "test": []}
     masks, labels = [], []
-    for split in found:
+    for split in patches:
         samples = [sample for sample in dataset.samples(category) if sample.split == split]
         for batch in progress(make_loader(samples, preprocessing, 16, -1), f"{category} {split}"):
-            found[split].append(detector.embed(detector.encode(batch.images))[0])
+            patches[split].append(detector.embed(detector.encode(batch.images))[0])
             if split == "test":
                 masks.append(batch.masks[:, 0].numpy())
                 labels.append(batch.labels.numpy())
-    test = (torch.cat(found["test"]), np.concatenate(masks), np.concatenate(labels))
-    return torch.cat(found["train"]), test
+    test = (torch.cat(patches["test"]), np.concatenate(masks), np.concatenate(labels))
+    return torch.cat(patches["train"]), test
 
 
 def select(train: Tensor, ratio: float, seed: int) -> Tensor:
-    """As PatchCore does it: the same draws for the same seed."""
+    """Select the coreset as PatchCore does, with the same random numbers for a seed."""
     rows = train.flatten(0, 1)
     generator = torch.Generator().manual_seed(seed)
     projected = random_projection(rows, 128, generator)
@@ -219,11 +233,11 @@ def _moments(parts: list[Tensor]) -> tuple[float, float]:
 def measure(
     variants: dict[str, Variant], bank: Bank, test: Tensor, masks: np.ndarray, labels: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """Image AUROC, pixel AUROC, AUPRO, and the rank correlation of patch scores with A0's."""
+    """Compute image AUROC, pixel AUROC, AUPRO, and the rank correlation with the patch scores of A0."""
     side = int(test.shape[1] ** 0.5)
-    found = map_images(lambda one: _score(variants, _patches(bank, one[0])), test)
-    patches = {name: torch.stack([image[name][0] for image in found]) for name in variants}
-    images = {name: np.array([image[name][1] for image in found]) for name in variants}
+    scored = map_images(lambda image: _score(variants, _patches(bank, image[0])), test)
+    patches = {name: torch.stack([image[name][0] for image in scored]) for name in variants}
+    images = {name: np.array([image[name][1] for image in scored]) for name in variants}
     base = rankdata(patches["A0 PatchCore"].numpy())
     results = {}
     for name, scores in progress(patches.items(), "measure", total=len(patches)):
@@ -239,38 +253,38 @@ def measure(
 
 
 def _score(variants: dict[str, Variant], p: Patches) -> dict[str, tuple[Tensor, float]]:
-    """Patch scores `[N]` and image score of each variant, for one image."""
+    """Compute patch scores `[N]` and the image score of each variant for one image."""
     scores = {name: variant(p) for name, variant in variants.items()}
     return {name: (values, _image_score(name, values, p)) for name, values in scores.items()}
 
 
 def _patches(bank: Bank, z: Tensor) -> Patches:
     entries = bank.search.near(z, CANDIDATES)
-    away = bank.search.bank[entries].neg_().add_(z[:, None])
-    distances, order = (part[:, :NEIGHBOURS] for part in away.norm(dim=2).sort(dim=1, stable=True))
-    gradient = influence_gradient(away.gather(1, order[:, :, None].expand(-1, -1, away.shape[2])))
-    return Patches(bank, z, distances, away, gradient)
+    offsets = bank.search.bank[entries].neg_().add_(z[:, None])
+    distances, order = (values[:, :NEIGHBOURS] for values in offsets.norm(dim=2).sort(dim=1, stable=True))
+    gradient = influence_gradient(offsets.gather(1, order[:, :, None].expand(-1, -1, offsets.shape[2])))
+    return Patches(bank, z, distances, offsets, gradient)
 
 
 def _image_score(name: str, scores: Tensor, p: Patches) -> float:
-    worst = int(scores.argmax())
+    highest = int(scores.argmax())
     if "re-weighting" not in name:
-        return float(scores[worst])
-    entry = int(p.bank.search.nearest(p.z[worst : worst + 1])[1])
-    return float(scores[worst]) * reweight(p.z[worst], p.bank.search, entry, NEIGHBOURS)
+        return float(scores[highest])
+    entry = int(p.bank.search.nearest(p.z[highest : highest + 1])[1])
+    return float(scores[highest]) * reweight(p.z[highest], p.bank.search, entry, NEIGHBOURS)
 
 
-# ------------------------------------------------------------------------------------------------ table and door
+# ------------------------------------------------------------------------------------------------ table
 
 
 def table(folder: Path) -> str:
-    """Means, deviations over seeds, and gains over A0 seed by seed, in percent; a block a category, backbone, ratio."""
+    """Format means and deviations over seeds and gains over A0, one block per category, backbone and ratio."""
     runs: dict[tuple[str, ...], list[dict[str, dict[str, float]]]] = {}
     for path in sorted(folder.glob("*.json")):
         run = json.loads(path.read_text())
-        for ratio, found in run["results"].items():
-            runs.setdefault((run["category"], run["backbone"], ratio), []).append(found)
-    return "\n\n".join(_block(key, found) for key, found in runs.items())
+        for ratio, results in run["results"].items():
+            runs.setdefault((run["category"], run["backbone"], ratio), []).append(results)
+    return "\n\n".join(_block(key, results) for key, results in runs.items())
 
 
 def _block(key: tuple[str, ...], runs: list[dict[str, dict[str, float]]]) -> str:
@@ -280,7 +294,7 @@ def _block(key: tuple[str, ...], runs: list[dict[str, dict[str, float]]]) -> str
     lines += ["|---" * 7 + "|"]
     base = next(iter(VARIANTS))
     for name in runs[0]:
-        cells = [mean([100 * run[name][metric] for run in runs]) for metric in ("image_auroc", "pixel_auroc", "aupro")]
+        cells = [mean([100 * run[name][metric] for run in runs]) for metric in SUMMARY]
         cells += [gain([100 * (run[name][metric] - run[base][metric]) for run in runs]) for metric in COMPARED]
         correlation = np.mean([run[name]["spearman"] for run in runs])
         lines.append(f"| {name} | {' | '.join(cells)} | {correlation:.4f} |")
@@ -298,7 +312,7 @@ def main() -> None:
     add("--seeds", nargs="+", type=int, default=[0, 1, 2])
     add("--ratios", nargs="+", type=float, default=[0.01])
     add("--output", type=Path, default=Path("ablations"))
-    add("--table", action="store_true", help="only print the table of what --output holds")
+    add("--table", action="store_true", help="only print the table of the results in --output")
     options = parser.parse_args()
     if options.table:
         print(table(options.output))
@@ -306,11 +320,11 @@ def main() -> None:
     for category in choose_categories(open_dataset(options.name, options.root), options.cls_names):
         for backbone in options.backbones:
             for seed in options.seeds:
-                _one(options, category, backbone, seed)
+                _run_one(options, category, backbone, seed)
     print(table(options.output))
 
 
-def _one(options: argparse.Namespace, category: str, backbone: str, seed: int) -> None:
+def _run_one(options: argparse.Namespace, category: str, backbone: str, seed: int) -> None:
     ratios = "-".join(f"{ratio:g}" for ratio in sorted(options.ratios))
     path = options.output / f"{category}_{backbone}_{ratios}_{seed}.json"
     if path.exists():

@@ -1,9 +1,9 @@
-"""How long a user waits before anything happens: the import, the help, and what a wrong name says.
+"""Start-up time: import and `--help`, compared with anomalib.
 
     python benchmarks/start_speed.py --anomalib-python PY
 
-Ours: `import anoframe`, the same with `train` taken from it (which loads torch), `--help`. anomalib: the import lines
-of its README, `anomalib --help`. Whole processes, best taken on a machine with warm file caches.
+Ours: `import anoframe`, the same with access to `anoframe.train` (which imports torch), `--help`. anomalib: the import
+lines of its README, `anomalib --help`. Times of whole processes; run it on a machine with warm file caches.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from _rounds import Side, alternate, keep, table
+from _rounds import Side, run_alternately, table, write_section
 
-THEIRS = "from anomalib.data import MVTecAD; from anomalib.models import Patchcore; from anomalib.engine import Engine"
+ANOMALIB_IMPORTS = (
+    "from anomalib.data import MVTecAD; from anomalib.models import Patchcore; from anomalib.engine import Engine"
+)
 
 
-def nothing(output: str) -> dict[str, Any]:
+def read_nothing(output: str) -> dict[str, Any]:
+    """The commands print no results: whole processes are timed."""
     return {}
 
 
@@ -31,22 +34,24 @@ def main() -> None:
     peer = options.anomalib_python
     pairs = {
         "import": [
-            Side("import anoframe", [sys.executable, "-c", "import anoframe"], nothing),
-            Side("anoframe with torch and timm", [sys.executable, "-c", "import anoframe; anoframe.train"], nothing),
-            Side("anomalib's README", [peer, "-c", THEIRS], nothing),
+            Side("import anoframe", [sys.executable, "-c", "import anoframe"], read_nothing),
+            Side(
+                "anoframe with torch and timm", [sys.executable, "-c", "import anoframe; anoframe.train"], read_nothing
+            ),
+            Side("anomalib's README", [peer, "-c", ANOMALIB_IMPORTS], read_nothing),
         ],
         "help": [
-            Side("anoframe --help", [sys.executable, "tools/main.py", "--help"], nothing),
-            Side("anomalib --help", [str(Path(peer).with_name("anomalib")), "--help"], nothing),
+            Side("anoframe --help", [sys.executable, "tools/main.py", "--help"], read_nothing),
+            Side("anomalib --help", [str(Path(peer).with_name("anomalib")), "--help"], read_nothing),
         ],
     }
-    parts = []
+    tables = []
     for sides in pairs.values():
-        alternate(sides, options.rounds)
-        parts.append(table(sides))
-    text = "\n\n".join(parts)
+        run_alternately(sides, options.rounds)
+        tables.append(table(sides))
+    text = "\n\n".join(tables)
     print(text)
-    keep("start", text)
+    write_section("start", text)
 
 
 if __name__ == "__main__":

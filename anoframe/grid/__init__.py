@@ -1,1 +1,1 @@
-"""Many runs with one command: configs x categories x seeds, in this process, in several, or on a Ray cluster."""
+"""Grids of runs: every combination of configs, categories and seeds, in one process, several, or on a Ray cluster."""

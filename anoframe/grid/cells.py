@@ -1,4 +1,4 @@
-"""The cells of a grid: which runs it consists of, and all that can be wrong with them before the first one starts."""
+"""Cells of a grid: the runs that it consists of, all checked before the first one starts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from anoframe.config import ConfigDict, check_config, load_config
 from anoframe.config.validation import check_ranges
 from anoframe.errors import AnoframeError
-from anoframe.report.compare import read_finished, sort_into_tables
+from anoframe.report.compare import group_comparable, read_finished
 from anoframe.report.run_record import RunRecord
 from anoframe.runs.api import train
 from anoframe.runs.folder import earlier_state, run_folder
@@ -20,11 +20,11 @@ from anoframe.runs.session import Plan
 
 @dataclass(frozen=True)
 class Cell:
-    """One ordinary run, as `tools/main.py` would make it: a config, the categories of one fit, and a seed.
+    """One run of a grid, the same as one started with `tools/main.py`: a config, the categories of one fit, a seed.
 
     Attributes:
-        cfg: resolved, with seed and categories; all that another process needs.
-        output: parent of run folders.
+        cfg: resolved config with seed and categories; another process needs nothing else.
+        output: parent folder of run folders.
     """
 
     cfg: ConfigDict
@@ -40,23 +40,40 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """For people: config, categories, seed."""
+        """Config, categories and seed as one line for the console."""
         return f"{self.cfg.config_name} {'+'.join(self.categories)} seed {self.cfg.seed}"
 
     def is_done(self) -> bool:
-        """Whether its run has finished, with everything that the table needs of it."""
+        """Whether the run has finished and its folder holds everything that the table needs."""
         try:
             run = read_finished(self.folder)
         except AnoframeError:
             return False
-        found = {one.name for one in run.evaluated if one.images is not None}
-        whole = run.run.get("status") == "finished" and (self.folder / "report.html").exists()
-        return whole and found >= set(self.categories)
+        with_scores = {category.name for category in run.evaluated if category.images is not None}
+        is_complete = run.run.get("status") == "finished" and (self.folder / "report.html").exists()
+        return is_complete and with_scores >= set(self.categories)
+
+    def run(self) -> dict[str, str]:
+        """Train and evaluate, or resume an interrupted run.
+
+        Returns:
+            Failed category (or all categories, joined by `+`) -> reason; empty if nothing failed.
+        """
+        try:
+            return train(self.cfg, self.categories, self.output, start="resume").failed
+        except Exception as error:  # an error of any method must not stop the other cells
+            reason = str(error) if isinstance(error, AnoframeError) else f"{type(error).__name__}: {error}"
+            return {"+".join(self.categories): reason}
 
 
 @dataclass(frozen=True)
 class GridPlan:
-    """Cells in the order of the command, and why they will not all share a table."""
+    """The cells of a grid.
+
+    Attributes:
+        cells: in the order of the command line.
+        refusals: why the configs will not share one table; empty if they will.
+    """
 
     cells: list[Cell]
     refusals: list[str]
@@ -69,75 +86,68 @@ def plan_grid(
     output: str | Path,
     overrides: Mapping[str, Any] | None = None,
 ) -> GridPlan:
-    """Find the cells and check each: config, values, detector, weights, data, and what its folder holds.
+    """List the cells and check each of them: config, values, detector, weights, data, and existing run folder.
 
     Raises:
-        AnoframeError: whatever can be known to be wrong before the first cell starts.
+        AnoframeError: Anything that can be detected before the first cell starts.
     """
-    _refuse_repeated("config", [str(config) for config in configs])
-    _refuse_repeated("seed", seeds)
-    loaded = _load(configs, overrides or {})
-    _refuse_repeated("config name", [cfg.get("config_name") for cfg in loaded], ": it names the folders of runs")
-    cells, stubs = [], []
+    _check_unique("config", [str(config) for config in configs])
+    _check_unique("seed", seeds)
+    loaded = _load_configs(configs, overrides or {})
+    names = [cfg.get("config_name") for cfg in loaded]
+    _check_unique("config name", names, " (run folders are named after it)")
+    cells, records = [], []
     for cfg in loaded:
         check_config(cfg)
-        chosen = with_categories(cfg, categories)
-        plan = Plan(chosen)
-        stubs.append(RunRecord(Path(chosen.config_name), {}, "", {}, {}, plan.provenance, [], []))
+        cfg = with_categories(cfg, categories)
+        plan = Plan(cfg)
+        records.append(RunRecord(Path(cfg.config_name), {}, "", {}, {}, plan.provenance, [], []))
         for fit in plan.fits:
             for seed in seeds:
-                cells.append(_cell(chosen, fit.categories, seed, str(output), plan.provenance))
-    return GridPlan(cells, sort_into_tables(stubs)[1])
+                cells.append(_make_cell(cfg, fit.categories, seed, str(output), plan.provenance))
+    return GridPlan(cells, group_comparable(records)[1])
 
 
-def run_cell(cell: Cell) -> dict[str, str]:
-    """Make the run of a cell, or go on with it where it stopped.
+def _load_configs(configs: Sequence[str | Path], overrides: Mapping[str, Any]) -> list[ConfigDict]:
+    """Load each config with the overrides that apply to it.
 
-    Returns:
-        What failed -> why: categories, or the cell as a whole; empty where nothing did.
+    An override in a section that a config does not have (`trainer` of PatchCore) is skipped for that config, so that
+    trained and training-free methods can share a grid. If no config has the section, the key is unknown: an error.
     """
-    try:
-        return train(cell.cfg, cell.categories, cell.output, start="resume").failed
-    except Exception as error:  # whatever a method comes up with: other cells go on
-        reason = str(error) if isinstance(error, AnoframeError) else f"{type(error).__name__}: {error}"
-        return {"+".join(cell.categories): reason}
-
-
-def _load(configs: Sequence[str | Path], overrides: Mapping[str, Any]) -> list[ConfigDict]:
-    """Configs as the grid runs them.
-
-    What is changed in a section that a config has not, as `trainer` of PatchCore, is left out there, so that methods
-    of both kinds go into one grid; where no config has it, it is an unknown key.
-    """
-    bare = [load_config(config) for config in configs]  # what is wrong in a file itself is told with its name already
-    sections = {key for cfg in bare for key in cfg if isinstance(cfg[key], ConfigDict)}
+    originals = [load_config(config) for config in configs]  # errors in a file already name the file
+    sections = {key for cfg in originals for key in cfg if isinstance(cfg[key], ConfigDict)}
     loaded = []
-    for config, cfg in zip(configs, bare, strict=True):
-        foreign = tuple(f"{section}." for section in sections - set(cfg))
-        own = {name: value for name, value in overrides.items() if not name.startswith(foreign)}
+    for config, cfg in zip(configs, originals, strict=True):
+        missing_sections = tuple(f"{section}." for section in sections - set(cfg))
+        applied = {name: value for name, value in overrides.items() if not name.startswith(missing_sections)}
         try:
-            loaded.append(load_config(config, own))
-        except AnoframeError as error:  # with its name, since others may have the key
+            loaded.append(load_config(config, applied))
+        except AnoframeError as error:  # name the config: others may have the key
             raise AnoframeError(f"{config}: {error}") from error
     return loaded
 
 
-def _cell(cfg: ConfigDict, categories: Sequence[str], seed: int, output: str, provenance: Mapping[str, Any]) -> Cell:
-    own = with_categories(cfg, categories)
-    own.seed = seed
-    check_ranges(own)
-    cell = Cell(own, output)
+def _make_cell(
+    cfg: ConfigDict, categories: Sequence[str], seed: int, output: str, provenance: Mapping[str, Any]
+) -> Cell:
+    """Build a cell and check that an existing run folder belongs to it."""
+    cfg = with_categories(cfg, categories)
+    cfg.seed = seed
+    check_ranges(cfg)
+    cell = Cell(cfg, output)
     if (cell.folder / "config.yaml").exists():
         try:
-            earlier_state(cell.folder, own, {**provenance, "seed": seed})
+            earlier_state(cell.folder, cfg, {**provenance, "seed": seed})
         except AnoframeError as error:
-            raise AnoframeError(f"{error}. A grid has no --overwrite: choose another --output, or remove it") from error
+            raise AnoframeError(
+                f"{error}. A grid has no --overwrite: choose another --output, or remove that folder"
+            ) from error
     return cell
 
 
-def _refuse_repeated(what: str, given: Sequence[Any], why: str = "") -> None:
-    if not given:
-        raise AnoframeError(f"no {what} given, a grid takes one or more")
-    repeated = [one for one in given if list(given).count(one) > 1]
+def _check_unique(name: str, values: Sequence[Any], explanation: str = "") -> None:
+    if not values:
+        raise AnoframeError(f"no {name} given: a grid needs one or more")
+    repeated = [value for value in values if list(values).count(value) > 1]
     if repeated:
-        raise AnoframeError(f"{what} {repeated[0]!r} is given twice{why}; give it once")
+        raise AnoframeError(f"{name} {repeated[0]!r} is given more than once{explanation}: give it once")

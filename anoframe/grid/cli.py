@@ -1,4 +1,4 @@
-"""The command line of grids: `python tools/benchmark.py`. Loads no torch until there is work to do."""
+"""Command line of grids: `python tools/benchmark.py`. Torch is imported only when the options are valid."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from anoframe.config.discovery import list_configs
 from anoframe.config.overrides import dotted_options
 from anoframe.errors import AnoframeError
 
-_EXAMPLES = """\
-a cell is one config x one category (all of them with --protocol unified or continual) x one seed: an ordinary run
-folder, as tools/main.py makes it. Cells that are there are not made again: after a kill, the same command goes on.
-any value of the configs can be set by its dotted name, for all of them: --data.root DIR, --model.sigma 2.0
+_EPILOG = """\
+A cell is one config x one category (all categories with --protocol unified or continual) x one seed. It is an ordinary
+run folder, as tools/main.py writes it. Finished cells are not run again: after a kill, the same command resumes the
+grid. Any config value can be set for all configs by its dotted name: --data.root DIR, --model.sigma 2.0
 
 examples:
   python tools/benchmark.py --configs patchcore/patchcore_lite0_224.py --cls_names all --seeds 0 1 2 --data.root MVTec
@@ -22,9 +22,12 @@ examples:
   python tools/benchmark.py --configs a.py b.py --cls_names all --seeds 0 1 2 --workers ray --ray head:6379
   python tools/benchmark.py --configs a.py --cls_names all --protocol unified --wandb.enable True
 
-in the output folder: grid.html (the table, a picture of it, links to the runs), grid.md, grid.csv, grid.json.
-exit status: 0; 1 where a cell failed or some runs may not share a table, each with its reason; 2 for what is wrong
-before the first cell
+files in the output folder: grid.html (table, charts, links to the reports of the runs), grid.md, grid.csv, grid.json
+
+exit status:
+  0  all cells finished
+  1  a cell failed, or some runs are not comparable and have separate tables; each reason is printed
+  2  an error before the first cell, for example a misspelt option
 """
 
 
@@ -36,20 +39,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {error}: check that path, its permissions, and the space on the disk", file=sys.stderr)
+        print(f"error: {error}: check that path, its permissions, and the free disk space", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on with what is done", file=sys.stderr)
+        print("interrupted: run the same command again to resume the grid", file=sys.stderr)
         return 130
 
 
 def _run(options: argparse.Namespace) -> int:
-    workers = _workers(options.workers)
-    for name, given in (("ray", options.ray), ("cores", options.cores)):
-        if given and workers != "ray":
-            raise AnoframeError(f"--{name} goes with --workers ray")
-    from anoframe.grid.grid import run_grid  # torch: after what can be wrong with words
-    from anoframe.report.grid_table import markdown
+    workers = _parse_workers(options.workers)
+    for name, value in (("ray", options.ray), ("cores", options.cores)):
+        if value and workers != "ray":
+            raise AnoframeError(f"--{name} requires --workers ray")
+    from anoframe.grid.runner import run_grid  # imports torch, so only after the options are checked
+    from anoframe.report.grid_export import markdown
 
     grid = run_grid(
         options.configs,
@@ -66,20 +69,20 @@ def _run(options: argparse.Namespace) -> int:
     for failure in summary.failures:
         print(f"failed: {failure.cell}: {failure.reason}", file=sys.stderr)
     for reason in summary.refusals:
-        print(f"not in one table: {reason}", file=sys.stderr)
+        print(f"separate tables: {reason}", file=sys.stderr)
     return 1 if summary.failures or summary.refusals else 0
 
 
-def _workers(text: str) -> int | Literal["ray"]:
+def _parse_workers(text: str) -> int | Literal["ray"]:
     if text == "ray":
         return "ray"
     if not text.isdecimal():
-        raise AnoframeError(f"--workers takes 0, a number of processes, or ray, got {text!r}")
+        raise AnoframeError(f"--workers must be 0, a number of processes, or ray; got {text!r}")
     return int(text)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Known options, and the rest as overrides of every config by dotted name."""
+    """Parse the known options; all others are overrides of the configs by dotted name."""
     parser = _parser()
     options, rest = parser.parse_known_args(argv)
     options.overrides = dotted_options(rest, parser)
@@ -94,25 +97,23 @@ def _parser() -> argparse.ArgumentParser:
     shipped = "\n".join(f"  {name}" for name in list_configs())
     parser = argparse.ArgumentParser(
         prog="benchmark.py",
-        description="Run a grid of configs, categories and seeds, and put the results into one table.",
-        epilog=f"{_EXAMPLES}\nconfigs:\n{shipped}",
+        description="Run a grid of configs, categories and seeds, and write the results into one table.",
+        epilog=f"{_EPILOG}\nconfigs:\n{shipped}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--configs", nargs="+", required=True, metavar="FILE", help="Python configs, on disk or listed below")
+    add("--configs", nargs="+", required=True, metavar="FILE", help="Python configs: paths, or names listed below")
     add("--cls_names", nargs="+", metavar="NAME", help="categories of the dataset, or all")
     add("--seeds", nargs="+", type=int, default=[0], metavar="N", help="default 0; several give a standard deviation")
-    add("--output", default="runs", metavar="DIR", help="parent of run folders and of the table (default runs)")
-    add("--workers", default="0", metavar="N", help="0: in this process (default); N processes; ray: on a Ray cluster")
-    add("--ray", metavar="ADDRESS", help="of a Ray cluster; without it, one is started on this machine")
-    add(
-        "--cores", type=int, metavar="N", help="that a cell takes on Ray (default 1); more of them, fewer cells at once"
-    )
+    add("--output", default="runs", metavar="DIR", help="parent folder of run folders and of the table (default runs)")
+    add("--workers", default="0", metavar="N", help="0: this process (default); N: N processes; ray: a Ray cluster")
+    add("--ray", metavar="ADDRESS", help="address of a running Ray cluster (default: start one on this machine)")
+    add("--cores", type=int, metavar="N", help="cores per cell on Ray (default 1)")
     add("--device", nargs="+", metavar="D", help="auto, cpu, cuda, or the number of a GPU (default auto)")
     add(
         "--protocol",
         metavar="P",
-        help="separate: a detector a category (default); unified: one for all; continual: task after task",
+        help="separate: one detector per category (default); unified: one for all; continual: one, task after task",
     )
     return parser

@@ -1,4 +1,4 @@
-"""Cells on a Ray cluster, or on one that lives on this machine for as long as the grid. Needs the extra `ray`."""
+"""Cells on a Ray cluster, or on a local one that is started for the grid. Needs the extra `ray`."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from typing import Any
 
 import anoframe
 from anoframe.errors import AnoframeError
-from anoframe.grid.cells import Cell, run_cell
-from anoframe.grid.scheduler import Board
+from anoframe.grid.cells import Cell
+from anoframe.grid.scheduler import Scheduler
 
-_STARTS = 3  # Ray gives a cluster 30 seconds to start, which a busy machine may need to load its files
+_START_ATTEMPTS = 3  # Ray gives a local cluster 30 seconds to start; a busy machine may need longer
 
 
-def run_on_ray(board: Board, address: str | None = None, cores: int = 1) -> None:
-    """Run what waits on the board, as many cells at a time as the cluster has cores for.
+def run_on_ray(scheduler: Scheduler, address: str | None = None, cores: int = 1) -> None:
+    """Run all waiting cells, as many at a time as the cluster has cores for.
 
-    A cell that may use a GPU takes one, where the cluster has any. The nodes need anoframe, the data at the same path,
-    and the output folder in common.
+    A cell uses one GPU if the cluster has any and its config allows one. All nodes need anoframe, the data at the same
+    path, and a shared output folder.
 
     Args:
-        address: of a cluster; None starts one on this machine.
-        cores: that a cell takes.
+        address: of a running cluster; None starts one on this machine.
+        cores: cores per cell.
 
     Raises:
-        AnoframeError: Ray is not installed, there is no cluster at that address, or it has too few cores.
+        AnoframeError: Ray is not installed, no cluster answers at the address, or it has too few cores.
     """
     ray = _import_ray()
-    started = not ray.is_initialized()
-    if started:
+    is_ours = not ray.is_initialized()
+    if is_ours:
         _connect(ray, address)
     try:
-        _run(ray, board, cores)
+        _run_cells(ray, scheduler, cores)
     finally:
-        if started:
+        if is_ours:
             ray.shutdown()
 
 
 def check_ray() -> None:
-    """Raise AnoframeError where Ray is not installed."""
+    """Raise AnoframeError if Ray is not installed."""
     _import_ray()
 
 
@@ -49,51 +49,53 @@ def _import_ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError as error:
-        raise AnoframeError('--workers ray needs a package that is not there: pip install "anoframe[ray]"') from error
+        raise AnoframeError('--workers ray needs Ray, which is not installed: pip install "anoframe[ray]"') from error
 
 
 def _connect(ray: Any, address: str | None) -> None:
-    root = str(Path(anoframe.__file__).resolve().parents[1])  # a checkout is on nobody's path
+    """Connect to a cluster, or start a local one."""
+    root = str(Path(anoframe.__file__).resolve().parents[1])  # a checkout is not on the path of the nodes
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    quiet = {"log_to_driver": False, "logging_level": "error"}
-    for left in reversed(range(1 if address else _STARTS)):
+    options = {"log_to_driver": False, "logging_level": "error"}
+    for attempts_left in reversed(range(1 if address else _START_ATTEMPTS)):
         try:
-            ray.init(address=address or "local", runtime_env={"env_vars": {"PYTHONPATH": paths}}, **quiet)
+            ray.init(address=address or "local", runtime_env={"env_vars": {"PYTHONPATH": paths}}, **options)
             return
-        except Exception as error:  # of many kinds
+        except Exception as error:  # Ray raises many different types here
             ray.shutdown()
-            if not left:
+            if not attempts_left:
                 raise AnoframeError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
 
 
-def _run(ray: Any, board: Board, cores: int) -> None:
-    """Retries are the board's, so that a cell is tried as often as in local processes."""
-    remote = ray.remote(max_retries=0, num_cpus=cores)(_remote_cell)
+def _run_cells(ray: Any, scheduler: Scheduler, cores: int) -> None:
+    """Submit cells and collect their ends. Ray's own retries are off: the scheduler counts them."""
+    remote = ray.remote(max_retries=0, num_cpus=cores)(_run_in_folder)
     running: dict[Any, Cell] = {}
-    while board.unfinished:
+    while scheduler.num_unfinished:
         resources = ray.cluster_resources()
-        slots = int(resources.get("CPU", 0) // cores)
-        if not slots and not running:
-            raise AnoframeError(f"the Ray cluster has {resources.get('CPU', 0):g} cores, and a cell takes {cores}")
-        while len(running) < slots and (cell := board.take()) is not None:
+        capacity = int(resources.get("CPU", 0) // cores)
+        if not capacity and not running:
+            available = f"{resources.get('CPU', 0):g}"
+            raise AnoframeError(f"the Ray cluster has {available} cores, a cell needs {cores}: lower --cores")
+        while len(running) < capacity and (cell := scheduler.next_cell()) is not None:
             gpus = 1 if resources.get("GPU", 0) >= 1 and cell.cfg.device != "cpu" else 0
             running[remote.options(num_gpus=gpus).remote(cell, os.getcwd())] = cell
         ready, _ = ray.wait(list(running), num_returns=1)
-        for one in ready:
-            cell = running.pop(one)
+        for reference in ready:
+            cell = running.pop(reference)
             try:
-                failed = ray.get(one)
+                failed = ray.get(reference)
             except ray.exceptions.RayError as error:
-                board.died(cell, str(error).strip().splitlines()[0])
+                scheduler.record_crash(cell, str(error).strip().splitlines()[0])
             else:
-                board.ended(cell, failed)
+                scheduler.finish(cell, failed)
 
 
-def _remote_cell(cell: Cell, folder: str) -> dict[str, str]:
-    """On a node: in the folder that relative paths of the config start from."""
+def _run_in_folder(cell: Cell, folder: str) -> dict[str, str]:
+    """Run a cell on a node, in the folder that relative paths of its config refer to."""
     try:
         os.chdir(folder)
     except OSError as error:
-        reason = f"a node has no folder {folder} ({error.strerror}): start where every node sees the same files"
+        reason = f"a node has no folder {folder} ({error.strerror}): start the grid in a folder that all nodes share"
         return {"+".join(cell.categories): reason}
-    return run_cell(cell)
+    return cell.run()

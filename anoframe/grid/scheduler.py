@@ -1,81 +1,90 @@
-"""Which cells of a grid wait, run, and have ended; what is shown of that."""
+"""Queue of the cells of a grid: waiting, running and failed cells, and the progress bar."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from anoframe.grid.cells import Cell
 from anoframe.report.grid_table import Failure
 
-RETRIES = 2  # of a cell whose process died: a machine that takes it away once may not do so again
+if TYPE_CHECKING:
+    from anoframe.grid.cells import Cell
+
+MAX_RETRIES = 2  # of a cell whose process died: out of memory or a kill may not happen again
 
 
-class Board:
-    """Hands out cells and takes back how they ended. Use it as a context manager: it shows a bar on a terminal."""
+class Scheduler:
+    """Hand out cells and record how they end.
+
+    Use it as a context manager: it shows a progress bar on a terminal.
+
+    Args:
+        cells: all cells of the grid; finished ones are skipped.
+
+    Attributes:
+        failures: failed cells and categories, in the order of their ends.
+    """
 
     def __init__(self, cells: Sequence[Cell]):
         self._waiting = deque(cell for cell in cells if not cell.is_done())
         self._running: list[Cell] = []
-        self._deaths: Counter[str] = Counter()
+        self._crashes: Counter[str] = Counter()
         self.failures: list[Failure] = []
-        before = len(cells) - len(self._waiting)
+        done = len(cells) - len(self._waiting)
         self._bar = tqdm(
-            total=len(cells), initial=before, desc="cells", unit="cell", disable=None, mininterval=0, dynamic_ncols=True
+            total=len(cells), initial=done, desc="cells", unit="cell", disable=None, mininterval=0, dynamic_ncols=True
         )
-        if before:
-            tqdm.write(f"{before} of {len(cells)} cells were done before")
+        if done:
+            tqdm.write(f"{done} of {len(cells)} cells already done")
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> Scheduler:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
     @property
-    def unfinished(self) -> int:
-        """How many cells have not ended."""
+    def num_unfinished(self) -> int:
+        """Number of waiting and running cells."""
         return len(self._waiting) + len(self._running)
 
-    def take(self) -> Cell | None:
-        """A cell to run now; None where no more wait."""
+    def next_cell(self) -> Cell | None:
+        """Take the next cell to run; None if no cell is waiting."""
         if not self._waiting:
             return None
         self._running.append(self._waiting.popleft())
-        self._show()
+        self._update_bar()
         return self._running[-1]
 
-    def ended(self, cell: Cell, failed: dict[str, str]) -> None:
-        """A cell has come to its end.
+    def finish(self, cell: Cell, failed: dict[str, str]) -> None:
+        """Record the end of a running cell.
 
         Args:
-            failed: what failed in it -> why.
+            failed: failed category (or several, joined by `+`) -> reason; empty if the cell succeeded.
         """
         self._running.remove(cell)
         for reason in dict.fromkeys(failed.values()):
-            names = "+".join(name for name, why in failed.items() if why == reason)
-            self.failures.append(Failure(cell.name if names == "+".join(cell.categories) else _of(cell, names), reason))
+            names = "+".join(name for name, text in failed.items() if text == reason)
+            is_whole_cell = names == "+".join(cell.categories)
+            self.failures.append(Failure(cell.name if is_whole_cell else f"{cell.name}, {names}", reason))
         tqdm.write(f"{'FAILED' if failed else 'done'}: {cell.name}")
         self._bar.update()
-        self._show()
+        self._update_bar()
 
-    def died(self, cell: Cell, how: str) -> None:
-        """The process of a cell has ended before the cell: it is tried again, after the others, or given up."""
-        self._deaths[cell.name] += 1
-        if self._deaths[cell.name] > RETRIES:
-            tries = self._deaths[cell.name]
-            self.ended(cell, {"+".join(cell.categories): f"its process died {tries} times, the last time: {how}"})
+    def record_crash(self, cell: Cell, reason: str) -> None:
+        """Queue a cell whose process died behind the others, or record its failure after `MAX_RETRIES` retries."""
+        self._crashes[cell.name] += 1
+        count = self._crashes[cell.name]
+        if count > MAX_RETRIES:
+            self.finish(cell, {"+".join(cell.categories): f"its process died {count} times, last: {reason}"})
             return
-        tqdm.write(f"{cell.name}: its process died ({how}), it is tried again")
+        tqdm.write(f"{cell.name}: its process died ({reason}), retrying later")
         self._running.remove(cell)
         self._waiting.append(cell)
-        self._show()
+        self._update_bar()
 
-    def _show(self) -> None:
+    def _update_bar(self) -> None:
         self._bar.set_postfix_str("; ".join(cell.name for cell in self._running))
-
-
-def _of(cell: Cell, names: str) -> str:
-    return f"{cell.name}, {names}"

@@ -1,8 +1,8 @@
-"""Which runs may stand side by side: what is not comparable is never in one table."""
+"""Group runs by comparability: runs that are not comparable never share a table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -15,14 +15,14 @@ from anoframe.evaluation.results import Metrics
 from anoframe.report.run_record import Category, RunRecord, read_run
 from anoframe.utils.files import digest
 
-# What changes no result, or what a column says beside its config
-_NOT_COMPARED = ("config_name", "seed", "categories", "device", *RESULT_NEUTRAL_KEYS)
-_MOST_CHANGES = 8
+# Config keys that cannot change a result, and those that a column heading shows separately.
+_IGNORED_KEYS = ("config_name", "seed", "categories", "device", *RESULT_NEUTRAL_KEYS)
+_MAX_DIFFERENCES = 8  # lines in a column heading
 
 
 @dataclass
 class Column:
-    """Runs that differ in their seed alone."""
+    """Runs that differ only in their seed."""
 
     runs: list[RunRecord]
 
@@ -35,9 +35,9 @@ class Column:
         return self.runs[0].chosen_on_test
 
     def values(self, category: str, metric: str) -> list[float]:
-        """Of the runs that have it."""
-        found = (metrics_of(run, category).get(metric) for run in self.runs)
-        return [value for value in found if value is not None]
+        """Metric of the runs that have it, in the order of the runs."""
+        values = (metrics_of(run, category).get(metric) for run in self.runs)
+        return [value for value in values if value is not None]
 
     def has(self, category: str) -> bool:
         return any(category in categories_of(run) for run in self.runs)
@@ -45,7 +45,7 @@ class Column:
 
 @dataclass
 class Table:
-    """Runs that may stand side by side."""
+    """Comparable runs, in columns."""
 
     columns: list[Column] = field(default_factory=list)
 
@@ -57,8 +57,8 @@ class Table:
     def categories(self) -> list[str]:
         return list(dict.fromkeys(name for run in self.runs for name in categories_of(run)))
 
-    def shared(self, metric: str) -> list[str]:
-        """Categories for which every run has the metric: what a mean can be compared over."""
+    def shared_categories(self, metric: str) -> list[str]:
+        """Categories for which every run has the metric: means are comparable over these."""
         return [
             name for name in self.categories if all(metrics_of(run, name).get(metric) is not None for run in self.runs)
         ]
@@ -66,39 +66,50 @@ class Table:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Tables, and why there is more than one."""
+    """Tables of comparable runs.
+
+    Attributes:
+        tables: in the order of their first runs.
+        refusals: one sentence per pair of runs that may not share a table: both folders, the keys, both values.
+    """
 
     tables: list[Table]
-    refusals: list[str]  # a sentence each: both runs, the keys and both values
+    refusals: list[str]
 
 
 def compare(folders: Sequence[str | Path]) -> Comparison:
-    """Sort runs into tables of what is comparable, and their seeds into columns.
+    """Read runs, sort them into tables of comparable runs, and group runs that differ only in their seed as columns.
 
-    Runs share a table where dataset, preprocessing, protocol, and the sample counts and test images of the categories
-    that both have are the same. Backbone weights, seed and config may differ: the column heads say so. A run whose
-    epoch was chosen on the test set shares no column with one that reports its last, and is never marked as the best.
+    Runs share a table if dataset, preprocessing and protocol are the same, and also the sample counts and test images
+    of their common categories. Backbone weights, seed and config may differ: the column headings show this. A run whose
+    epoch was chosen on the test set never shares a column with a run that reports its last epoch, and is never marked
+    as the best.
 
     Raises:
-        AnoframeError: fewer than two runs, no run folder, or one without results.
+        AnoframeError: Fewer than two folders, a folder that is not a run folder, or a run without results.
     """
     if len(folders) < 2:
-        raise AnoframeError("a comparison takes two runs or more: tools/report.py RUN RUN ...")
-    groups, refusals = sort_into_tables(list(map(read_finished, folders)))
+        raise AnoframeError("a comparison needs two runs or more: tools/report.py RUN RUN ...")
+    groups, refusals = group_comparable(list(map(read_finished, folders)))
     tables = []
     for group in groups:
         tables.append(Table())
         for run in group:
-            _add(tables[-1], run)
+            _add_run(tables[-1], run)
     return Comparison(tables, refusals)
 
 
-def sort_into_tables(runs: Sequence[RunRecord]) -> tuple[list[list[RunRecord]], list[str]]:
-    """Runs in groups of what may share a table, and a sentence a refusal: which two, which keys, both values."""
+def group_comparable(runs: Sequence[RunRecord]) -> tuple[list[list[RunRecord]], list[str]]:
+    """Group runs that may share a table.
+
+    Returns:
+        groups: in the order of their first runs.
+        refusals: one sentence per pair of groups: two runs, the keys that differ, and both values.
+    """
     groups: list[list[RunRecord]] = []
     refusals: list[str] = []
     for run in runs:
-        reasons = [_first_reason(group, run) for group in groups]
+        reasons = [_first_mismatch(group, run) for group in groups]
         if None in reasons:
             groups[reasons.index(None)].append(run)
         else:
@@ -107,67 +118,72 @@ def sort_into_tables(runs: Sequence[RunRecord]) -> tuple[list[list[RunRecord]], 
     return groups, refusals
 
 
-def differences(one: RunRecord, other: RunRecord) -> list[str]:
-    """What keeps two runs out of one table, as `key: value and value`."""
-    facts = [dict(_facts(run)) for run in (one, other)]
-    for run, counted in zip((other, one), facts, strict=True):  # counts of categories that both have
-        for key in [
-            key for key in counted if key.startswith("counts.") and key.split(".")[1] not in categories_of(run)
-        ]:
-            del counted[key]
-    for known, found in zip(facts, facts[::-1], strict=True):  # runs of earlier versions do not say which images
-        for key in [key for key in known if key.startswith("test_images.") and key not in found]:
-            del known[key]
+def mismatches(first: RunRecord, second: RunRecord) -> list[str]:
+    """Reasons why two runs may not share a table, as `key: value and value`; empty if they may."""
+    facts = [dict(_comparison_facts(run)) for run in (first, second)]
+    for partner, own in zip((second, first), facts, strict=True):  # compare counts of common categories only
+        for key in list(own):
+            if key.startswith("counts.") and key.split(".")[1] not in categories_of(partner):
+                del own[key]
+    for own, others in zip(facts, facts[::-1], strict=True):  # runs of earlier versions have no list of test images
+        for key in list(own):
+            if key.startswith("test_images.") and key not in others:
+                del own[key]
     keys = dict.fromkeys([*facts[0], *facts[1]])
     return [
-        f"{key}: {_shown(facts[0].get(key))} and {_shown(facts[1].get(key))}"
+        f"{key}: {_format_value(facts[0].get(key))} and {_format_value(facts[1].get(key))}"
         for key in keys
         if facts[0].get(key) != facts[1].get(key)
     ]
 
 
-# ------------------------------------------------------------------------------------------------ what is comparable
+# ------------------------------------------------------------------------------------------------ comparability
 
 
 def read_finished(folder: str | Path) -> RunRecord:
-    """A run that has results and says where they come from; AnoframeError for any other."""
+    """Read a run that has results and their provenance.
+
+    Raises:
+        AnoframeError: The folder is not a run folder, or has no results.
+    """
     run = read_run(folder)
     if not run.evaluated or not run.provenance:
         raise AnoframeError(f"{folder} has no metrics.json with results: let the run finish, or leave it out")
     return run
 
 
-def _first_reason(group: Sequence[RunRecord], run: RunRecord) -> str | None:
-    for known in group:
-        found = differences(known, run)
-        if found:
-            return f"{known.folder} and {run.folder} do not share a table, they differ in {'; '.join(found)}"
+def _first_mismatch(group: Sequence[RunRecord], run: RunRecord) -> str | None:
+    for member in group:
+        reasons = mismatches(member, run)
+        if reasons:
+            return f"{member.folder} and {run.folder} do not share a table, they differ in {'; '.join(reasons)}"
     return None
 
 
-def _facts(run: RunRecord) -> Iterable[tuple[str, Any]]:
-    made = run.provenance
-    yield "protocol", made.get("protocol")
-    for key, value in made.get("data", {}).items():
+def _comparison_facts(run: RunRecord) -> Iterator[tuple[str, Any]]:
+    """Yield the keys and values that must be equal for two runs to share a table."""
+    provenance = run.provenance
+    yield "protocol", provenance.get("protocol")
+    for key, value in provenance.get("data", {}).items():
         yield "dataset" if key == "name" else f"data.{key}", value
     if run.stream:
         yield "tasks", "; ".join(", ".join(task) for task in run.stream.tasks)
-    for category, counts in made.get("counts", {}).items():
+    for category, counts in provenance.get("counts", {}).items():
         for key, value in counts.items():
-            # a dot in a category's name would look like another key
+            # a dot in the name of a category would look like a separator
             yield f"counts.{category.replace('.', '_')}.{key}", value
-    for known in run.categories:
-        if known.images is not None:
-            names = "\n".join(image.name for image in known.images)
-            yield f"test_images.{known.name}", digest(names.encode())[:12]
+    for category in run.categories:
+        if category.images is not None:
+            names = "\n".join(image.name for image in category.images)
+            yield f"test_images.{category.name}", digest(names.encode())[:12]
 
 
-def _shown(value: Any) -> str:
-    return "not known" if value is None else repr(value) if isinstance(value, str) else str(value)
+def _format_value(value: Any) -> str:
+    return "unknown" if value is None else repr(value) if isinstance(value, str) else str(value)
 
 
-def _add(table: Table, run: RunRecord) -> None:
-    """To the column that differs from it in the seed alone, or to one of its own."""
+def _add_run(table: Table, run: RunRecord) -> None:
+    """Add a run to the column that differs only in the seed, or as a new column."""
     for column in table.columns:
         if identity(column.runs[0]) == identity(run) and seed_of(run) not in column.seeds:
             column.runs.append(run)
@@ -176,15 +192,15 @@ def _add(table: Table, run: RunRecord) -> None:
 
 
 def identity(run: RunRecord) -> tuple[Any, ...]:
-    """What runs share that differ in their seed and categories alone."""
-    made = run.provenance
-    versions = sorted(made.get("versions", {}).items())
-    weights = made.get("backbone", {}).get("sha256")
-    return run.name, _settings(run), weights, made.get("git"), versions, made.get("selected")
+    """Everything that is equal for runs that differ only in seed and categories."""
+    provenance = run.provenance
+    versions = sorted(provenance.get("versions", {}).items())
+    weights = provenance.get("backbone", {}).get("sha256")
+    return run.name, _settings(run), weights, provenance.get("git"), versions, provenance.get("selected")
 
 
 def _settings(run: RunRecord) -> dict[str, Any]:
-    return {key: value for key, value in flatten(run.config) if not key.startswith(_NOT_COMPARED)}
+    return {key: value for key, value in flatten(run.config) if not key.startswith(_IGNORED_KEYS)}
 
 
 def seed_of(run: RunRecord) -> Any:
@@ -196,31 +212,46 @@ def categories_of(run: RunRecord) -> dict[str, Category]:
 
 
 def metrics_of(run: RunRecord, category: str) -> Metrics:
-    found = categories_of(run).get(category)
-    return found.metrics if found else {}
+    """Metrics of a category; empty if the run does not have it."""
+    record = categories_of(run).get(category)
+    return record.metrics if record else {}
 
 
-def what_differs(table: Table, run: RunRecord) -> list[str]:
+def describe_data(facts: Mapping[str, Any]) -> list[str]:
+    """Dataset, protocol and image size of a provenance, as words for a heading."""
+    data = facts.get("data", {})
+    size = data.get("crop")
+    return [str(data.get("name")), f"{facts.get('protocol')} protocol", f"{size} x {size} pixels"]
+
+
+def describe_backbone(run: RunRecord) -> list[str]:
+    """One line with name and weights of the backbone; empty if the run has none."""
+    backbone = run.provenance.get("backbone") or {}
+    return [f"{backbone.get('name')}, weights {str(backbone.get('sha256'))[:12]}"] if backbone else []
+
+
+def describe_differences(table: Table, run: RunRecord) -> list[str]:
+    """Values of a run for the config keys, commit and versions that differ between the columns of its table."""
     firsts = [column.runs[0] for column in table.columns]
     settings = [_settings(first) for first in firsts]
-    keys = dict.fromkeys(key for one, other in combinations(settings, 2) for key in _unequal(one, other))
+    keys = dict.fromkeys(key for a, b in combinations(settings, 2) for key in _unequal_keys(a, b))
     own = _settings(run)
-    first = sorted(keys, key=lambda key: key != "protocol.strategy")  # what a column of a stream is, and not cut off
-    lines = [f"{key} {own.get(key, 'not set')}" for key in first]
-    if len(lines) > _MOST_CHANGES:
-        lines = [*lines[:_MOST_CHANGES], f"and {len(lines) - _MOST_CHANGES} more"]
+    ordered = sorted(keys, key=lambda key: key != "protocol.strategy")  # first, so that the limit never cuts it off
+    lines = [f"{key} {own.get(key, 'not set')}" for key in ordered]
+    if len(lines) > _MAX_DIFFERENCES:
+        lines = [*lines[:_MAX_DIFFERENCES], f"and {len(lines) - _MAX_DIFFERENCES} more"]
     for name in ("git", "versions"):
         values = [first.provenance.get(name) for first in firsts]
         if any(value != values[0] for value in values):
-            lines.append(f"{name} {_brief(run.provenance.get(name))}")
+            lines.append(f"{name} {_short(run.provenance.get(name))}")
     return lines
 
 
-def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    return [key for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key)]
+def _unequal_keys(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    return [key for key in dict.fromkeys([*first, *second]) if first.get(key) != second.get(key)]
 
 
-def _brief(value: Any) -> str:
+def _short(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {version}" for name, version in value.items())
-    return "not known" if value is None else str(value)[:12]
+    return "unknown" if value is None else str(value)[:12]

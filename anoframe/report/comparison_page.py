@@ -1,220 +1,261 @@
-"""The page that shows several runs side by side."""
+"""Page that shows several runs side by side (`templates/comparison.html`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
+from markupsafe import Markup
+
 from anoframe.evaluation.results import percent
-from anoframe.metrics.catalogue import HEADLINE, title_of
+from anoframe.metrics.catalogue import HEADLINE, METRICS, STREAM, SUMMARY, names_of, title_of
 from anoframe.report.charts import Series, epoch_chart
-from anoframe.report.compare import Column, Comparison, Table, categories_of, compare, metrics_of, what_differs
-from anoframe.report.page import ORACLES, document
+from anoframe.report.compare import (
+    Column,
+    Comparison,
+    Table,
+    categories_of,
+    compare,
+    describe_backbone,
+    describe_data,
+    describe_differences,
+    metrics_of,
+)
 from anoframe.report.stream_record import Stream
-from anoframe.report.stream_section import COLUMNS
+from anoframe.report.templating import render
 from anoframe.utils.files import write_atomic
 
-_CHOSEN = "‡ the epoch was chosen on the test set"
+# Charts over tasks: ACC and forgetting of the first image-level and the first pixel-level metric of the catalogue.
+_CHARTED_METRICS = (names_of("image")[0], names_of("pixel")[0])
+_CHARTED_STREAM_METRICS = ("acc", "fm")
+
+
+@dataclass(frozen=True)
+class _Heading:
+    """Heading of a column.
+
+    Attributes:
+        name: config name.
+        folders: run folders, one per line.
+        details: seeds, weights, and the values that differ between the columns.
+        chosen_on_test: whether the epoch was chosen on the test set.
+    """
+
+    name: str
+    folders: str
+    details: list[str]
+    chosen_on_test: bool
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One table cell; `value` is what sorting uses, None if not available."""
+
+    text: str
+    value: float | None = None
+    note: str = ""
+    is_best: bool = False
+
+
+@dataclass(frozen=True)
+class _Row:
+    label: str
+    cells: Sequence[_Cell]
+    tooltip: str = ""
+
+
+@dataclass(frozen=True)
+class _TableView:
+    """One table of the page.
+
+    Attributes:
+        title: heading, and name for screen readers.
+        first_column: heading of the first column.
+        footer: row of means; None for none.
+        oracle: mark the heading as a metric that takes its threshold from the test labels.
+    """
+
+    title: str
+    first_column: str
+    rows: Sequence[_Row]
+    footer: _Row | None = None
+    oracle: bool = False
 
 
 def write_comparison(folders: Sequence[str | Path], path: str | Path) -> Comparison:
-    """Write the comparison as one self-contained page; what could not share a table is said in it and returned."""
+    """Compare runs, write the comparison as one self-contained page, and return it."""
     comparison = compare(folders)
     write_atomic(Path(path), comparison_page(comparison))
     return comparison
 
 
 def comparison_page(comparison: Comparison) -> str:
-    """The whole page, self-contained like a report."""
-    runs = sum(len(table.runs) for table in comparison.tables)
-    title = f"Comparison of {runs} runs"
-    refusals = "".join(f'<p class="alert">{escape(reason)}</p>' for reason in comparison.refusals)
-    if refusals:
-        refusals = f"<section><h2>Not in one table</h2>{refusals}</section>"
-    sections = "".join(_section(table) for table in comparison.tables)
-    head = f'<header><p class="brand">anoframe comparison</p><h1>{title}</h1></header>'
-    return document(title, f"{head}<main>{refusals}{sections}</main>")
-
-
-def _section(table: Table) -> str:
-    data = table.runs[0].provenance.get("data", {})
-    protocol = table.runs[0].provenance.get("protocol")
-    facts = [data.get("name"), f"{protocol} protocol", f"{data.get('crop')} x {data.get('crop')} pixels"]
-    metrics = [
-        name for name in HEADLINE if any(name in metrics_of(run, c) for run in table.runs for c in table.categories)
+    """Render the whole page, self-contained like a report."""
+    sections = [
+        {
+            "heading": " · ".join(describe_data(table.runs[0].provenance)),
+            "any_chosen": any(column.chosen_on_test for column in table.columns),
+            "columns": [_heading(table, column) for column in table.columns],
+            "stream_tables": _stream_tables(table),
+            "charts": _stream_charts(table),
+            "cost": _cost_table(table),
+            "tables": _metric_tables(table),
+        }
+        for table in comparison.tables
     ]
-    heads = [_column_head(table, column) for column in table.columns]
-    tables = "".join(f"<h3>{_title(metric)}</h3>{_metric_table(table, metric, heads)}" for metric in metrics)
-    note = (
-        "Percent; higher is better, the highest of a row is bold. Several seeds: mean and standard deviation. "
-        "† takes its threshold from the test labels (an oracle). A mean is over the categories that every run has."
-    )
-    if any(column.chosen_on_test for column in table.columns):
-        note += " ‡ reports the epoch that was best on the test set, which no user can choose: it is never bold."
-    return (
-        f'<section class="comparison"><h2>{escape(" · ".join(str(fact) for fact in facts))}</h2>'
-        f'<p class="note">{note}</p>{_streams(table, heads)}{tables}</section>'
-    )
+    num_runs = sum(len(table.runs) for table in comparison.tables)
+    return render("comparison.html", num_runs=num_runs, refusals=comparison.refusals, sections=sections)
 
 
-def _title(metric: str) -> str:
-    return title_of(metric) + ("<sup>†</sup>" if metric in ORACLES else "")
-
-
-def _column_head(table: Table, column: Column) -> str:
-    """What a column is: config, seeds, weights, and what else differs between the columns of the table."""
+def _heading(table: Table, column: Column) -> _Heading:
     run = column.runs[0]
-    backbone = run.provenance.get("backbone", {})
     seeds = ", ".join(str(seed) for seed in column.seeds)
-    lines = [f"{'seed' if len(column.runs) == 1 else 'seeds'} {seeds}"]
-    if backbone:
-        lines.append(f"{backbone.get('name')}, weights {str(backbone.get('sha256'))[:12]}")
-    lines += what_differs(table, run)
-    if column.chosen_on_test:
-        lines.append(_CHOSEN)
+    details = [f"{'seed' if len(column.runs) == 1 else 'seeds'} {seeds}"]
+    details += describe_backbone(run) + describe_differences(table, run)
     folders = "\n".join(str(run.folder) for run in column.runs)
-    small = "".join(f"<small{' class=bad' if line == _CHOSEN else ''}>{escape(line)}</small>" for line in lines)
-    return f'<span title="{escape(folders)}">{escape(run.name)}</span>{small}'
+    return _Heading(run.name, folders, details, column.chosen_on_test)
 
 
-def _metric_table(table: Table, metric: str, heads: Sequence[str]) -> str:
-    rows = "".join(_metric_row(table, metric, category) for category in table.categories)
-    foot = f"<tfoot>{_mean_row(table, metric)}</tfoot>"
-    return _frame(f"{title_of(metric)} of each run", "Category", heads, rows, foot)
+# ------------------------------------------------------------------------------------------------ metrics
 
 
-def _frame(label: str, first: str, heads: Sequence[str], rows: str, foot: str = "") -> str:
-    """A table with a column a column of runs; all its parts are HTML."""
-    top = f'<th scope="col" class="name" data-sort="text"><button type="button">{first}</button></th>' + "".join(
-        f'<th scope="col" data-sort="number"><button type="button">{head}</button></th>' for head in heads
-    )
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table class="metrics sortable">'
-        f"<thead><tr>{top}</tr></thead><tbody>{rows}</tbody>{foot}</table></div>"
-    )
+def _metric_tables(table: Table) -> list[_TableView]:
+    """One table per headline metric that any run has."""
+    views = []
+    for metric in HEADLINE:
+        if any(metric in metrics_of(run, category) for run in table.runs for category in table.categories):
+            rows = [_metric_row(table, metric, category) for category in table.categories]
+            footer = _mean_row(table, metric)
+            views.append(_TableView(title_of(metric), "Category", rows, footer, METRICS[metric].oracle))
+    return views
 
 
-def _metric_row(table: Table, metric: str, category: str) -> str:
+def _metric_row(table: Table, metric: str, category: str) -> _Row:
     values = [column.values(category, metric) for column in table.columns]
-    best = _best(table, values)
-    cells = "".join(
-        _cell(found, len(column.runs), None if column.chosen_on_test else best, _why_missing(column, category))
-        for column, found in zip(table.columns, values, strict=True)
-    )
-    return f'<tr><th scope="row">{escape(category)}</th>{cells}</tr>'
+    return _Row(category, _metric_cells(table, values, [_why_missing(column, category) for column in table.columns]))
 
 
-def _mean_row(table: Table, metric: str) -> str:
-    shared = table.shared(metric)
+def _mean_row(table: Table, metric: str) -> _Row:
+    """Row of means over the categories for which every run has the metric; without cells if there is none."""
+    shared = table.shared_categories(metric)
     if not shared:
-        return f'<tr><th scope="row">mean</th><td colspan="{len(table.columns)}">no category is in every run</td></tr>'
+        return _Row("mean", [])
     values = [
-        [mean(metrics_of(run, c)[metric] or 0.0 for c in shared) for run in column.runs] for column in table.columns
+        [mean(metrics_of(run, category)[metric] or 0.0 for category in shared) for run in column.runs]
+        for column in table.columns
     ]
-    best = _best(table, values)
-    cells = "".join(
-        _cell(found, len(found), None if column.chosen_on_test else best, "")
-        for column, found in zip(table.columns, values, strict=True)
-    )
-    return f'<tr><th scope="row">mean of {len(shared)} shared</th>{cells}</tr>'
+    return _Row(f"mean of {len(shared)} shared", _metric_cells(table, values))
 
 
-def _best(
-    table: Table, values: Sequence[Sequence[float]], pick: Callable[[Sequence[float]], float] = max
-) -> float | None:
-    """The highest mean (or lowest) of columns that chose nothing on the test set, where there are several."""
-    own = [found for column, found in zip(table.columns, values, strict=True) if not column.chosen_on_test]
-    means = [mean(found) for found in own if found]
-    return pick(means) if len(means) > 1 else None
+def _metric_cells(
+    table: Table,
+    values: Sequence[Sequence[float]],
+    missing: Sequence[str] | None = None,
+    higher_is_better: bool = True,
+) -> list[_Cell]:
+    """Cells of a row, with the best one marked if several columns can be compared.
+
+    Args:
+        values: one list per column, with one value per run that has it.
+        missing: text of the cells without a value, one per column; None for "n/a".
+    """
+    can_win = [not column.chosen_on_test for column in table.columns]
+    means = [mean(each) for each, allowed in zip(values, can_win, strict=True) if each and allowed]
+    best = (max(means) if higher_is_better else min(means)) if len(means) > 1 else None
+    cells = []
+    for i, each in enumerate(values):
+        if not each:
+            cells.append(_Cell(missing[i] if missing else "n/a"))
+            continue
+        deviation = f" ± {100 * stdev(each):.2f}" if len(each) > 1 else ""
+        num_runs = len(table.columns[i].runs)
+        note = f"{len(each)} of {num_runs} seeds" if len(each) < num_runs else ""
+        is_best = can_win[i] and mean(each) == best
+        cells.append(_Cell(percent(mean(each)) + deviation, mean(each), note, is_best))
+    return cells
 
 
 def _why_missing(column: Column, category: str) -> str:
     if not column.has(category):
         return "absent"
-    failed = [found for run in column.runs if (found := categories_of(run).get(category)) and found.failed is not None]
-    return "failed" if failed else "n/a"
+    records = [categories_of(run).get(category) for run in column.runs]
+    return "failed" if any(record is not None and record.failed is not None for record in records) else "n/a"
 
 
-def _cell(values: Sequence[float], runs: int, best: float | None, missing: str) -> str:
-    if not values:
-        return f'<td class="missing">{missing}</td>'
-    text = percent(mean(values))
-    if len(values) > 1:
-        text += f" ± {100 * stdev(values):.2f}"
-    if len(values) < runs:
-        text += f" <small>{len(values)} of {runs} seeds</small>"
-    style = " class=best" if best is not None and mean(values) == best else ""
-    return f'<td{style} data-value="{mean(values)!r}">{text}</td>'
+# ------------------------------------------------------------------------------------------------ streams of tasks
 
 
-# ------------------------------------------------------------------------------------------------ continual runs
-
-_TOOK: dict[str, Callable[[Stream], float]] = {
-    "parameters, millions": lambda stream: stream.params_total[-1] / 1e6,
-    "adapters": lambda stream: sum(stream.adapters[-1].values()),
-    "seconds of learning": lambda stream: sum(stream.seconds),
-}
-
-
-def _streams(table: Table, heads: Sequence[str]) -> str:
-    """What continual runs kept of their streams, and what they took; empty for other runs."""
+def _stream_tables(table: Table) -> list[_TableView]:
+    """One table per summary metric with its stream metrics after the last task; empty without continual runs."""
     if not any(run.stream for run in table.runs):
-        return ""
-    parts = ""
-    for metric in ("image_auroc", "pixel_auroc", "aupro"):
-        rows = "".join(_kept_row(table, metric, key) for key in COLUMNS)
-        title = f"{title_of(metric)} over the stream"
-        parts += f"<h3>{title}</h3>{_frame(title, 'At the end', heads, rows)}"
-    charts = "".join(
-        _stream_chart(table, f"{title_of(metric)}: {what}", metric, key)
-        for metric in ("image_auroc", "pixel_auroc")
-        for key, what in (("acc", "ACC"), ("fm", "forgetting, from best"))
-    )
-    parts += f'<h3>Over tasks</h3><div class="curves training">{charts}</div>'
-    took = "".join(_took_row(table, name, measure) for name, measure in _TOOK.items())
-    note = '<p class="note">Of ↓ the lowest is bold. What a run took is the mean over its seeds.</p>'
-    return f"{note}{parts}<h3>What it took</h3>{_frame('What it took', 'Of the stream', heads, took)}"
-
-
-def _stream_chart(table: Table, title: str, metric: str, key: str) -> str:
-    """A line a column, the mean over its seeds."""
-    series = []
-    for column in table.columns:
-        found: dict[int, list[float]] = {}
-        for stream in (run.stream for run in column.runs if run.stream):
-            for task, value in stream.over_tasks(metric, key):
-                found.setdefault(task, []).append(value)
-            label = f"{column.runs[0].name}, {stream.strategy}"
-        if found:
-            series.append(Series(label, [(task, mean(found[task])) for task in sorted(found)]))
-    return epoch_chart(title, series, shares=True, over="task")
-
-
-def _kept_row(table: Table, metric: str, key: str) -> str:
-    head, what, higher = COLUMNS[key]
-    values = [_of_streams(column, lambda stream: stream.last.get(metric, {}).get(key)) for column in table.columns]
-    best = _best(table, values, max if higher else min)
-    cells = "".join(
-        _cell(found, len(column.runs), None if column.chosen_on_test else best, "n/a")
-        for column, found in zip(table.columns, values, strict=True)
-    )
-    return f'<tr><th scope="row" title="{what}">{head}{"" if higher else " ↓"}</th>{cells}</tr>'
-
-
-def _took_row(table: Table, name: str, measure: Callable[[Stream], float]) -> str:
-    values = [
-        _of_streams(column, lambda stream: measure(stream) if stream.learned else None) for column in table.columns
+        return []
+    return [
+        _TableView(
+            f"{title_of(metric)} over the stream",
+            "After the last task",
+            [_stream_row(table, metric, name) for name in STREAM],
+        )
+        for metric in SUMMARY
     ]
-    cells = "".join(
-        f'<td data-value="{mean(found)!r}">{mean(found):,.2f}</td>' if found else '<td class="missing">n/a</td>'
-        for found in values
-    )
-    return f'<tr><th scope="row">{name}</th>{cells}</tr>'
 
 
-def _of_streams(column: Column, measure: Callable[[Stream], float | None]) -> list[float]:
-    """Of the runs that have it."""
-    found = (measure(run.stream) for run in column.runs if run.stream)
-    return [value for value in found if value is not None]
+def _stream_row(table: Table, metric: str, name: str) -> _Row:
+    info = METRICS[name]
+    values = [_stream_values(column, lambda stream: stream.last.get(metric, {}).get(name)) for column in table.columns]
+    cells = _metric_cells(table, values, higher_is_better=info.higher_is_better)
+    return _Row(info.title if info.higher_is_better else f"{info.title} ↓", cells, info.description)
+
+
+def _stream_charts(table: Table) -> list[Markup]:
+    """Charts over tasks with one line per column: the mean over its seeds."""
+    if not any(run.stream for run in table.runs):
+        return []
+    return [_stream_chart(table, metric, name) for metric in _CHARTED_METRICS for name in _CHARTED_STREAM_METRICS]
+
+
+def _stream_chart(table: Table, metric: str, name: str) -> Markup:
+    lines = []
+    for column in table.columns:
+        values: dict[int, list[float]] = {}  # task -> one value per seed
+        label = ""
+        for stream in (run.stream for run in column.runs if run.stream):
+            label = f"{column.runs[0].name}, {stream.strategy}"
+            for task, value in stream.over_tasks(metric, name):
+                values.setdefault(task, []).append(value)
+        if values:
+            lines.append(Series(label, [(task, mean(values[task])) for task in sorted(values)]))
+    title = f"{title_of(metric)}: {title_of(name)}"
+    return Markup(epoch_chart(title, lines, shares=True, over="task"))
+
+
+def _cost_table(table: Table) -> _TableView | None:
+    """Parameters, training time and the scalars of the method summaries; None without continual runs."""
+    streams = [run.stream for run in table.runs if run.stream]
+    if not streams:
+        return None
+    rows = [
+        _cost_row(table, "parameters, millions", lambda stream: stream.params_total[-1] / 1e6),
+        _cost_row(table, "training time, seconds", lambda stream: sum(stream.seconds)),
+    ]
+    names = dict.fromkeys(name for stream in streams for name in stream.last_scalars())
+    rows += [_scalar_row(table, name) for name in names]
+    return _TableView("Cost and method summary", "After the last task", rows)
+
+
+def _cost_row(table: Table, label: str, measure: Callable[[Stream], float | None]) -> _Row:
+    values = [
+        _stream_values(column, lambda stream: measure(stream) if stream.learned else None) for column in table.columns
+    ]
+    return _Row(label, [_Cell(f"{mean(each):,.2f}", mean(each)) if each else _Cell("n/a") for each in values])
+
+
+def _scalar_row(table: Table, name: str) -> _Row:
+    return _cost_row(table, name, lambda stream: stream.last_scalars().get(name))
+
+
+def _stream_values(column: Column, measure: Callable[[Stream], float | None]) -> list[float]:
+    """One value per run of the column that has it."""
+    values = (measure(run.stream) for run in column.runs if run.stream)
+    return [value for value in values if value is not None]

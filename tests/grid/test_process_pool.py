@@ -1,4 +1,4 @@
-"""A grid over processes: the table of one process, whatever happens to some of them."""
+"""Grids over processes: the same tables as in one process, also when processes die."""
 
 from __future__ import annotations
 
@@ -9,60 +9,98 @@ import sys
 import time
 from pathlib import Path
 
-import dying
+import crashing_model
 import psutil
 import pytest
+from stub_cells import FailingCell, KilledCell, StubCell
 
 from anoframe.errors import AnoframeError
-from anoframe.grid.grid import run_grid
-from anoframe.grid.process_pool import cores, run_in_processes
+from anoframe.grid.process_pool import available_cores, run_in_processes
+from anoframe.grid.runner import run_grid
+from anoframe.grid.scheduler import Scheduler
+from anoframe.report.grid_table import Failure
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="kills processes as POSIX does")
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmark.py"
+pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="kills processes with POSIX signals")
+HERE = Path(__file__).parent
+ENDLESS_GRID = """
+import sys
+from pathlib import Path
+
+from anoframe.grid.process_pool import run_in_processes
+from stub_cells import EndlessCell, SingleCellScheduler
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    run_in_processes(SingleCellScheduler(EndlessCell("endless", folder=str(folder))), 1, folder)
+"""
 
 
 @pytest.fixture(autouse=True)
 def one_thread_each(monkeypatch):
-    """As the grid in this process ran: that it may be otherwise is no matter of processes."""
+    """The number of threads of the grid in this process, so that results are comparable to the bit."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 @pytest.mark.slow
-def test_two_processes_make_what_one_makes(grid_here, dying_config, tmp_path, contents):
-    run_grid([dying_config], ["all"], (0, 1), tmp_path, workers=2)
-    assert contents(tmp_path) == contents(grid_here)
-
-
-@pytest.mark.slow
-def test_a_killed_process_loses_nothing(grid_here, dying_config, tmp_path, contents, monkeypatch, capsys):
-    monkeypatch.setenv(dying.ONCE, str(tmp_path / "died"))
-    grid = run_grid([dying_config], ["all"], (0, 1), tmp_path / "runs", workers=2)
-    assert (tmp_path / "died").exists()
+def test_two_processes_give_the_results_of_one_although_a_process_is_killed(
+    finished_grid, crash_config, tmp_path, contents, monkeypatch, capsys
+):
+    monkeypatch.setenv(crashing_model.CRASH_FILE, str(tmp_path / "crashed"))
+    grid = run_grid([crash_config], ["all"], (0, 1), tmp_path / "runs", workers=2)
+    assert (tmp_path / "crashed").exists()
     assert "its process died (killed by signal 9" in capsys.readouterr().out
     assert grid.summary.failures == []
-    assert contents(tmp_path / "runs") == contents(grid_here)
+    assert contents(tmp_path / "runs") == contents(finished_grid)
 
 
-@pytest.mark.slow
-def test_a_killed_grid_leaves_no_process_behind(dying_config, tmp_path):
-    begun = tmp_path / "begun"
-    words = [
-        "--configs",
-        str(dying_config),
-        "--cls_names",
-        "felt",
-        "--workers",
-        "1",
-        "--output",
-        str(tmp_path / "runs"),
-    ]
-    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, dying.SLEEPS: str(begun), "PYTHONPATH": paths}
-    grid = subprocess.Popen([sys.executable, str(TOOL), *words], env=environment, stdout=subprocess.DEVNULL)
-    wait_for(begun.exists)
-    workers = psutil.Process(grid.pid).children(recursive=True)
-    grid.send_signal(signal.SIGKILL)
+def test_killed_process_does_not_affect_other_cells(tmp_path, capsys):
+    with Scheduler([StubCell("a"), KilledCell("b"), FailingCell("c"), StubCell("d")]) as scheduler:
+        run_in_processes(scheduler, 2, tmp_path)
+    reason = f"its process died 3 times, last: killed by signal 9, see {tmp_path}/worker_"
+    failures = {failure.cell: failure.reason for failure in scheduler.failures}
+    assert failures.keys() == {"b", "c"}
+    assert failures["b"].startswith(reason)
+    assert Failure("c", "no images") in scheduler.failures
+    lines = capsys.readouterr().out.splitlines()
+    assert {"done: a", "FAILED: b", "FAILED: c", "done: d"} <= set(lines)
+
+
+def test_output_of_a_process_is_in_its_log(tmp_path, capfd):
+    with Scheduler([StubCell("a"), StubCell("b")]) as scheduler:
+        run_in_processes(scheduler, 1, tmp_path / "logs")
+    assert (tmp_path / "logs/worker_0.log").read_text() == "output of a\noutput of b\n"
+    assert "output of" not in capfd.readouterr().out
+
+
+@pytest.fixture
+def endless_grid(tmp_path):
+    """A process with a grid whose only cell has started and never ends."""
+    (tmp_path / "script.py").write_text(ENDLESS_GRID)
+    paths = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path)]
+    grid = subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_for((tmp_path / "started").exists)
+    yield grid
+    grid.kill()
     grid.wait()
+
+
+def test_killed_grid_leaves_no_process(endless_grid):
+    workers = psutil.Process(endless_grid.pid).children(recursive=True)
+    assert workers
+    endless_grid.send_signal(signal.SIGKILL)
+    endless_grid.wait()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert alive == []
+
+
+def test_interrupted_grid_interrupts_its_cells(endless_grid, tmp_path):
+    workers = psutil.Process(endless_grid.pid).children(recursive=True)
+    endless_grid.send_signal(signal.SIGINT)
+    endless_grid.wait(60)
+    assert (tmp_path / "interrupted").exists()
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert alive == []
 
@@ -74,10 +112,10 @@ def wait_for(condition):
         time.sleep(0.05)
 
 
-def test_a_number_below_one_is_refused(tmp_path):
-    with pytest.raises(AnoframeError, match="--workers takes 0, a number of processes, or ray, got -1"):
+def test_number_below_one_is_an_error(tmp_path):
+    with pytest.raises(AnoframeError, match="--workers must be 0, a number of processes, or ray; got -1"):
         run_in_processes(None, -1, tmp_path)  # type: ignore[arg-type]
 
 
-def test_there_is_a_core():
-    assert cores() >= 1
+def test_at_least_one_core_is_available():
+    assert available_cores() >= 1

@@ -1,65 +1,52 @@
-"""Cells that wait, run, end, and die."""
+"""Cells that wait, run, end, and crash."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
+from stub_cells import StubCell
 
-from anoframe.grid.scheduler import RETRIES, Board
+from anoframe.grid.scheduler import MAX_RETRIES, Scheduler
 from anoframe.report.grid_table import Failure
 
 
-@dataclass(frozen=True)
-class Stub:
-    """What a board asks of a cell."""
-
-    name: str
-    done: bool = False
-    categories: tuple[str, ...] = ("felt",)
-
-    def is_done(self):
-        return self.done
-
-
 @pytest.fixture
-def board():
-    with Board([Stub("a"), Stub("b"), Stub("c", done=True)]) as made:
-        yield made
+def scheduler():
+    with Scheduler([StubCell("a"), StubCell("b"), StubCell("c", done=True)]) as opened:
+        yield opened
 
 
-def test_cells_that_are_done_do_not_wait(board):
-    assert [board.take().name, board.take().name, board.take()] == ["a", "b", None]
+def test_finished_cells_are_skipped(scheduler):
+    assert [scheduler.next_cell().name, scheduler.next_cell().name, scheduler.next_cell()] == ["a", "b", None]
 
 
-def test_a_cell_that_runs_is_unfinished(board):
-    cell = board.take()
-    assert board.unfinished == 2
-    board.ended(cell, {})
-    assert board.unfinished == 1
+def test_running_cells_count_as_unfinished(scheduler):
+    cell = scheduler.next_cell()
+    assert scheduler.num_unfinished == 2
+    scheduler.finish(cell, {})
+    assert scheduler.num_unfinished == 1
 
 
-def test_a_failure_is_kept_and_not_tried_again(board):
-    board.ended(board.take(), {"felt": "no images"})
-    assert board.failures == [Failure("a", "no images")]
-    assert board.take().name == "b"
+def test_failed_cell_is_recorded_and_not_retried(scheduler):
+    scheduler.finish(scheduler.next_cell(), {"felt": "no images"})
+    assert scheduler.failures == [Failure("a", "no images")]
+    assert scheduler.next_cell().name == "b"
 
 
-def test_a_category_that_failed_is_named():
-    with Board([Stub("a", categories=("felt", "mesh"))]) as board:
-        board.ended(board.take(), {"mesh": "no images"})
-    assert board.failures == [Failure("a, mesh", "no images")]
+def test_failed_category_is_named():
+    with Scheduler([StubCell("a", categories=("felt", "mesh"))]) as scheduler:
+        scheduler.finish(scheduler.next_cell(), {"mesh": "no images"})
+    assert scheduler.failures == [Failure("a, mesh", "no images")]
 
 
-def test_a_cell_that_died_is_tried_again_after_the_others(board):
-    board.died(board.take(), "killed by signal 9")
-    assert [board.take().name, board.take().name] == ["b", "a"]
-    assert board.failures == []
+def test_crashed_cell_is_retried_after_the_others(scheduler):
+    scheduler.record_crash(scheduler.next_cell(), "killed by signal 9")
+    assert [scheduler.next_cell().name, scheduler.next_cell().name] == ["b", "a"]
+    assert scheduler.failures == []
 
 
-def test_a_cell_that_always_dies_is_given_up():
-    with Board([Stub("a")]) as board:
-        for _ in range(RETRIES + 1):
-            board.died(board.take(), "killed by signal 9")
-        assert board.take() is None
-    assert board.failures == [Failure("a", "its process died 3 times, the last time: killed by signal 9")]
+def test_cell_that_always_crashes_fails():
+    with Scheduler([StubCell("a")]) as scheduler:
+        for _ in range(MAX_RETRIES + 1):
+            scheduler.record_crash(scheduler.next_cell(), "killed by signal 9")
+        assert scheduler.next_cell() is None
+    assert scheduler.failures == [Failure("a", "its process died 3 times, last: killed by signal 9")]

@@ -1,4 +1,4 @@
-"""The table of a grid: what shares a row, what shares a table, means, deviations and intervals."""
+"""Tables of a grid: rows, separate tables, means, deviations, intervals, and the files and page made of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -16,26 +17,17 @@ import pytest
 from anoframe.continual.results import stream_results
 from anoframe.metrics.ranking import auroc
 from anoframe.report.compare import read_finished
-from anoframe.report.grid_page import grid_page
-from anoframe.report.grid_table import (
-    IMAGES,
-    SEEDS,
-    Failure,
-    Figure,
-    as_json,
-    csv_text,
-    markdown,
-    missing,
-    summarise,
-)
+from anoframe.report.grid_export import csv_text, grid_json, markdown
+from anoframe.report.grid_page import _Axis, _ticks, grid_page
+from anoframe.report.grid_table import IMAGES, SEEDS, Failure, Figure, describe_missing, summarise
 from anoframe.utils.files import write_json
 
 
 @pytest.fixture
 def run_like(full_run, change, tmp_path):
-    """Records of runs: `run_like(name, seed, only=None, config=None, mend=None, **metrics of felt)`."""
+    """Copy and read the finished run: `run_like(name, seed, only=None, config=None, edit=None, **metrics of felt)`."""
 
-    def make(name, seed=0, only=None, config=None, mend=None, **metrics):
+    def make(name, seed=0, only=None, config=None, edit=None, **metrics):
         folder = Path(shutil.copytree(full_run, tmp_path / name / (only or "all") / str(seed)))
 
         def apply(tree):
@@ -44,8 +36,8 @@ def run_like(full_run, change, tmp_path):
             for category in [c for c in tree["categories"] if only and c != only]:
                 del tree["categories"][category], tree["provenance"]["counts"][category]
                 (folder / f"results/{category}.json").unlink()
-            if mend:
-                mend(tree)
+            if edit:
+                edit(tree)
 
         change(folder / "metrics.json", apply)
         text = re.sub(r"(?m)^seed: .*", f"seed: {seed}", (folder / "config.yaml").read_text())
@@ -56,38 +48,38 @@ def run_like(full_run, change, tmp_path):
     return make
 
 
-def row(summary, category, config="a"):
+def find_row(summary, category, config="a"):
     (table,) = summary.tables
-    (found,) = [one for one in table.rows if (one.category, one.config) == (category, config)]
-    return found
+    (match,) = [row for row in table.rows if (row.category, row.config) == (category, config)]
+    return match
 
 
-def test_seeds_are_one_row_with_mean_and_sample_deviation(run_like):
+def test_seeds_share_a_row_with_mean_and_sample_deviation(run_like):
     values = {0: 0.9, 1: 0.8, 5: 0.95}
     summary = summarise([run_like("a", seed, aupro=value) for seed, value in values.items()], (0, 1, 5))
-    figure = row(summary, "felt").figures["aupro"]
+    figure = find_row(summary, "felt").figures["aupro"]
     assert figure.values == values
     assert figure.mean == pytest.approx(mean(values.values()))
     assert figure.std == pytest.approx(stdev(values.values()))
 
 
-def test_one_seed_has_no_deviation_and_no_interval_over_seeds(run_like):
-    figure = row(summarise([run_like("a", aupro=0.9)], (0,)), "felt").figures["aupro"]
+def test_single_seed_has_no_deviation_and_no_interval_over_seeds(run_like):
+    figure = find_row(summarise([run_like("a", aupro=0.9)], (0,)), "felt").figures["aupro"]
     assert (figure.std, figure.interval, figure.drawn) == (None, None, None)
 
 
-def test_the_interval_of_a_pixel_metric_lies_within_its_seeds(run_like):
+def test_interval_of_a_pixel_metric_lies_within_its_seeds(run_like):
     runs = [run_like("a", seed, aupro=value) for seed, value in enumerate([0.9, 0.8, 0.95])]
-    figure = row(summarise(runs, (0, 1, 2)), "felt").figures["aupro"]
+    figure = find_row(summarise(runs, (0, 1, 2)), "felt").figures["aupro"]
     assert figure.drawn == SEEDS
     assert 0.8 <= figure.interval[0] < figure.mean < figure.interval[1] <= 0.95
 
 
-def test_the_interval_of_an_image_metric_is_over_the_test_images(run_like):
+def test_interval_of_an_image_metric_resamples_the_test_images(run_like):
     run = run_like("a")
-    figure = row(summarise([run], (0,)), "felt").figures["image_auroc"]
-    (felt,) = [one for one in run.categories if one.name == "felt"]
-    good, defects = (np.array([i.score for i in felt.images if i.is_defect is kind]) for kind in (False, True))
+    figure = find_row(summarise([run], (0,)), "felt").figures["image_auroc"]
+    (felt,) = [category for category in run.categories if category.name == "felt"]
+    good, defects = (np.array([i.score for i in felt.images if i.is_defect is side]) for side in (False, True))
     rng, values = np.random.default_rng(0), []
     for _ in range(2000):
         drawn = [*rng.choice(good, len(good)), *rng.choice(defects, len(defects))]
@@ -96,103 +88,103 @@ def test_the_interval_of_an_image_metric_is_over_the_test_images(run_like):
     assert figure.interval == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])), abs=0.05)
 
 
-def test_a_row_does_not_depend_on_what_else_is_in_the_grid(run_like):
+def test_row_does_not_depend_on_other_runs_of_the_grid(run_like):
     run = run_like("a", only="felt")
-    alone = row(summarise([run], (0,)), "felt")
-    among = row(summarise([run_like("b"), run, run_like("a", 1, only="mesh")], (0,)), "felt")
+    alone = find_row(summarise([run], (0,)), "felt")
+    among = find_row(summarise([run_like("b"), run, run_like("a", 1, only="mesh")], (0,)), "felt")
     assert among == alone
 
 
-def test_cells_of_a_category_each_make_one_row_of_means(run_like):
+def test_runs_of_single_categories_share_a_row_of_means(run_like):
     runs = [run_like("a", seed, only=name) for name in ("felt", "mesh") for seed in (0, 1)]
     summary = summarise(runs, (0, 1))
     for seed in (0, 1):
-        each = [row(summary, name).figures["aupro"].values[seed] for name in ("felt", "mesh")]
-        assert row(summary, None).figures["aupro"].values[seed] == pytest.approx(mean(each))
-    assert row(summary, None).figures["aupro"].categories == ("felt", "mesh")
+        values = [find_row(summary, name).figures["aupro"].values[seed] for name in ("felt", "mesh")]
+        assert find_row(summary, None).figures["aupro"].values[seed] == pytest.approx(mean(values))
+    assert find_row(summary, None).figures["aupro"].categories == ("felt", "mesh")
 
 
-def test_a_mean_is_over_the_categories_that_every_config_has(run_like):
+def test_mean_is_over_the_categories_that_every_config_has(run_like):
     summary = summarise([run_like("a"), run_like("b", only="felt")], (0,))
     for config in ("a", "b"):
-        figures = row(summary, None, config).figures
+        figures = find_row(summary, None, config).figures
         assert figures["aupro"].categories == ("felt",)
-        assert figures["aupro"].mean == row(summary, "felt", config).figures["aupro"].mean
-    assert missing(row(summary, None).figures["aupro"], summary.tables[0], (0,)) == "1 of 2 categories"
+        assert figures["aupro"].mean == find_row(summary, "felt", config).figures["aupro"].mean
+    assert describe_missing(find_row(summary, None).figures["aupro"], summary.tables[0], (0,)) == "1 of 2 categories"
 
 
-def test_a_mean_is_over_the_seeds_that_have_every_category(run_like):
+def test_mean_is_over_the_seeds_that_have_every_category(run_like):
     summary = summarise([run_like("a"), run_like("a", 1, only="felt")], (0, 1))
-    assert list(row(summary, None).figures["aupro"].values) == [0]
-    assert missing(row(summary, None).figures["aupro"], summary.tables[0], (0, 1)) == "1 of 2 seeds"
+    assert list(find_row(summary, None).figures["aupro"].values) == [0]
+    assert describe_missing(find_row(summary, None).figures["aupro"], summary.tables[0], (0, 1)) == "1 of 2 seeds"
 
 
-def test_a_metric_that_is_not_available_is_no_figure(run_like):
+def test_metric_that_is_not_available_has_no_figure(run_like):
     summary = summarise([run_like("a", aupro=None), run_like("a", 1, aupro=0.5)], (0, 1))
-    assert row(summary, "felt").figures["aupro"].values == {1: 0.5}
-    assert "aupro" not in row(summarise([run_like("b", aupro=None)], (0,)), "felt", "b").figures
+    assert find_row(summary, "felt").figures["aupro"].values == {1: 0.5}
+    assert "aupro" not in find_row(summarise([run_like("b", aupro=None)], (0,)), "felt", "b").figures
 
 
-def test_what_may_not_share_a_table_does_not(run_like):
-    other = run_like("b", mend=lambda tree: tree["provenance"]["data"].update(crop=32))
+def test_incomparable_runs_get_separate_tables(run_like):
+    other = run_like("b", edit=lambda tree: tree["provenance"]["data"].update(crop=32))
     summary = summarise([run_like("a"), other], (0,))
     assert [list(table.configs) for table in summary.tables] == [["a"], ["b"]]
     assert "data.crop: 64 and 32" in summary.refusals[0]
 
 
-def test_other_test_images_of_the_same_number_do_not_share_a_table(full_run, run_like, change):
-    one = run_like("a")
+def test_runs_on_different_test_images_get_separate_tables(full_run, run_like, change):
+    first = run_like("a")
     change(full_run / "results/felt.json", lambda tree: tree["images"][0].update(name="good/another.png"))
-    summary = summarise([one, run_like("a", 1)], (0, 1))
+    summary = summarise([first, run_like("a", 1)], (0, 1))
     assert len(summary.tables) == 2
     assert "test_images.felt" in summary.refusals[0]
 
 
 @pytest.mark.parametrize(
-    "mend",
+    "edit",
     [
         lambda tree: tree["provenance"]["backbone"].update(sha256="f" * 64),
         lambda tree: tree["provenance"]["versions"].update(torch="1.0"),
         lambda tree: tree["provenance"].update(git="another"),
     ],
 )
-def test_runs_that_differ_in_more_than_their_seed_are_no_seeds_of_one_row(run_like, mend):
-    (table,) = summarise([run_like("a"), run_like("a", 1, mend=mend)], (0, 1)).tables
-    assert [(one.config, list(one.runs)) for one in table.rows if one.category == "felt"] == [("a", [0]), ("a #2", [1])]
+def test_runs_that_differ_in_more_than_their_seed_get_separate_rows(run_like, edit):
+    (table,) = summarise([run_like("a"), run_like("a", 1, edit=edit)], (0, 1)).tables
+    assert [(row.config, list(row.runs)) for row in table.rows if row.category == "felt"] == [("a", [0]), ("a #2", [1])]
 
 
-def test_the_highest_is_marked_and_equals_are_not(run_like):
+def test_highest_value_is_marked_and_equal_values_are_not(run_like):
     (table,) = summarise([run_like("a", aupro=0.5), run_like("b", aupro=0.6)], (0,)).tables
-    felt = [one for one in table.rows if one.category == "felt"]
-    assert [table.best(one, "aupro") for one in felt] == [False, True]
-    assert [table.best(one, "pixel_auroc") for one in felt] == [False, False]
+    felt = [row for row in table.rows if row.category == "felt"]
+    assert [table.is_best(row, "aupro") for row in felt] == [False, True]
+    assert [table.is_best(row, "pixel_auroc") for row in felt] == [False, False]
 
 
-def test_what_chose_its_epoch_on_the_test_set_is_never_the_highest(run_like):
+def test_run_with_epoch_chosen_on_the_test_set_is_never_the_best(run_like):
     def choose(tree):
         tree["provenance"]["selected"] = "best on test"
 
-    runs = [run_like("a", aupro=0.5), run_like("b", aupro=0.6), run_like("c", mend=choose, aupro=0.7)]
+    runs = [run_like("a", aupro=0.5), run_like("b", aupro=0.6), run_like("c", edit=choose, aupro=0.7)]
     summary = summarise(runs, (0,))
-    felt = [one for one in summary.tables[0].rows if one.category == "felt"]
-    assert [summary.tables[0].best(one, "aupro") for one in felt] == [False, True, False]
+    felt = [row for row in summary.tables[0].rows if row.category == "felt"]
+    assert [summary.tables[0].is_best(row, "aupro") for row in felt] == [False, True, False]
     assert "- c: selected: best on test" in markdown(summary)
 
 
-# ------------------------------------------------------------------------------------------------ as files
+# ------------------------------------------------------------------------------------------------ files and page
 
 
-def test_markdown_has_a_row_a_config_and_category_and_says_what_failed(run_like):
+def test_markdown_has_one_row_per_config_and_category_and_the_failures(run_like):
     summary = summarise(
-        [run_like("a", aupro=0.5), run_like("b|c", aupro=0.6)], (0,), [Failure("a mesh seed 1", "torn")]
+        [run_like("a", aupro=0.5), run_like("b|c", aupro=0.6)], (0,), [Failure("a mesh seed 1", "damaged")]
     )
     text = markdown(summary)
     assert re.search(r"^\| felt \| a \| .* \| 50\.00 \|$", text, re.MULTILINE)
     assert re.search(r"^\| felt \| b\\\|c \| .* \| \*\*60\.00\*\* \|$", text, re.MULTILINE)
-    assert "Failed: a mesh seed 1: torn" in text
+    assert "Failed: a mesh seed 1: damaged" in text
 
 
-def test_csv_has_full_precision_and_every_metric(run_like):
+def test_csv_has_every_metric_in_full_precision(run_like):
     run = run_like("a", aupro=1 / 3)
     summary = summarise([run, run_like("a", 1, aupro=2 / 3)], (0, 1))
     rows = list(csv.DictReader(io.StringIO(csv_text(summary.tables[0]))))
@@ -203,12 +195,12 @@ def test_csv_has_full_precision_and_every_metric(run_like):
     assert set(run.evaluated[0].metrics) <= set(rows[0])
 
 
-def test_json_names_run_folders_from_where_it_lies(run_like, tmp_path):
-    tree = json.loads(json.dumps(as_json(summarise([run_like("a", 3)], (3,)), tmp_path), allow_nan=False))
+def test_json_has_run_folders_relative_to_its_own(run_like, tmp_path):
+    tree = json.loads(json.dumps(grid_json(summarise([run_like("a", 3)], (3,)), tmp_path), allow_nan=False))
     assert tree["tables"][0]["rows"][0]["runs"] == {"3": "a/all/3"}
 
 
-def test_the_page_links_to_the_reports_and_escapes_names(run_like, tmp_path):
+def test_page_links_to_the_reports_and_escapes_names(run_like, tmp_path):
     hostile = run_like("a", 1, config=("config_name: a", "config_name: '<img src=x>'"))
     page = grid_page(summarise([run_like("a"), hostile], (0, 1), [Failure("<b>", "<i>")]), tmp_path)
     assert 'href="a/all/0/report.html"' in page
@@ -216,7 +208,20 @@ def test_the_page_links_to_the_reports_and_escapes_names(run_like, tmp_path):
         assert raw not in page
 
 
-def test_a_figure_reads_as_text():
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(0.0, 1.0), (0.9, 1.0), (0.852, 0.9913), (0.98, 0.9957), (0.4, 0.4004), (0.0, 0.002), (0.06, 0.73)],
+)
+def test_tick_labels_do_not_overlap_in_a_narrow_window(low, high):
+    axis = _Axis(low, high)
+    ticks = _ticks(axis)
+    width = max(len(f"{tick:.4g}") for tick in ticks) * 7.5  # pixels of a label at most, see .ticks in report.css
+    places = [105 * axis.share(tick / 100) for tick in ticks]
+    assert ticks
+    assert all(right - left > width for left, right in pairwise(places))
+
+
+def test_figure_as_text():
     assert Figure({0: 0.9}).text() == "90.00"
     assert Figure({0: 0.9, 1: 0.92}, (0.85, 0.95)).text() == "91.00 ± 1.41 [85.00, 95.00]"
 
@@ -226,7 +231,7 @@ def test_a_figure_reads_as_text():
 
 @pytest.fixture
 def streams(run_like):
-    """Two configs on a stream of two tasks, two seeds each: `a` remembers more, `b` learns more."""
+    """Two configs on a stream of two tasks, two seeds each: `a` forgets less, `b` is better on the new task."""
 
     def run(name, seed, matrix):
         record = run_like(name, seed)
@@ -244,35 +249,35 @@ def streams(run_like):
         config.write_text(config.read_text().replace("name: separate", "name: continual"))
         return read_finished(record.folder)
 
-    told = {"a": [(0.9, 0.5), (0.8, 0.6)], "b": [(0.9, 0.5), (0.5, 0.9)]}
+    matrices = {"a": [(0.9, 0.5), (0.8, 0.6)], "b": [(0.9, 0.5), (0.5, 0.9)]}
     return [
-        run(name, seed, [(x + seed / 10, y) for x, y in matrix]) for name, matrix in told.items() for seed in (0, 1)
+        run(name, seed, [(x + seed / 10, y) for x, y in matrix]) for name, matrix in matrices.items() for seed in (0, 1)
     ]
 
 
-def test_streams_have_rows_of_what_is_kept_and_what_is_forgotten(streams):
+def test_streams_have_rows_of_acc_and_fm(streams):
     (table,) = summarise(streams, (0, 1)).tables
-    found = {(one.label, one.config): one.figures["aupro"] for one in table.rows if one.summary in ("ACC", "FM")}
-    assert [one.label for one in table.rows][-6:] == ["mean", "mean", "ACC", "ACC", "FM", "FM"]
-    assert found["ACC", "a"].values == pytest.approx({0: 0.7, 1: 0.75})
-    assert found["FM", "b"].values == pytest.approx({0: 0.4, 1: 0.4})
-    assert (found["ACC", "a"].drawn, found["ACC", "a"].interval[0]) == (SEEDS, pytest.approx(0.7))
+    figures = {(row.label, row.config): row.figures["aupro"] for row in table.rows if row.summary in ("ACC", "FM")}
+    assert [row.label for row in table.rows][-6:] == ["mean", "mean", "ACC", "ACC", "FM", "FM"]
+    assert figures["ACC", "a"].values == pytest.approx({0: 0.7, 1: 0.75})
+    assert figures["FM", "b"].values == pytest.approx({0: 0.4, 1: 0.4})
+    assert (figures["ACC", "a"].drawn, figures["ACC", "a"].interval[0]) == (SEEDS, pytest.approx(0.7))
 
 
-def test_the_best_of_forgetting_is_the_least(streams):
+def test_lowest_forgetting_is_the_best(streams):
     (table,) = summarise(streams, (0, 1)).tables
-    rows = {(one.label, one.config): one for one in table.rows}
-    assert table.best(rows["FM", "a"], "aupro")
-    assert not table.best(rows["FM", "b"], "aupro")
-    assert not any(table.best(rows["ACC", name], "aupro") for name in "ab")  # they are equal
+    rows = {(row.label, row.config): row for row in table.rows}
+    assert table.is_best(rows["FM", "a"], "aupro")
+    assert not table.is_best(rows["FM", "b"], "aupro")
+    assert not any(table.is_best(rows["ACC", name], "aupro") for name in "ab")  # they are equal
 
 
-def test_every_file_of_a_grid_has_the_rows_of_streams(streams, tmp_path):
+def test_every_file_of_a_grid_has_the_rows_of_acc_and_fm(streams, tmp_path):
     summary = summarise(streams, (0, 1))
     assert "| FM | a | n/a | n/a | 10.00 ± 0.00" in markdown(summary).replace("**", "")
-    assert "what was forgotten" in markdown(summary)
-    tree = as_json(summary, tmp_path)
-    assert [one["summary"] for one in tree["tables"][0]["rows"]][-6:] == ["mean", "mean", "ACC", "ACC", "FM", "FM"]
+    assert "FM is forgetting" in markdown(summary)
+    tree = grid_json(summary, tmp_path)
+    assert [row["summary"] for row in tree["tables"][0]["rows"]][-6:] == ["mean", "mean", "ACC", "ACC", "FM", "FM"]
     assert [line.split(",")[1] for line in csv_text(summary.tables[0]).splitlines()][-2:] == ["FM", "FM"]
     page = grid_page(summary, tmp_path)
     assert page.count('<th scope="row">FM</th>') == 2
@@ -280,7 +285,7 @@ def test_every_file_of_a_grid_has_the_rows_of_streams(streams, tmp_path):
     assert '<p class="dots-of">FM</p>' not in page
 
 
-def test_other_runs_have_no_rows_of_streams(run_like, tmp_path):
+def test_runs_without_streams_have_no_rows_of_acc_and_fm(run_like, tmp_path):
     summary = summarise([run_like("a", seed) for seed in (0, 1)], (0, 1))
-    assert {one.summary for one in summary.tables[0].rows} == {None, "mean"}
-    assert "forgotten" not in markdown(summary)
+    assert {row.summary for row in summary.tables[0].rows} == {None, "mean"}
+    assert "forgetting" not in markdown(summary)
