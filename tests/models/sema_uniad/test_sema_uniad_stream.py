@@ -303,7 +303,7 @@ def test_seed_and_task_determine_the_order_of_a_scan(backbone):
 
 def test_a_later_task_changes_no_existing_tensor(backbone):
     """The prototype retrained the trunk and its routers in every task: D2 and D6."""
-    detector = make_trained(backbone, 1, **ALWAYS, position="both")
+    detector = make_trained(backbone, 1, uniad=TWO_LAYERS, **ALWAYS, position="both")
     for task, features in ((1, B), (2, C)):
         before = copy_state(detector)
         train_whole_task(detector, task, features)
@@ -498,6 +498,7 @@ def kill_after(detector, limit):
     return calls
 
 
+@pytest.mark.slow
 def test_a_killed_task_is_resumed_by_the_trainer_with_the_same_result_to_the_bit(backbone, tmp_path):
     """Killed at every call of a loss, an observation, or the end of one; both orders of load and start alternate."""
     trainer = make_trainer(descriptor=1)
