@@ -1,22 +1,23 @@
-"""A step of UniAD's training: with plain nn.MultiheadAttention instead, and with the encoder run in it.
+"""Time of a training step of UniAD, compared with torch's attention layers and with running the encoder in each step.
 
     python benchmarks/uniad_speed.py
     python benchmarks/uniad_speed.py --size small --steps 40
 
-The published size (7.7 million parameters, 14 x 14 tokens, EfficientNet-b4 with random weights), or the small one that
-`continual_table.py` trains on a CPU (1.9 million, 8 x 8 tokens of 128 pixels, EfficientNet-Lite0). Batches of 8
-photographs, AdamW, dropout and noise as published. Sides, all from the same weights and through the same trainer:
+Sizes: the published one (7.7 million parameters, 14 x 14 tokens, EfficientNet-b4 with random weights), or the small one
+that `continual_table.py` trains on a CPU (1.9 million, 8 x 8 tokens of 128 pixels, EfficientNet-Lite0). Batches of 8
+photographs, AdamW, dropout and noise as published. All sides start from the same weights and use the same trainer:
 
-- anoframe: features come from memory, as they do in every epoch after the cache was filled;
-- nn.MultiheadAttention: the same model with torch's layer for each attention, asked for no weights (its fast way);
-- all of torch: with its dropout too, and asked for weights, as the authors' code does by leaving that argument out;
-- encoder each step: features are made in each step. Images are in memory already;
-- files each step: they are read, decoded and resized in each step too, as without any cache: PNG files of 1024 x 1024
-  pixels, which is what most of MVTec AD has;
-- bfloat16, and bfloat16, files each step: the first and the one before with the trainer's option, for a processor that
-  computes it. The encoder stays in float32, as it does here.
+- anoframe: features come from memory, as in every epoch after the cache is filled;
+- nn.MultiheadAttention: the same model with torch's layer for each attention, without attention weights (fast path);
+- all of torch: with torch's dropout too, and with attention weights, as in the authors' code, which does not set that
+  argument;
+- encoder each step: features are computed in each step, from images in memory;
+- files each step: images are also read, decoded and resized in each step, as without any cache, from PNG files of
+  1024 x 1024 pixels, the size of most images of MVTec AD;
+- bfloat16, and bfloat16, files each step: the first and the previous side with the trainer's option, for a processor
+  that supports it. The encoder stays in float32, as it does here.
 
-A step is the median of all but the first. Cost: 10 minutes on two cores.
+The time of a step is the median of all but the first. Cost: 10 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from _rounds import Side, alternate, keep, table
 
 MULTIHEAD, TORCH, ENCODER, FILES = "nn.MultiheadAttention", "all of torch", "encoder each step", "files each step"
 LOW, LOW_FILES = "bfloat16", "bfloat16, files each step"
-# Size -> name of a marker in README.md, pixels of a side, and what differs from uniad_224.
+# Size -> name of a marker in README.md, image side in pixels, and changes of the config uniad_224.
 SIZES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "published": ("uniad", 224, {"model.backbone.name": "tf_efficientnet_b4"}),
     "small": (
@@ -53,37 +54,38 @@ SIZES: dict[str, tuple[str, int, dict[str, Any]]] = {
 SIDES = ("anoframe", MULTIHEAD, TORCH, ENCODER, FILES, LOW, LOW_FILES)
 
 
-def with_torch(module: Any, everything: bool) -> None:
-    """Put torch's attention, with the same weights, in the place of every attention of a module.
+def use_torch_layers(module: Any, everything: bool) -> None:
+    """Replace every attention of a module by torch's, with the same weights.
 
     Args:
-        everything: its dropout too, and weights of attention are asked for.
+        module: changed in place.
+        everything: use torch's dropout too, and compute attention weights.
     """
     from torch import nn
 
+    from anoframe.models.uniad.attention import Attention
     from anoframe.models.uniad.dropout import Dropout
-    from anoframe.models.uniad.transformer import Attention
 
-    class Plain(nn.Module):
-        def __init__(self, ours: Attention):
+    class TorchAttention(nn.Module):
+        def __init__(self, source: Attention):
             super().__init__()
-            self.plain = nn.MultiheadAttention(ours.width, ours.heads, ours.dropout, batch_first=True)
-            self.plain.load_state_dict(ours.state_dict())
+            self.attention = nn.MultiheadAttention(source.width, source.heads, source.dropout, batch_first=True)
+            self.attention.load_state_dict(source.state_dict())
 
         def forward(self, query: Any, key: Any, value: Any, mask: Any) -> Any:
             query = query if query is key else query.expand_as(key)
-            return self.plain(query, key, value, attn_mask=mask, need_weights=everything)[0]
+            return self.attention(query, key, value, attn_mask=mask, need_weights=everything)[0]
 
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, Attention):
-                setattr(parent, name, Plain(child))
+                setattr(parent, name, TorchAttention(child))
             elif isinstance(child, Dropout) and everything:
                 setattr(parent, name, nn.Dropout(child.p))
 
 
-def photographs(folder: Path, count: int) -> list[Path]:
-    """So many PNG files of 1024 x 1024 pixels, parts of one photograph."""
+def write_photographs(folder: Path, count: int) -> list[Path]:
+    """Write `count` PNG files of 1024 x 1024 pixels, shifted copies of one photograph."""
     import numpy as np
     from PIL import Image
     from skimage.data import astronaut
@@ -96,7 +98,7 @@ def photographs(folder: Path, count: int) -> list[Path]:
 
 
 def run(side: str, size: str, count: int, steps: int, folder: Path) -> None:
-    """Train; prints what a side prints."""
+    """Train one side and print its measurements as JSON."""
     import torch
 
     from anoframe.config import load_config, plain
@@ -118,7 +120,7 @@ def run(side: str, size: str, count: int, steps: int, folder: Path) -> None:
     changes |= {"trainer.precision": "bfloat16"} if side.startswith(LOW) else {}
     cfg = load_config("uniad/uniad_224.py", {**changes, "trainer.steps": steps, "trainer.batch_size": count})
     detector: Any = build_detector(plain(cfg.model)).eval()
-    reader, pool, paths = Reader(Preprocessing(pixels, pixels)), ThreadPoolExecutor(2), photographs(folder, count)
+    reader, pool, paths = Reader(Preprocessing(pixels, pixels)), ThreadPoolExecutor(2), write_photographs(folder, count)
 
     def read() -> Any:
         return torch.stack([photograph.pixels for photograph in pool.map(reader.image, paths)])
@@ -126,17 +128,17 @@ def run(side: str, size: str, count: int, steps: int, folder: Path) -> None:
     images = read()
     features = detector.encode(images)
     if side in (MULTIHEAD, TORCH):
-        with_torch(detector.reconstruction, everything=side == TORCH)
+        use_torch_layers(detector.reconstruction, everything=side == TORCH)
     (phase,) = detector.training_stages()
     if side == ENCODER or side.endswith(FILES):
-        asked = read if side.endswith(FILES) else lambda: images
+        load_images = read if side.endswith(FILES) else lambda: images
 
-        def encoding(batch: Any) -> Any:
+        def loss_with_encoder(batch: Any) -> Any:
             with torch.autocast("cpu", enabled=False):
-                features = detector.encode(asked())
+                features = detector.encode(load_images())
             return detector.losses(replace(batch, features=features))
 
-        phase = replace(phase, loss=encoding)
+        phase = replace(phase, loss=loss_with_encoder)
     samples = tuple(Sample(Path(f"{i}.png"), "noise", "train") for i in range(count))
     store = FeatureStore([Encoded(features, torch.zeros(0), samples)], count, torch.device("cpu"))
     training = Training("noise", 0, plain(cfg.trainer), Trackers())
@@ -154,7 +156,7 @@ def run(side: str, size: str, count: int, steps: int, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="published")
-    parser.add_argument("--images", type=int, default=8, help="of a batch")
+    parser.add_argument("--images", type=int, default=8, help="images per batch")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
@@ -163,12 +165,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             run(options.side, options.size, options.images, options.steps, Path(folder))
         return
-    words = ["--size", options.size, "--images", str(options.images), "--steps", str(options.steps)]
-    here = str(Path(__file__).resolve())
-    sides = [Side(name, [sys.executable, here, "--side", name, *words]) for name in SIDES]
+    arguments = ["--size", options.size, "--images", str(options.images), "--steps", str(options.steps)]
+    script = str(Path(__file__).resolve())
+    sides = [Side(name, [sys.executable, script, "--side", name, *arguments]) for name in SIDES]
     alternate(sides, options.rounds)
-    extra = {"images a second": "images", "loss of the first step": "first", "of the last": "last"}
-    text = f"A step on {options.images} images, {options.size} size.\n\n{table(sides, extra)}"
+    extra = {"images per second": "images", "loss of the first step": "first", "of the last": "last"}
+    text = f"A training step on {options.images} images, {options.size} size.\n\n{table(sides, extra)}"
     print(text)
     keep(SIZES[options.size][0], text)
 
