@@ -25,6 +25,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from anoframe.data.dataset import open_dataset
+from anoframe.metrics.catalogue import SUMMARY
 from anoframe.types import Sample
 
 SIDE = "--data.resize 128 --data.crop 128"
@@ -51,10 +52,11 @@ METHODS = {
     "patchcore": f"--config patchcore/patchcore_lite0_224.py {SIDE} --protocol.strategy native",
 }
 ABLATION_NAMES = (
-    "threshold2 threshold4 always no_expansion attn both sequential layers_2_5 joint_loss router_bias memory"
-)
+    "threshold2", "threshold4", "always", "no_expansion", "attn", "both", "sequential", "layers_2_5", "joint_loss",
+    "router_bias", "memory",
+)  # fmt: skip
 ABLATIONS = {f"sema_{name}": SEMA.replace("lite0.py", f"lite0_{name}.py") for name in ABLATION_NAMES}
-METRICS = ("image_auroc", "pixel_auroc", "aupro")
+METRICS = SUMMARY
 
 
 def prepare(options: argparse.Namespace, root: Path) -> list[str]:
