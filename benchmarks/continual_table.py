@@ -1,13 +1,13 @@
-"""Continual learning on a stream of photographs: average performance, forgetting and cost of each method.
+"""Continual learning on a stream of photographs: accuracy, forgetting, and cost of several methods.
 
     python benchmarks/continual_table.py --mvtec MVTec bottle screw --visa VisA capsules \\
         --folder OTHER magnetic_tile kolektorsdd toothbrush --demo brick grass --output continual
 
-Each category is a task, unless `--protocol.tasks` is given; any other config key can be set in the same way. Reduces
-each category to `--train` and `--test` images, then trains a small UniAD (see `SMALL`) with each strategy, SEMA-UniAD,
-and PatchCore with one bank per task, for each seed and order of the categories, in `--workers` processes of one
-thread. Finished runs are kept, interrupted ones are resumed. Prints a Markdown table of means and standard deviations
-over seeds; `--table` only prints it. Expected: docs/continual.md.
+Each category is a task, unless `--protocol.tasks` says otherwise; any other config key can be given too. Each category
+is reduced to `--train` and `--test` images. Then a small UniAD (see `SMALL`) is trained under each strategy, SEMA-UniAD
+natively, and PatchCore with one bank per task, for each seed and order of the categories, in `--workers` processes with
+one thread each. Finished runs are kept, and interrupted ones are resumed. Prints a markdown table of means and standard
+deviations over seeds; `--table` only prints it. Expected: docs/continual.md.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ SMALL = (
     "--trainer.epochs 45 --trainer.optimizer.lr 0.001"
 )
 UNIAD = f"--config uniad/uniad_lite0.py {SMALL} --protocol.strategy"
-# scan_order joint expands all sites of a task together: one by one takes eight times as long.
+# New slots of a task are trained together: one after another takes eight times as long.
 SEMA = (
-    f"--config sema_uniad/sema_uniad_lite0.py {SMALL} --model.scan_order joint --trainer.phases.adapter.epochs 45 "
+    f"--config sema_uniad/sema_uniad_lite0.py {SMALL} --model.sema.scan_order joint --trainer.phases.adapter.epochs 45 "
     "--trainer.phases.adapter.least_steps 0 --trainer.phases.adapter.batch_size 8 "
     "--trainer.phases.descriptor.least_steps 200"
 )
@@ -51,65 +51,76 @@ METHODS = {
     "joint": f"{UNIAD} joint",
     "patchcore": f"--config patchcore/patchcore_lite0_224.py {SIDE} --protocol.strategy native",
 }
-_ABLATION_CONFIGS = (
-    "threshold2 threshold4 always no_expansion attn both sequential layers_2_5 joint_loss router_bias memory"
-)
-ABLATIONS = {f"sema_{name}": SEMA.replace("lite0.py", f"lite0_{name}.py") for name in _ABLATION_CONFIGS.split()}
+ABLATION_NAMES = (
+    "threshold2", "threshold4", "always", "no_expansion", "attn", "both", "sequential", "layers_2_5", "joint_loss",
+    "router_bias", "memory",
+)  # fmt: skip
+ABLATIONS = {f"sema_{name}": SEMA.replace("lite0.py", f"lite0_{name}.py") for name in ABLATION_NAMES}
+METRICS = SUMMARY
 
 
 def prepare(options: argparse.Namespace, root: Path) -> list[str]:
-    """Collect the categories in one folder, in the layout of MVTec AD; returns their names in the given order."""
+    """Write all categories into a folder in the layout of MVTec AD; returns their names in the order of the options."""
     names = []
     for kind in ("mvtec", "visa", "folder", "demo"):
-        for folder, *categories in getattr(options, kind) or ():
-            dataset = open_dataset(kind, folder)
+        for source, *categories in getattr(options, kind) or ():
+            dataset = open_dataset(kind, source)
             for category in categories:
                 names.append(category)
                 if not (root / category).exists():
-                    _copy_subset(dataset.samples(category), root / category, options.train, options.test)
+                    _write_reduced(dataset.samples(category), root / category, options.train, options.test)
     return names
 
 
-def _copy_subset(samples: Sequence[Sample], folder: Path, train: int, test: int) -> None:
-    """Copy `train` training images and `test` test images, a third of them good; the folder appears when complete."""
-    unfinished = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)
+def _write_reduced(samples: Sequence[Sample], folder: Path, train: int, test: int) -> None:
+    """Write a category with fewer images: `train` good ones for training, and `test` ones, a third of them good."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
     groups = ("train", False, train), ("test", False, test // 3), ("test", True, test - test // 3)
-    for split, defective, count in groups:
-        candidates = [sample for sample in samples if sample.split == split and sample.is_defect == defective]
-        for number, sample in enumerate(_take_evenly(candidates, count)):
-            images = unfinished / split / sample.defect
+    for split, is_defect, count in groups:
+        group = [sample for sample in samples if sample.split == split and sample.is_defect == is_defect]
+        for number, sample in enumerate(_select_evenly(group, count)):
+            images = part / split / sample.defect
             images.mkdir(parents=True, exist_ok=True)
             shutil.copy(sample.image, images / f"{number:03d}{sample.image.suffix.lower()}")
             if sample.mask:
-                masks = unfinished / "ground_truth" / sample.defect
+                masks = part / "ground_truth" / sample.defect
                 masks.mkdir(parents=True, exist_ok=True)
                 shutil.copy(sample.mask, masks / f"{number:03d}_mask{sample.mask.suffix.lower()}")
-    unfinished.rename(folder)
+    part.rename(folder)
 
 
-def _take_evenly(samples: Sequence[Sample], count: int) -> Iterator[Sample]:
-    """Take `count` samples, evenly spaced over the list."""
+def _select_evenly(samples: Sequence[Sample], count: int) -> Iterator[Sample]:
+    """Select `count` samples, evenly spaced over the list."""
     return (samples[i * len(samples) // count] for i in range(count)) if len(samples) > count else iter(samples)
 
 
-def train(words: Sequence[str]) -> str:
-    """Run one training in a new process; returns the last line of its output."""
-    command = [sys.executable, "-m", "anoframe", *words]
+def train(arguments: Sequence[str]) -> str:
+    """Run the command line in a new process; returns the last line of its output."""
+    command = [sys.executable, "-m", "anoframe", *arguments]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     return (process.stdout if process.returncode == 0 else process.stderr).strip().splitlines()[-1]
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Format means and standard deviations over runs as Markdown, in percent."""
-    heads = [f"{name} {metric}" for metric in SUMMARY for name in ("ACC", "FM")]
-    heads += ["later tasks right after training, pixel_auroc", "adapters", "million parameters", "training minutes"]
+    """Means and standard deviations over runs in percent, as a markdown table.
+
+    Args:
+        results: name of a method -> the contents of `results/continual.json` of its runs.
+    """
+    heads = [f"{kind} {name}" for name in METRICS for kind in ("ACC", "FM")]
+    heads += [
+        "pixel_auroc of later tasks after their training",
+        "adapters",
+        "million parameters",
+        "training minutes",
+    ]
     lines = ["| method | runs | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
     for method, runs in results.items():
         cells = [
-            _cell([run["cl_metrics"][-1]["by_metric"][metric][name] for run in runs])
-            for metric in SUMMARY
-            for name in ("acc", "fm")
+            _cell([run["cl_metrics"][-1]["by_metric"][name][kind] for run in runs])
+            for name in METRICS
+            for kind in ("acc", "fm")
         ]
         cells.append(_cell([_plasticity(run) for run in runs]))
         cells.append("/".join(sorted({str(run["adapter_stats"][-1].get("total_adapters", "")) for run in runs})))
@@ -120,53 +131,56 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def _plasticity(run: dict[str, Any]) -> float | None:
-    """Mean pixel AUROC of the later tasks right after training on them; None if all tasks are trained at once."""
+    """Mean pixel AUROC of the later tasks, each right after its training; None if all tasks are trained at once."""
     matrix = run["R"]["pixel_auroc"]
     values = [matrix[task][task] for task in range(1, len(matrix))]
     return mean(values) if values else None
 
 
 def _cell(values: Sequence[float | None]) -> str:
-    percents = [round(100 * value, 2) + 0.0 for value in values if value is not None]  # no -0.0
-    if not percents:
+    percentages = [round(100 * value, 2) + 0.0 for value in values if value is not None]  # + 0.0 turns -0.0 into 0.0
+    if not percentages:
         return "n/a"
-    return f"{mean(percents):.1f} ± {stdev(percents):.1f}" if len(percents) > 1 else f"{percents[0]:.1f}"
+    average = f"{mean(percentages):.1f}"
+    return f"{average} ± {stdev(percentages):.1f}" if len(percentages) > 1 else average
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for kind in ("mvtec", "visa", "folder", "demo"):
         parser.add_argument(
-            f"--{kind}", nargs="+", action="append", metavar="ROOT CATEGORY", help="root folder, then categories"
+            f"--{kind}", nargs="+", action="append", metavar="ROOT CATEGORY", help="dataset root, then its categories"
         )
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=[*METHODS, *ABLATIONS])
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
-    parser.add_argument("--orders", nargs="+", default=["none", "1"], help="seeds of shuffled orders; none: as given")
+    parser.add_argument(
+        "--orders", nargs="+", default=["none", "1"], help="seeds that shuffle categories; none keeps the given order"
+    )
     parser.add_argument("--train", type=int, default=30, help="training images per category")
     parser.add_argument("--test", type=int, default=45, help="test images per category, a third of them good")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--table", action="store_true", help="only print the table of finished runs")
-    options, overrides = parser.parse_known_args()
+    parser.add_argument("--table", action="store_true", help="only print the table of the finished runs")
+    options, changes = parser.parse_known_args()
     names = prepare(options, options.output / "data")
-    tail = ["--protocol.tasks", ";".join(names), "--data.name", "folder", "--resume"]
-    tail += ["--data.root", str(options.output / "data"), "--report.pictures", "3"]
-    tail += ["--threshold.held_back", "0.0", *overrides]
-    cells = list(product(options.orders, options.seeds, options.methods))
-    words = [
-        [*(METHODS | ABLATIONS)[method].split(), *tail, "--seed", seed, "--output", str(options.output / "runs")]
+    common = ["--protocol.tasks", ";".join(names), "--data.name", "folder", "--resume"]
+    common += ["--data.root", str(options.output / "data"), "--report.pictures", "3"]
+    common += ["--threshold.held_back", "0.0", *changes]
+    runs = list(product(options.orders, options.seeds, options.methods))
+    commands = [
+        [*(METHODS | ABLATIONS)[method].split(), *common, "--seed", seed, "--output", str(options.output / "runs")]
         + ([] if order == "none" else ["--protocol.order_seed", order])
-        for order, seed, method in cells
+        for order, seed, method in runs
     ]
     if not options.table:
         with ThreadPoolExecutor(options.workers) as pool:
-            for cell, last_line in zip(cells, pool.map(train, words), strict=True):
-                print(*cell, last_line, file=sys.stderr, flush=True)
+            for run, last_line in zip(runs, pool.map(train, commands), strict=True):
+                print(*run, last_line, file=sys.stderr, flush=True)
     print(table(_read_results(options.output / "runs")))
 
 
 def _read_results(runs: Path) -> dict[str, list[dict[str, Any]]]:
-    """Config, strategy and order -> the results of its finished runs."""
+    """Config, strategy and order of runs -> the results of the finished ones."""
     results: dict[str, list[dict[str, Any]]] = {}
     for file in sorted(runs.glob("*/continual-*/*/*/results/continual.json")):
         config, protocol = file.parts[-6:-4]

@@ -1,20 +1,21 @@
-"""Seconds per training step of UniAD, also with the layers of torch and with the encoder in each step.
+"""Time of a training step of UniAD, compared with torch's attention layers and with running the encoder in each step.
 
     python benchmarks/uniad_speed.py
     python benchmarks/uniad_speed.py --size small --steps 40
 
-The published size (7.7 million parameters, 14 x 14 tokens, EfficientNet-b4 with random weights), or the small one that
-`continual_table.py` trains on a CPU (1.9 million parameters, 8 x 8 tokens at 128 pixels, EfficientNet-Lite0). Batches
-of 8 photographs; AdamW, dropout and noise as published. Sides, all from the same weights and with the same trainer:
+Sizes: the published one (7.7 million parameters, 14 x 14 tokens, EfficientNet-b4 with random weights), or the small one
+that `continual_table.py` trains on a CPU (1.9 million, 8 x 8 tokens of 128 pixels, EfficientNet-Lite0). Batches of 8
+photographs, AdamW, dropout and noise as published. All sides start from the same weights and use the same trainer:
 
-- anoframe: features are in memory, as in every epoch after the cache is filled;
-- nn.MultiheadAttention: the same model with torch's attention layers, need_weights=False (the fast path);
-- all of torch: also with torch's dropout, and need_weights=True, which is the default that the authors' code uses;
-- encoder each step: features are computed in each step from images in memory;
-- files each step: images are also read, decoded and resized in each step, as without any cache: PNG files of 1024 x
-  1024 pixels, the size of most of MVTec AD;
-- bfloat16, and bfloat16, files each step: `anoframe` and `files each step` with the trainer's option, for processors
-  with bfloat16 instructions. The encoder stays in float32 on all sides.
+- anoframe: features come from memory, as in every epoch after the cache is filled;
+- nn.MultiheadAttention: the same model with torch's layer for each attention, without attention weights (fast path);
+- all of torch: with torch's dropout too, and with attention weights, as in the authors' code, which does not set that
+  argument;
+- encoder each step: features are computed in each step, from images in memory;
+- files each step: images are also read, decoded and resized in each step, as without any cache, from PNG files of
+  1024 x 1024 pixels, the size of most images of MVTec AD;
+- bfloat16, and bfloat16, files each step: the first and the previous side with the trainer's option, for a processor
+  that supports it. The encoder stays in float32, as it does here.
 
 The time of a step is the median of all but the first. Cost: 10 minutes on two cores.
 """
@@ -31,11 +32,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from _rounds import Side, run_alternately, table, write_section
+from _rounds import Side, alternate, keep, table
 
 MULTIHEAD, TORCH, ENCODER, FILES = "nn.MultiheadAttention", "all of torch", "encoder each step", "files each step"
 LOW, LOW_FILES = "bfloat16", "bfloat16, files each step"
-# Size -> section of README.md, image size in pixels, overrides of uniad_224.
+# Size -> name of a marker in README.md, image side in pixels, and changes of the config uniad_224.
 SIZES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "published": ("uniad", 224, {"model.backbone.name": "tf_efficientnet_b4"}),
     "small": (
@@ -53,22 +54,23 @@ SIZES: dict[str, tuple[str, int, dict[str, Any]]] = {
 SIDES = ("anoframe", MULTIHEAD, TORCH, ENCODER, FILES, LOW, LOW_FILES)
 
 
-def replace_layers(module: Any, everything: bool) -> None:
-    """Replace every attention layer of a module by torch's, with the same weights.
+def use_torch_layers(module: Any, everything: bool) -> None:
+    """Replace every attention of a module by torch's, with the same weights.
 
     Args:
-        everything: also replace dropout, and compute attention weights.
+        module: changed in place.
+        everything: use torch's dropout too, and compute attention weights.
     """
-    from anoframe.models.uniad.attention import Attention
     from torch import nn
 
+    from anoframe.models.uniad.attention import Attention
     from anoframe.models.uniad.dropout import Dropout
 
     class TorchAttention(nn.Module):
-        def __init__(self, ours: Attention):
+        def __init__(self, source: Attention):
             super().__init__()
-            self.attention = nn.MultiheadAttention(ours.width, ours.heads, ours.dropout, batch_first=True)
-            self.attention.load_state_dict(ours.state_dict())
+            self.attention = nn.MultiheadAttention(source.width, source.heads, source.dropout, batch_first=True)
+            self.attention.load_state_dict(source.state_dict())
 
         def forward(self, query: Any, key: Any, value: Any, mask: Any) -> Any:
             query = query if query is key else query.expand_as(key)
@@ -82,7 +84,7 @@ def replace_layers(module: Any, everything: bool) -> None:
                 setattr(parent, name, nn.Dropout(child.p))
 
 
-def photographs(folder: Path, count: int) -> list[Path]:
+def write_photographs(folder: Path, count: int) -> list[Path]:
     """Write `count` PNG files of 1024 x 1024 pixels, shifted copies of one photograph."""
     import numpy as np
     from PIL import Image
@@ -96,7 +98,7 @@ def photographs(folder: Path, count: int) -> list[Path]:
 
 
 def run(side: str, size: str, count: int, steps: int, folder: Path) -> None:
-    """Train one side and print the result as JSON."""
+    """Train one side and print its measurements as JSON."""
     import torch
 
     from anoframe.config import load_config, plain
@@ -113,12 +115,12 @@ def run(side: str, size: str, count: int, steps: int, folder: Path) -> None:
     from anoframe.types import Sample
 
     seed_everything(0)
-    _, pixels, overrides = SIZES[size]
-    overrides = overrides | {"model.backbone.weights": "random", "data.resize": pixels, "data.crop": pixels}
-    overrides |= {"trainer.precision": "bfloat16"} if side.startswith(LOW) else {}
-    cfg = load_config("uniad/uniad_224.py", {**overrides, "trainer.steps": steps, "trainer.batch_size": count})
+    _, pixels, changes = SIZES[size]
+    changes = changes | {"model.backbone.weights": "random", "data.resize": pixels, "data.crop": pixels}
+    changes |= {"trainer.precision": "bfloat16"} if side.startswith(LOW) else {}
+    cfg = load_config("uniad/uniad_224.py", {**changes, "trainer.steps": steps, "trainer.batch_size": count})
     detector: Any = build_detector(plain(cfg.model)).eval()
-    reader, pool, paths = Reader(Preprocessing(pixels, pixels)), ThreadPoolExecutor(2), photographs(folder, count)
+    reader, pool, paths = Reader(Preprocessing(pixels, pixels)), ThreadPoolExecutor(2), write_photographs(folder, count)
 
     def read() -> Any:
         return torch.stack([photograph.pixels for photograph in pool.map(reader.image, paths)])
@@ -126,14 +128,14 @@ def run(side: str, size: str, count: int, steps: int, folder: Path) -> None:
     images = read()
     features = detector.encode(images)
     if side in (MULTIHEAD, TORCH):
-        replace_layers(detector.reconstruction, everything=side == TORCH)
+        use_torch_layers(detector.reconstruction, everything=side == TORCH)
     (phase,) = detector.training_stages()
     if side == ENCODER or side.endswith(FILES):
-        get_images = read if side.endswith(FILES) else lambda: images
+        load_images = read if side.endswith(FILES) else lambda: images
 
         def loss_with_encoder(batch: Any) -> Any:
             with torch.autocast("cpu", enabled=False):
-                features = detector.encode(get_images())
+                features = detector.encode(load_images())
             return detector.losses(replace(batch, features=features))
 
         phase = replace(phase, loss=loss_with_encoder)
@@ -163,14 +165,14 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             run(options.side, options.size, options.images, options.steps, Path(folder))
         return
-    words = ["--size", options.size, "--images", str(options.images), "--steps", str(options.steps)]
+    arguments = ["--size", options.size, "--images", str(options.images), "--steps", str(options.steps)]
     script = str(Path(__file__).resolve())
-    sides = [Side(name, [sys.executable, script, "--side", name, *words]) for name in SIDES]
-    run_alternately(sides, options.rounds)
-    extra = {"images per second": "images", "loss of the first step": "first", "loss of the last step": "last"}
-    text = f"A step on {options.images} images, {options.size} size.\n\n{table(sides, extra)}"
+    sides = [Side(name, [sys.executable, script, "--side", name, *arguments]) for name in SIDES]
+    alternate(sides, options.rounds)
+    extra = {"images per second": "images", "loss of the first step": "first", "of the last": "last"}
+    text = f"A training step on {options.images} images, {options.size} size.\n\n{table(sides, extra)}"
     print(text)
-    write_section(SIZES[options.size][0], text)
+    keep(SIZES[options.size][0], text)
 
 
 if __name__ == "__main__":

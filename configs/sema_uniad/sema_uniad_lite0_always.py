@@ -1,12 +1,12 @@
-"""Ablation: sema_uniad_lite0 where every batch is strange: each site gets a slot in each task.
+"""Ablation: sema_uniad_lite0 where every batch counts as novel: each site gets a slot in each task.
 
     python tools/main.py --config configs/sema_uniad/sema_uniad_lite0_always.py
 
-Cost: the most that there can be. Expected: as sema_uniad_lite0 where every task is strange at all
-sites, which those of docs/sema_uniad.md are.
+Cost: the largest possible. Expected: as sema_uniad_lite0 if every task is novel at all sites, which is the case for the
+streams of docs/sema_uniad.md.
 """
 
 from anoframe.config import inherit
 
 cfg = inherit("sema_uniad_lite0.py")
-cfg.model.expansion_threshold = -1.0
+cfg.model.sema.expansion_threshold = -1.0

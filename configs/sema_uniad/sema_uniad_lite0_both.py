@@ -8,4 +8,4 @@ Cost: two and a half times the slots. Expected: docs/sema_uniad.md, at a reduced
 from anoframe.config import inherit
 
 cfg = inherit("sema_uniad_lite0.py")
-cfg.model.sema_position = "both"
+cfg.model.sema.position = "both"

@@ -1,4 +1,4 @@
-"""Ablation: sema_uniad_lite0 with descriptors that learn together with adapters.
+"""Ablation: sema_uniad_lite0 with descriptors that are trained together with adapters.
 
     python tools/main.py --config configs/sema_uniad/sema_uniad_lite0_joint_loss.py
 
@@ -8,4 +8,4 @@ Cost: a little less than sema_uniad_lite0. Expected: docs/sema_uniad.md, at a re
 from anoframe.config import inherit
 
 cfg = inherit("sema_uniad_lite0.py")
-cfg.model.joint_loss = True
+cfg.model.sema.joint_loss = True

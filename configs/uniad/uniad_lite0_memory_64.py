@@ -2,7 +2,7 @@
 
     python tools/main.py --config configs/uniad/uniad_lite0_memory_64.py --cls_names all
 
-Cost: that of uniad_lite0_memory. Expected: not measured yet.
+Cost: as uniad_lite0_memory. Expected: not measured yet.
 """
 
 from anoframe.config import inherit

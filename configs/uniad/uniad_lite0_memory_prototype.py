@@ -2,7 +2,7 @@
 
     python tools/main.py --config configs/uniad/uniad_lite0_memory_prototype.py --cls_names all
 
-Cost: that of uniad_lite0. Expected: worse than uniad_lite0_memory; not measured yet.
+Cost: as uniad_lite0. Expected: worse than uniad_lite0_memory; not measured yet.
 """
 
 from anoframe.config import inherit

@@ -1,8 +1,8 @@
-"""Ablation: uniad_lite0_memory, where weights of slots up to 0.0025 become zero.
+"""Ablation: uniad_lite0_memory, where slot weights up to 0.0025 become zero.
 
     python tools/main.py --config configs/uniad/uniad_lite0_memory_shrink.py --cls_names all
 
-Cost: that of uniad_lite0_memory. Expected: not measured yet.
+Cost: as uniad_lite0_memory. Expected: not measured yet.
 """
 
 from anoframe.config import inherit

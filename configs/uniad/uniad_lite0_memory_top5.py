@@ -1,8 +1,8 @@
-"""Ablation: uniad_lite0_memory, where a token is a mixture of the five nearest slots.
+"""Ablation: uniad_lite0_memory, where a token is a mixture of the five slots with the largest weights.
 
     python tools/main.py --config configs/uniad/uniad_lite0_memory_top5.py --cls_names all
 
-Cost: that of uniad_lite0_memory. Expected: not measured yet.
+Cost: as uniad_lite0_memory. Expected: not measured yet.
 """
 
 from anoframe.config import inherit

@@ -1118,10 +1118,14 @@ def _(bench):
 
 
 @refused(
-    TRAINING, "a misspelt place of adapters", "model.sema_position", "got 'fnn'", way_out="is one of ffn, attn, both"
+    TRAINING,
+    "a misspelt place of adapters",
+    "model.sema.position",
+    "got 'fnn'",
+    way_out="must be one of ffn, attn, both",
 )
 def _(bench):
-    return bench.stream("felt;mesh", "--model.sema_position", "fnn", config=bench.method(SEMA, ONE_TOKEN))
+    return bench.stream("felt;mesh", "--model.sema.position", "fnn", config=bench.method(SEMA, ONE_TOKEN))
 
 
 # ------------------------------------------------------------------------------------------------ checkpoints

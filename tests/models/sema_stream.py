@@ -1,4 +1,4 @@
-"""Streams of feature clusters, and SEMA-UniAD small enough to learn them in a second."""
+"""Streams of feature clusters, and SEMA-UniAD small enough to be trained on them in a second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from anoframe.training.stages import learn, seed_everything
 from anoframe.types import Sample
 
 CHANNELS, GRID = 15, 4
-SMALL = {
+SMALL_UNIAD = {
     "image_size": 32,
     "stride": 8,
     "width": 16,
@@ -26,30 +26,40 @@ SMALL = {
     "encoder_layers": 2,
     "decoder_layers": 2,
     "window": 3,
-    "adapter_bottleneck": 4,
-    "rd_dim": 4,
 }
+SMALL_SEMA = {"adapter_bottleneck": 4, "descriptor_dim": 4}
+TWO_LAYERS = {"encoder_layers": 1, "decoder_layers": 1}  # half of the sites
+ALWAYS = {"expansion_threshold": -1.0}  # every batch is novel
 
 
-def small(backbone, **changes):
-    """A detector, always with the same weights for the same arguments."""
+def make_small(backbone, seed=0, uniad=None, **sema):
+    """Build a small detector in eval mode, always with the same weights for the same arguments.
+
+    Args:
+        uniad: changed arguments of UniAD.
+        sema: changed settings of SEMA.
+    """
     seed_everything(0)
-    return SemaUniAD(backbone, **(SMALL | changes)).eval()
+    return SemaUniAD(backbone, sema=SMALL_SEMA | sema, seed=seed, **(SMALL_UNIAD | (uniad or {}))).eval()
 
 
-def cluster(seed, count=12, draw=0, spread=0.1):
-    """Features `[count, C, 4, 4]` around a place that the seed draws, far from those of other seeds."""
+def make_cluster(seed, count=12, draw=0, spread=0.1):
+    """Features `[count, C, 4, 4]` around a centre that depends on the seed, far from those of other seeds."""
     centre = 3 * torch.randn(1, CHANNELS, 1, 1, generator=torch.Generator().manual_seed(100 + seed))
     noise = torch.Generator().manual_seed(1000 * seed + draw)
     return centre + spread * torch.randn(count, CHANNELS, GRID, GRID, generator=noise)
 
 
-def samples_of(count):
+def make_samples(count):
     return tuple(Sample(Path(f"train/good/{i:03d}.png"), "tiny", "train") for i in range(count))
 
 
-def section(steps=2, **phases):
-    """The `trainer` section of the shipped config, with so many steps a phase; `phases` says others."""
+def make_batch(features):
+    return TrainingBatch(features, make_samples(len(features)), torch.arange(len(features)))
+
+
+def make_trainer(steps=2, **phases):
+    """The `trainer` section of the shipped config with `steps` steps per phase, or those given by phase name."""
     cfg = load_config("__base__/sema_uniad.py", {"trainer.save_minutes": 0.0, "trainer.batch_size": 8})
     tree = plain(cfg.trainer)
     for name in ("adapter", "descriptor"):
@@ -57,68 +67,98 @@ def section(steps=2, **phases):
     return tree | {"steps": phases.get("reconstruction", steps)}
 
 
-def learn_task(detector, task, features, home=None, how=None):
-    """By the trainer, without `finish_task`."""
+def train_task(detector, task, features, folder=None, trainer=None):
+    """Train a task with the trainer, without `finish_task`."""
     detector.start_task(task, len(features))
-    batches = [Encoded(features, torch.zeros(0), samples_of(len(features)))]
-    training = Training(f"task_{task:02d}", task, how or section(), Trackers(), home)
+    batches = [Encoded(features, torch.zeros(0), make_samples(len(features)))]
+    training = Training(f"task_{task:02d}", task, trainer or make_trainer(), Trackers(), folder)
     learn(detector, batches, len(features), Clock(Trackers()), training)
 
 
-def learn_stream(detector, tasks, how=None):
+def train_whole_task(detector, task, features, trainer=None):
+    """Train a task and finish it."""
+    train_task(detector, task, features, trainer=trainer)
+    detector.finish_task()
+
+
+def train_stream(detector, tasks, trainer=None):
     for task, features in enumerate(tasks):
-        learn_task(detector, task, features, how=how)
-        detector.finish_task()
+        train_whole_task(detector, task, features, trainer)
+    return detector
+
+
+_STATES = {}
+
+
+def make_trained(backbone, tasks, seed=0, uniad=None, **sema):
+    """A new detector that has been trained on clusters `0` to `tasks - 1`; equal arguments are trained only once."""
+    key = repr((tasks, seed, uniad, sorted(sema.items())))
+    if key not in _STATES:
+        detector = train_stream(make_small(backbone, seed, uniad, **sema), map(make_cluster, range(tasks)))
+        _STATES[key] = copy_state(detector)
+    detector = make_small(backbone, seed, uniad, **sema)
+    detector.load_learned_state({name: value.clone() for name, value in _STATES[key].items()})
     return detector
 
 
 @torch.no_grad()
-def show(step: Observation, features):
-    """An observation by hand."""
-    rows = list(range(len(features)) if step.rows is None else step.rows)
-    step.begin(len(rows))
-    for start in range(0, len(rows), step.batch_size):
-        part = rows[start : start + step.batch_size]
-        if step.observe(features[part], [samples_of(len(features))[row] for row in part]):
+def run_observation(stage: Observation, features):
+    """Run an observation without the trainer."""
+    rows = list(range(len(features)) if stage.rows is None else stage.rows)
+    samples = make_samples(len(features))
+    stage.begin(len(rows))
+    for start in range(0, len(rows), stage.batch_size):
+        batch = rows[start : start + stage.batch_size]
+        if stage.observe(features[batch], [samples[row] for row in batch]):
             break
-    step.finish()
+    stage.finish()
 
 
-def take_step(detector, step, features, seed=0):
-    """A step of learning by hand: an observation, or two steps of plain gradient descent, as the trainer sets it up."""
-    if isinstance(step, Observation):
-        show(step, features)
+def run_scan(detector, features):
+    """Run the last stage of a detector, a scan."""
+    stage = detector.training_stages()[-1]
+    assert stage.name == "scan"
+    run_observation(stage, features)
+
+
+def run_stage(detector, stage, features, seed=0):
+    """Run a stage without the trainer: an observation, or two steps of plain gradient descent in a phase."""
+    if isinstance(stage, Observation):
+        run_observation(stage, features)
         return
     torch.manual_seed(seed)
-    chosen = {id(one) for one in step.parameters.values()}
-    wanted = [(one, one.requires_grad) for one in detector.parameters()]
-    for one, _ in wanted:
-        one.requires_grad_(id(one) in chosen)
-    optimiser = torch.optim.SGD(step.parameters.values(), lr=0.05)
+    trained = {id(parameter) for parameter in stage.parameters.values()}
+    before = [(parameter, parameter.requires_grad) for parameter in detector.parameters()]
+    for parameter, _ in before:
+        parameter.requires_grad_(id(parameter) in trained)
+    optimiser = torch.optim.SGD(stage.parameters.values(), lr=0.05)
     detector.train()
     for _ in range(2):
-        batch = TrainingBatch(features, samples_of(len(features)), torch.arange(len(features)))
         optimiser.zero_grad()
-        sum(step.loss(batch).values()).backward()
+        sum(stage.loss(make_batch(features)).values()).backward()
         optimiser.step()
     optimiser.zero_grad()
-    for one, before in wanted:
-        one.requires_grad_(before)
+    for parameter, requires_grad in before:
+        parameter.requires_grad_(requires_grad)
     detector.eval()
 
 
-def state_of(detector):
+def count_slots(detector):
+    return [len(site.adapter.slots) for site in detector.sites]
+
+
+def copy_state(detector):
     return {name: value.clone() for name, value in detector.learned_state().items()}
 
 
-def differing(one, other):
-    """Names that one of two states has alone, or has otherwise."""
-    both = one.keys() & other.keys()
-    return (one.keys() ^ other.keys()) | {name for name in both if not torch.equal(one[name], other[name])}
+def find_differences(first, second):
+    """Names of tensors that only one of two states has, or that differ."""
+    common = first.keys() & second.keys()
+    return (first.keys() ^ second.keys()) | {name for name in common if not torch.equal(first[name], second[name])}
 
 
-def disturb(module, seed=0):
-    """Numbers in all parameters, the zeros of birth among them."""
+def randomise(module, seed=0):
+    """Set all parameters to random values, also those that are initialised with zeros."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():

@@ -1,4 +1,4 @@
-"""Every option of UniAD with a value that is not that of the small one, and what two detectors can be told apart by."""
+"""A non-default value for every option of UniAD, and outputs that show a difference between two detectors."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ OPTIONS = {
 }
 
 
-def outcome(detector: UniAD) -> list[Tensor]:
-    """What it rebuilds in train mode, with noise and dropout, and what it makes of features in eval mode."""
+def outputs(detector: UniAD) -> list[Tensor]:
+    """The reconstruction in train mode, with noise and dropout, and the prediction."""
     torch.manual_seed(1)
     features = torch.randn(2, detector.reconstruction.inward.in_features, *detector.grid)
-    rebuilt = detector.train().reconstruct(features).detach()
-    found = detector.eval().detect(features, detector.image_size)
-    return [rebuilt, found.anomaly_map, found.score]
+    reconstructed = detector.train().reconstruct(features).detach()
+    prediction = detector.eval().detect(features, detector.image_size)
+    return [reconstructed, prediction.anomaly_map, prediction.score]
 
 
-def same(one: list[Tensor], other: list[Tensor]) -> bool:
-    return all(map(torch.equal, one, other))
+def all_equal(first: list[Tensor], second: list[Tensor]) -> bool:
+    return all(map(torch.equal, first, second))

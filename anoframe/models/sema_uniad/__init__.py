@@ -1,1 +1,1 @@
-"""SEMA-UniAD."""
+"""SEMA-UniAD: self-expanding adapters for continual anomaly detection."""

@@ -1,91 +1,70 @@
-"""Self-expansion: adapters that multiply at a place of a frozen network, where what comes in looks like nothing known.
+"""Sites and slots: adapters that are mixed per image, and descriptors that measure how novel an image is.
 
 Wang et al., "Self-Expansion of Pre-trained Models with Mixture of Adapters for Continual Learning", CVPR 2025 (SEMA). A
-*site* is a place where adapters sit. It owns a growing list of *slots*, each of them
+*site* is a sub-layer with adapters. It has a growing list of *slots*, each with
 
-- a functional adapter, which changes the tokens that pass;
-- a descriptor, a small autoencoder of the tokens' mean: what it rebuilds badly, the slot has not been trained for;
-- a column of the router, which weighs the adapter against those of the other slots.
+- a functional adapter, which changes the tokens;
+- a descriptor, a small autoencoder of the token mean; a large error means that the slot was not trained for the image;
+- a router column, which gives the weight of the adapter relative to those of the other slots.
 
-Tokens are `[B, L, d]`. Everything here treats each image by itself: means are taken over the tokens of an image.
+Tokens are `[B, L, d]`. Every image is processed independently: means are over the tokens of one image.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-ROUTINGS = ("learned", "rd", "reconstruction")
-LEAST_RECORDS = 3  # fewer say nothing of a deviation
-LEAST_DEVIATION = 1e-8  # of losses that are all the same
+from anoframe.models.sema_uniad.settings import LEAST_RECORDS, SemaSettings
+
+_LEAST_DEVIATION = 1e-8  # for losses that are all equal
 
 
-@dataclass(frozen=True)
-class SlotSettings:
-    """What a slot is made of.
+@dataclass
+class AdapterContext:
+    """Routing and records of one forward pass. Each pass has its own, so threads share nothing.
 
-    Args:
-        width: `d` of the tokens.
-        bottleneck: of the adapter.
-        dropout: of the adapter, after its ReLU, while it is trained.
-        scalar: the adapter's output times this.
-        descriptor_dim: bottleneck of the descriptor.
-        descriptor_relu: a ReLU in the descriptor, which is linear otherwise.
-        records: losses of the descriptor that its statistics are of.
-        one_sided: a loss is strange only where it is larger than usual; otherwise where it is smaller too.
-        routing: `"learned"` by a router, `"rd"` by the descriptors; `"reconstruction"` by the whole network, which
-            chooses slots: where it does not, as `"rd"`.
-        new_router_bias: with which the column of a later slot is born; None leaves it to chance, as the weights.
+    Attributes:
+        path: site index -> the only slot that all images use; sites that are not listed mix their slots.
+        token_means: site index -> token means `[B, d]` of the site's input without gradient; filled by the pass.
     """
 
-    width: int
-    bottleneck: int = 64
-    dropout: float = 0.0
-    scalar: float = 1.0
-    descriptor_dim: int = 64
-    descriptor_relu: bool = False
-    records: int = 500
-    one_sided: bool = False
-    routing: str = "learned"
-    new_router_bias: float | None = None
+    path: Mapping[int, int] = field(default_factory=dict)
+    token_means: dict[int, Tensor] = field(default_factory=dict)
 
 
 class FunctionalAdapter(nn.Module):
-    """`scalar * (W_up ReLU(W_down h + b_down) + b_up)` of each token; zero at birth, as LoRA begins.
+    """`scalar * (W_up ReLU(W_down h + b_down) + b_up)` per token; initialised like LoRA, so its first output is zero.
 
     Args:
-        width: `d` of the tokens.
-        bottleneck, dropout, scalar: see :class:`SlotSettings`.
+        width: token width `d`.
+        settings: bottleneck, dropout and scalar.
     """
 
-    def __init__(self, width: int, bottleneck: int = 64, dropout: float = 0.0, scalar: float = 1.0):
+    def __init__(self, width: int, settings: SemaSettings):
         super().__init__()
-        self.down, self.dropout, self.up = (
-            nn.Linear(width, bottleneck),
-            nn.Dropout(dropout),
-            nn.Linear(bottleneck, width),
-        )
-        self.scalar = scalar
+        self.down = nn.Linear(width, settings.adapter_bottleneck)
+        self.dropout = nn.Dropout(settings.adapter_dropout)
+        self.up = nn.Linear(settings.adapter_bottleneck, width)
+        self.scalar = settings.adapter_scalar
         nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
-        for zero in (self.down.bias, self.up.weight, self.up.bias):
-            nn.init.zeros_(zero)
+        for parameter in (self.down.bias, self.up.weight, self.up.bias):
+            nn.init.zeros_(parameter)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.scalar * self.up(self.dropout(self.down(tokens).relu()))
 
 
 class LossRecord(nn.Module):
-    """The newest losses of a descriptor, and how far from them another loss is. It is part of the `state_dict`.
+    """The latest losses of a descriptor, and z-scores of other losses. The losses are part of the `state_dict`.
 
     Args:
-        size: losses that are kept.
-        one_sided: see :class:`SlotSettings`.
+        size: number of losses that are kept.
+        one_sided: use signed z-scores instead of absolute ones.
     """
 
     losses: Tensor
@@ -98,94 +77,89 @@ class LossRecord(nn.Module):
         self.register_buffer("frozen", torch.tensor(False))
 
     def clear(self) -> None:
-        """Forget all, and take in losses again."""
+        """Remove all losses and accept new ones."""
         self.losses, self.frozen = self.losses[:0], torch.zeros_like(self.frozen)
 
     def push(self, losses: Tensor) -> None:
-        """Take in the losses `[B]` of some images, the newest last; nothing where the record is frozen."""
+        """Add losses `[B]`, the newest last; ignored if the record is frozen."""
         if not self.frozen:
             self.losses = torch.cat([self.losses, losses.detach().to(self.losses)])[-self.size :]
 
     def freeze(self) -> None:
-        """Take in nothing any more."""
+        """Accept no more losses."""
         self.frozen = torch.ones_like(self.frozen)
 
-    def z(self, losses: Tensor) -> Tensor:
-        """How many standard deviations losses `[B]` are from the mean of those kept; 0 while fewer than 3 are."""
+    def z_scores(self, losses: Tensor) -> Tensor:
+        """z-scores of losses `[B]` by the mean and unbiased deviation of the record; 0 with fewer than 3 records."""
         if len(self.losses) < LEAST_RECORDS:
             return torch.zeros_like(losses)
-        away = (losses - self.losses.mean()) / self.losses.std().clamp(min=LEAST_DEVIATION)
-        return away if self.one_sided else away.abs()
+        z = (losses - self.losses.mean()) / self.losses.std().clamp(min=_LEAST_DEVIATION)
+        return z if self.one_sided else z.abs()
 
 
 class Descriptor(nn.Module):
-    """What a slot was trained for: an autoencoder of token means, and the losses that it had on them.
+    """Describes the images a slot was trained on: an autoencoder of token means, and its losses on them.
 
     Args:
-        width: `d` of the means.
-        dim: of the code.
-        relu: of the code; without, the autoencoder is linear, as the paper's code has it.
-        record: of its losses.
+        width: width `d` of the means.
+        settings: bottleneck, ReLU, and size of the loss record.
     """
 
-    def __init__(self, width: int, dim: int, relu: bool, record: LossRecord):
+    def __init__(self, width: int, settings: SemaSettings):
         super().__init__()
+        dim = settings.descriptor_dim
         self.encode, self.decode = nn.Linear(width, dim), nn.Linear(dim, width)
-        self.between = nn.ReLU() if relu else nn.Identity()
-        self.record = record
+        self.activation = nn.ReLU() if settings.descriptor_relu else nn.Identity()
+        self.record = LossRecord(settings.descriptor_buffer_size, settings.one_sided)
         for layer in (self.encode, self.decode):
             nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5))
             nn.init.zeros_(layer.bias)
 
     def loss(self, means: Tensor) -> Tensor:
-        """Mean squared error over the features of token means `[B, d]`, which get no gradient: `[B]`."""
+        """Mean squared reconstruction error `[B]` of token means `[B, d]`; the means get no gradient."""
         target = means.detach()
-        return (self.decode(self.between(self.encode(target))) - target).square().mean(1)
+        return (self.decode(self.activation(self.encode(target))) - target).square().mean(1)
 
-    def z(self, means: Tensor) -> Tensor:
-        """How strange images are to this slot, from their token means `[B, d]`: `[B]`."""
-        return self.record.z(self.loss(means))
+    def z_scores(self, means: Tensor) -> Tensor:
+        """z-scores `[B]` of images with token means `[B, d]`: how novel they are to this slot."""
+        return self.record.z_scores(self.loss(means))
 
 
 class Slot(nn.Module):
-    """An adapter, its descriptor, and its column of the router.
+    """An adapter, its descriptor, and its router column.
 
-    The column is the slot's own, not a row of a common matrix: what is trained later cannot move it, weight decay
-    neither, and nothing has to be merged.
+    Each slot has its own column instead of a row of a common matrix: later training, weight decay included, cannot
+    change the columns of frozen slots, and nothing has to be merged.
     """
 
-    def __init__(self, settings: SlotSettings):
+    def __init__(self, width: int, settings: SemaSettings):
         super().__init__()
-        self.adapter = FunctionalAdapter(settings.width, settings.bottleneck, settings.dropout, settings.scalar)
-        record = LossRecord(settings.records, settings.one_sided)
-        self.descriptor = Descriptor(settings.width, settings.descriptor_dim, settings.descriptor_relu, record)
-        self.router = nn.Linear(settings.width, 1) if settings.routing == "learned" else None
+        self.adapter = FunctionalAdapter(width, settings)
+        self.descriptor = Descriptor(width, settings)
+        self.router = nn.Linear(width, 1) if settings.routing == "learned" else None
 
 
 class ExpandingAdapter(nn.Module):
-    """A site: the adapters of all its slots, mixed for each image by a softmax over the slots. It has one from birth.
+    """The slots of a site. Their adapters are mixed per image by a softmax over the slots. It starts with one slot.
 
-    `routing="learned"`: logits are linear in the token mean. A new column takes its share at once, so that the old
-    mixture is scaled down when a slot is born, unless `new_router_bias` is far below 0.
+    With learned routing, the logits are linear in the token mean. A new column takes its weight at once, so the old
+    mixture is scaled down when a slot is added, unless `new_router_bias` is far below 0.
 
-    `routing="rd"`: logits are minus the slots' z, made of frozen things alone. A z below 0, which `one_sided` can give,
-    counts as 0, or a slot would draw images that it rebuilds better than its own. A slot whose descriptor has no
-    records yet has z = 0, and so takes the images that are strange to the others.
+    Otherwise the logits are minus the z-scores of the slots, which depend only on frozen parameters. z-scores below 0,
+    possible with `one_sided`, count as 0: otherwise a slot would attract images that it reconstructs better than its
+    own. A slot without loss records has z = 0, so it attracts the images that are novel to the others.
 
     Args:
-        settings: of each slot.
-        sequential: what its place asks for: the input is the sub-layer's output, and the sum of both goes on.
-
-    Attributes:
-        chosen: the slot that all images take, by its number; None mixes them.
+        width: token width `d`.
+        settings: settings of the slots.
+        sequential: the input is the sub-layer's output, and the sum of both is passed on; see `Residual`.
+        index: index of the site, which is its key in an `AdapterContext`.
     """
 
-    def __init__(self, settings: SlotSettings, sequential: bool):
+    def __init__(self, width: int, settings: SemaSettings, sequential: bool, index: int = 0):
         super().__init__()
-        self.settings, self.sequential = settings, sequential
-        self.slots = nn.ModuleList([Slot(settings)])
-        self.watcher: Callable[[Tensor], None] | None = None
-        self.chosen: int | None = None
+        self.width, self.settings, self.sequential, self.index = width, settings, sequential, index
+        self.slots = nn.ModuleList([Slot(width, settings)])
 
     @property
     def newest(self) -> Slot:
@@ -193,60 +167,71 @@ class ExpandingAdapter(nn.Module):
 
     @property
     def all_slots(self) -> list[Slot]:
-        """The oldest first."""
+        """The slots, the oldest first."""
         return list(self.slots)  # type: ignore[arg-type]  # a list of modules, for mypy
 
     def resize(self, count: int) -> None:
-        """Have so many slots: the newest go, or fresh ones come."""
+        """Set the number of slots: remove the newest ones, or add new ones."""
         while len(self.slots) > count:
             del self.slots[-1]
         while len(self.slots) < count:
-            slot = Slot(self.settings)
+            slot = Slot(self.width, self.settings)
             if slot.router is not None and self.settings.new_router_bias is not None:
                 nn.init.constant_(slot.router.bias, self.settings.new_router_bias)
             self.slots.append(slot.to(next(self.parameters()).device).train(self.training))
 
-    def z(self, means: Tensor) -> Tensor:
-        """How strange images are to each slot, from their token means `[B, d]`: `[slots, B]`."""
-        return torch.stack([slot.descriptor.z(means) for slot in self.all_slots])
+    def z_scores(self, means: Tensor) -> Tensor:
+        """z-scores `[slots, B]` of images with token means `[B, d]`, for each slot."""
+        return torch.stack([slot.descriptor.z_scores(means) for slot in self.all_slots])
 
     def weights(self, means: Tensor) -> Tensor:
-        """Of the slots, for images with token means `[B, d]`: `[B, slots]`. Rows sum to 1; one slot has exactly 1."""
+        """Slot weights `[B, slots]` of images with token means `[B, d]`. Rows sum to 1; a single slot has exactly 1."""
         if self.settings.routing == "learned":
             return torch.softmax(torch.cat([slot.router(means) for slot in self.all_slots if slot.router], 1), 1)
-        return torch.softmax(-self.z(means.detach()).clamp(min=0).T, 1)
+        return torch.softmax(-self.z_scores(means.detach()).clamp(min=0).T, 1)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, context: AdapterContext | None = None) -> Tensor:
+        """The adapters' output `[B, L, d]` for tokens `[B, L, d]`.
+
+        Args:
+            tokens: input of the site.
+            context: can fix the slot of this site, and receives the token means; None mixes all slots.
+        """
         means = tokens.mean(1)
-        if self.watcher:
-            self.watcher(means.detach())
-        if self.chosen is not None or len(self.slots) == 1:
-            return self.all_slots[self.chosen or 0].adapter(tokens)
+        fixed_slot = None
+        if context is not None:
+            context.token_means[self.index] = means.detach()
+            fixed_slot = context.path.get(self.index)
+        if fixed_slot is not None or len(self.slots) == 1:
+            return self.all_slots[fixed_slot or 0].adapter(tokens)
         weights = self.weights(means)
-        mixed = torch.zeros_like(tokens)
+        mixture = torch.zeros_like(tokens)
         for number, slot in enumerate(self.all_slots):
-            mixed = mixed + weights[:, number, None, None] * slot.adapter(tokens)
-        return mixed
+            mixture = mixture + weights[:, number, None, None] * slot.adapter(tokens)
+        return mixture
 
 
-@contextmanager
-def watching(sites: Sequence[ExpandingAdapter]) -> Iterator[dict[int, Tensor]]:
-    """Place of a site among these -> token means `[B, d]` of its input, as the network runs inside of the context."""
-    seen: dict[int, Tensor] = {}
-    for number, site in enumerate(sites):
-        site.watcher = partial(seen.__setitem__, number)
-    try:
-        yield seen
-    finally:
-        for site in sites:
-            site.watcher = None
+@dataclass(frozen=True)
+class AdapterSite:
+    """A site and its location in the network.
 
-
-def is_strange(z: Tensor, threshold: float) -> bool:
-    """Whether a batch is strange to a site: to each of its slots, in the mean over the images. One that knows it does.
-
-    Args:
-        z: `[slots]`, the mean over the batch of :meth:`ExpandingAdapter.z`.
-        threshold: that the least strange slot must pass.
+    Attributes:
+        layer_id: number of the layer, see `anoframe.models.uniad.transformer.Site`.
+        kind: kind of the sub-layer.
+        adapter: the module.
+        name: name of the module, the prefix of its tensors in a checkpoint.
     """
-    return bool(z.min() > threshold)
+
+    layer_id: int
+    kind: str
+    adapter: ExpandingAdapter
+    name: str
+
+    @property
+    def newest(self) -> Slot:
+        return self.adapter.newest
+
+    @property
+    def label(self) -> str:
+        """For example `layer 3 ffn`."""
+        return f"layer {self.layer_id} {self.kind}"

@@ -1,21 +1,19 @@
-"""SEMA-UniAD: UniAD that learns one task after another, by adapters that multiply where features look like none known.
+"""SEMA-UniAD: UniAD for a stream of tasks, with adapters that are added where features are novel.
 
-The first task trains UniAD and one slot at each site (`adapters.py`); then both are frozen. A later
-task is scanned first, in eval mode, site by site: where a batch of its images is strange to all slots of a site,
-the site gets one more, which is trained alone, and the scan goes on. A task in which nothing is strange trains nothing.
-No image of an earlier task is seen again, and no task is named at a test.
+The first task trains UniAD and one slot per site (`adapters.py`); then everything is frozen. Each later task is scanned
+first, in eval mode: if a batch of its images is novel to all slots of a site, the site gets a new slot, only this slot
+is trained, and the scan continues (`expansion.py`). A task without novel batches trains nothing. Images of earlier
+tasks are not needed again, and testing needs no task label.
 
-SEMA (Wang et al., CVPR 2025) was made for classification by a vision transformer; a document of this project put it
-into UniAD. What each of the three does differently, and what is a choice of this project: `docs/sema_uniad.md`.
+SEMA (Wang et al., CVPR 2025) was made for classification with a vision transformer; the first document of this project
+adapted it to UniAD. Differences between these two and this implementation: `docs/sema_uniad.md`.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -24,656 +22,364 @@ import torch
 from torch import Tensor, nn
 
 from anoframe.errors import AnoframeError
-from anoframe.models.base import ContinualDetector, Features, Observation, Phase, TrainingBatch
-from anoframe.models.sema_uniad.adapters import (
-    LEAST_RECORDS,
-    ROUTINGS,
-    ExpandingAdapter,
-    SlotSettings,
-    is_strange,
-    watching,
+from anoframe.models.base import ContinualDetector, Observation, Phase, TrainingBatch
+from anoframe.models.sema_uniad.adapters import AdapterContext, AdapterSite, ExpandingAdapter
+from anoframe.models.sema_uniad.expansion import (
+    Scan,
+    first_task_stages,
+    scan_rows,
+    scan_stage,
+    sites_to_retrain,
+    stages_after_scan,
 )
+from anoframe.models.sema_uniad.progress import Progress
+from anoframe.models.sema_uniad.routing import Path, best_path, task_paths, training_paths
+from anoframe.models.sema_uniad.settings import LEAST_RECORDS, SemaSettings
+from anoframe.models.sema_uniad.statistics import StatisticsPass
+from anoframe.models.sema_uniad.summary import expansion_messages, summarize
+from anoframe.models.summary import MethodSummary
 from anoframe.models.uniad.model import UniAD
-from anoframe.types import Sample
+from anoframe.registry import check_arguments
 
-KINDS = {"ffn": ("ffn",), "attn": ("attn", "self", "cross"), "both": ("attn", "self", "cross", "ffn")}
-MODES = ("parallel", "sequential")
-SCAN_ORDERS = ("sequential", "joint")
-TOGETHER = 128  # images that are judged together in a scan; a pass may end in a smaller batch
+_PHASES = ("reconstruction", "adapter", "descriptor")
 
 
-@dataclass(frozen=True)
-class Sema:
-    """The settings of self-expansion, by the names that results have; see :class:`SemaUniAD`."""
+def _signature_with(base: type, init: Callable[..., None]) -> inspect.Signature:
+    """The signature of a subclass whose `__init__` passes its `**keywords` on to `base`.
 
-    adapter_bottleneck: int
-    adapter_dropout: float
-    adapter_scalar: float
-    sema_position: str
-    sema_mode: str
-    rd_dim: int
-    rd_relu: bool
-    rd_buffer_size: int
-    rd_loss_weight: float
-    joint_loss: bool
-    expansion_threshold: float | None
-    one_sided: bool
-    scan_order: str
-    sema_start_layer: int
-    sema_end_layer: int
-    expand_start: int
-    expand_end: int
-    routing: str
-    new_router_bias: float | None
-    reuse_finetune: bool
-
-    def __post_init__(self) -> None:
-        for key, known in (
-            ("sema_position", KINDS),
-            ("sema_mode", MODES),
-            ("scan_order", SCAN_ORDERS),
-            ("routing", ROUTINGS),
-        ):
-            if getattr(self, key) not in known:
-                raise AnoframeError(f"model.{key} is one of {', '.join(known)}, got {getattr(self, key)!r}")
-        for key, least in (("adapter_bottleneck", 1), ("rd_dim", 1), ("rd_buffer_size", 3), ("rd_loss_weight", 0)):
-            if getattr(self, key) < least:
-                raise AnoframeError(f"model.{key} is at least {least}, got {getattr(self, key)}")
-        if self.routing != "learned" and self.new_router_bias is not None:
-            raise AnoframeError(
-                f"model.new_router_bias is for the learned router, and routing {self.routing!r} has none: leave it None"
-            )
-        if self.routing == "reconstruction" and self.reuse_finetune:
-            raise AnoframeError(
-                "model.reuse_finetune trains a mixture of slots, and routing 'reconstruction' has none: choose one"
-            )
-        if not 0 <= self.adapter_dropout < 1:
-            raise AnoframeError(f"model.adapter_dropout lies between 0 and 1, got {self.adapter_dropout}")
-
-    @property
-    def threshold(self) -> float:
-        return math.inf if self.expansion_threshold is None else self.expansion_threshold
-
-    def slot(self, width: int) -> SlotSettings:
-        return SlotSettings(
-            width,
-            bottleneck=self.adapter_bottleneck,
-            dropout=self.adapter_dropout,
-            scalar=self.adapter_scalar,
-            descriptor_dim=self.rd_dim,
-            descriptor_relu=self.rd_relu,
-            records=self.rd_buffer_size,
-            one_sided=self.one_sided,
-            routing=self.routing,
-            new_router_bias=self.new_router_bias,
-        )
-
-
-@dataclass
-class Progress:
-    """How far a stream of tasks has been learned, as JSON types; a checkpoint holds it as bytes.
-
-    Attributes:
-        task: that is learned, or was learned last; None before the first.
-        images: of that task.
-        finished: that task is.
-        born: site -> the task in which each of its slots was born.
-        steps: of that task, those done and those known to follow; see `SemaUniAD._step`.
-        expansions: every slot that came, and why.
-        scans: every batch that was judged.
+    `anoframe.registry.check_arguments` reads it, so that an unknown argument is an error and the nearest is suggested.
     """
-
-    born: list[list[int]]
-    steps: list[dict[str, Any]]
-    task: int | None = None
-    images: int = 0
-    finished: bool = False
-    expansions: list[dict[str, Any]] = field(default_factory=list)
-    scans: list[dict[str, Any]] = field(default_factory=list)
-
-    def to_tensor(self) -> Tensor:
-        """`[n]` uint8."""
-        return torch.frombuffer(bytearray(json.dumps(asdict(self)).encode()), dtype=torch.uint8)
-
-    @staticmethod
-    def of_tensor(tensor: Tensor) -> Progress:
-        try:
-            return Progress(**json.loads(tensor.cpu().numpy().tobytes()))
-        except (ValueError, TypeError) as error:
-            raise AnoframeError(f"the checkpoint's progress is damaged ({error}); train again") from error
-
-
-@dataclass(frozen=True)
-class Place:
-    """A site, and where it is."""
-
-    layer_id: int
-    kind: str
-    site: ExpandingAdapter
-    name: str  # of the site, in a checkpoint
+    own = [one for one in list(inspect.signature(init).parameters.values())[1:] if one.kind is not one.VAR_KEYWORD]
+    names = {one.name for one in own}
+    passed_on = [one for one in inspect.signature(base).parameters.values() if one.name not in names]
+    return inspect.Signature([*own, *(one.replace(kind=one.KEYWORD_ONLY) for one in passed_on)])
 
 
 class SemaUniAD(UniAD, ContinualDetector):
     """UniAD with self-expanding adapters.
 
     Args:
-        backbone: as for :class:`UniAD`; so are all arguments up to `image_score`.
-        adapter_bottleneck, adapter_dropout, adapter_scalar: of each adapter.
-        sema_position: which sub-layers have a site: `"ffn"` the feed-forward parts (8 sites with 4 + 4 layers),
-            `"attn"` the attentions (12), `"both"` (20).
-        sema_mode: `"parallel"` sees a sub-layer's input and is added to its residual sum; `"sequential"` sees its
-            output and is added to that. The decoder's first attention is always sequential: its input is a learned
-            query, the same for all images.
-        rd_dim, rd_relu: bottleneck of a descriptor, and whether it has a ReLU.
-        rd_buffer_size: images that the statistics of a descriptor are of.
-        rd_loss_weight: of the descriptors' loss where it is added to the reconstruction's.
-        joint_loss: descriptors learn together with adapters, instead of after them.
-        expansion_threshold: z above which a batch is strange; None never expands.
-        one_sided: only losses above the mean are strange, not those below it.
-        scan_order: `"sequential"` trains a slot before it looks further; `"joint"` looks through all of the task's
-            images first, and trains the slots of all sites at which a batch was strange together.
-        sema_start_layer, sema_end_layer: layers that have sites, both among them; the encoder's count from 0, the
-            decoder's go on from there.
-        expand_start, expand_end: layers that may get more slots; None: as those that have sites.
-        routing: `"learned"`, `"rd"` by descriptors, or `"reconstruction"`: an image takes the slots of one task
-            together, of that with which it is rebuilt best; a site that has none of that task goes by descriptors.
-        new_router_bias: of a later slot's column of the router; -4 makes its birth nearly neutral; None: drawn.
-        reuse_finetune: where a task brings no slot, train the adapters that there are; otherwise nothing.
-        seed: draws new slots, the order of scans, and the images of statistics.
+        backbone: see :class:`UniAD`.
+        sema: arguments of :class:`SemaSettings`.
+        seed: seed of new slots, of the order of scans, and of the images of statistics.
+        uniad: further arguments of :class:`UniAD`.
+
+    Attributes:
+        sema: settings of self-expansion.
+        sites: all sites, in the order of execution.
+        scan_batch_size: images per batch of a scan; a pass may end in a smaller one.
+
+    Raises:
+        AnoframeError: an argument is unknown or out of range; names its config key.
     """
 
     progress: Tensor
-    least_images = LEAST_RECORDS  # a slot of fewer would find nothing strange, and so keep later tasks from expanding
+    scan_batch_size = 128
+    least_images = LEAST_RECORDS  # with fewer, z is always 0 for the new slots, so no later task would ever expand
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        image_size: int | Sequence[int] = 224,
-        stride: int = 16,
-        width: int = 256,
-        heads: int = 8,
-        hidden: int = 1024,
-        encoder_layers: int = 4,
-        decoder_layers: int = 4,
-        dropout: float = 0.1,
-        window: int = 7,
-        mask_encoder: bool = True,
-        mask_first: bool = True,
-        mask_second: bool = True,
-        position: str = "learned",
-        jitter: Mapping[str, Any] | None = None,
-        memory: Mapping[str, Any] | None = None,
-        image_score: str = "max",
-        adapter_bottleneck: int = 64,
-        adapter_dropout: float = 0.0,
-        adapter_scalar: float = 1.0,
-        sema_position: str = "ffn",
-        sema_mode: str = "parallel",
-        rd_dim: int = 64,
-        rd_relu: bool = False,
-        rd_buffer_size: int = 500,
-        rd_loss_weight: float = 0.1,
-        joint_loss: bool = False,
-        expansion_threshold: float | None = 3.0,
-        one_sided: bool = False,
-        scan_order: str = "sequential",
-        sema_start_layer: int = 0,
-        sema_end_layer: int = 7,
-        expand_start: int | None = None,
-        expand_end: int | None = None,
-        routing: str = "learned",
-        new_router_bias: float | None = None,
-        reuse_finetune: bool = False,
-        seed: int = 0,
-    ):
-        super().__init__(
-            backbone,
-            image_size=image_size,
-            stride=stride,
-            width=width,
-            heads=heads,
-            hidden=hidden,
-            encoder_layers=encoder_layers,
-            decoder_layers=decoder_layers,
-            dropout=dropout,
-            window=window,
-            mask_encoder=mask_encoder,
-            mask_first=mask_first,
-            mask_second=mask_second,
-            position=position,
-            jitter=jitter,
-            memory=memory,
-            image_score=image_score,
-        )
+    def __init__(self, backbone: nn.Module, sema: Mapping[str, Any] | None = None, seed: int = 0, **uniad: Any):
+        check_arguments(UniAD, {"backbone": backbone, **uniad}, "model 'sema_uniad'")
+        check_arguments(SemaSettings, sema or {}, "model.sema")
+        super().__init__(backbone, **uniad)
         self.seed = seed
-        self.sema = Sema(
-            adapter_bottleneck=adapter_bottleneck,
-            adapter_dropout=adapter_dropout,
-            adapter_scalar=adapter_scalar,
-            sema_position=sema_position,
-            sema_mode=sema_mode,
-            rd_dim=rd_dim,
-            rd_relu=rd_relu,
-            rd_buffer_size=rd_buffer_size,
-            rd_loss_weight=rd_loss_weight,
-            joint_loss=joint_loss,
-            expansion_threshold=expansion_threshold,
-            one_sided=one_sided,
-            scan_order=scan_order,
-            sema_start_layer=sema_start_layer,
-            sema_end_layer=sema_end_layer,
-            expand_start=sema_start_layer if expand_start is None else expand_start,
-            expand_end=sema_end_layer if expand_end is None else expand_end,
-            routing=routing,
-            new_router_bias=new_router_bias,
-            reuse_finetune=reuse_finetune,
-        )
-        self.places = self._adapted(width)  # last: UniAD draws its weights first, and the zeros of adapters stay
-        self._asked: tuple[int, int] | None = None
-        self._progress = Progress([[0] for _ in self.places], self._first_steps())
+        self.sema = SemaSettings(**(sema or {}))
+        self.sites = self._add_adapters()  # after UniAD has drawn its weights, so that zero-initialised weights stay
+        self._requested_task: tuple[int, int] | None = None  # number and images, from `start_task`
+        self._progress = Progress([[0] for _ in self.sites], first_task_stages(self.sema, len(self.sites)))
         self.register_buffer("progress", self._progress.to_tensor())
         self._freeze()
 
-    def _adapted(self, width: int) -> list[Place]:
-        """Put a site with one slot at each place that the settings name."""
-        sema, places = self.sema, []
-        names = {id(module): name for name, module in self.named_modules()}
-        for one in self.reconstruction.transformer.sites():
-            if sema.sema_start_layer <= one.layer_id <= sema.sema_end_layer and one.kind in KINDS[sema.sema_position]:
-                sequential = sema.sema_mode == "sequential" or one.kind == "self"
-                one.residual.adapter = site = ExpandingAdapter(sema.slot(width), sequential)
-                places.append(Place(one.layer_id, one.kind, site, f"{names[id(one.residual)]}.adapter"))
-        if not places:
-            layers = f"{sema.sema_start_layer} to {sema.sema_end_layer}"
-            raise AnoframeError(f"no layer among {layers} has a place for adapters: see model.sema_start_layer")
-        if not any(sema.expand_start <= place.layer_id <= sema.expand_end for place in places):
-            layers = f"{sema.expand_start} to {sema.expand_end}"
-            raise AnoframeError(f"no layer among {layers} has adapters that could multiply: see model.expand_start")
-        return places
+    __signature__ = _signature_with(UniAD, __init__)
 
-    # ------------------------------------------------------------------------------------------------ the stream
+    def _add_adapters(self) -> list[AdapterSite]:
+        """Add an adapter with one slot to each sub-layer that the settings name."""
+        settings = self.sema
+        sites: list[AdapterSite] = []
+        transformer = self.reconstruction.transformer
+        width = transformer.norm.normalized_shape[0]
+        names = {id(module): name for name, module in self.named_modules()}
+        for place in transformer.sites():
+            if settings.has_adapters(place.layer_id, place.kind):
+                is_sequential = settings.mode == "sequential" or place.kind == "self"
+                adapter = ExpandingAdapter(width, settings, is_sequential, index=len(sites))
+                place.residual.adapter = adapter
+                name = f"{names[id(place.residual)]}.adapter"
+                sites.append(AdapterSite(place.layer_id, place.kind, adapter, name))
+        if not sites:
+            raise AnoframeError(
+                f"no adapters: the model has no layer in the range {settings.start_layer} to {settings.end_layer} of "
+                "model.sema.start_layer and model.sema.end_layer"
+            )
+        if not any(settings.may_expand(site.layer_id) for site in sites):
+            first, last = settings.expansion_layers
+            raise AnoframeError(
+                f"no layer can expand: none with adapters is in the range {first} to {last} of model.sema.expand_start "
+                "and model.sema.expand_end"
+            )
+        return sites
+
+    # ------------------------------------------------------------------------------------------------ stream of tasks
 
     def start_task(self, task: int, images: int) -> None:
-        self._asked = (task, images)
-        self._catch_up()
+        self._requested_task = (task, images)
+        self._begin_requested_task()
 
     def finish_task(self) -> None:
-        self._asked = None
+        self._requested_task = None
         self._progress.finished = True
-        self._write()
+        self._update_progress()
 
     def load_learned_state(self, state: dict[str, Tensor]) -> None:
-        """Put back what `learned_state` gave; sites get as many slots as they had then."""
+        """Load a state of `learned_state`; each site gets the number of slots that it had then."""
         if "progress" in state:
-            progress = Progress.of_tensor(state["progress"])
-            if len(progress.born) != len(self.places):
+            progress = Progress.from_tensor(state["progress"])
+            if len(progress.slot_tasks) != len(self.sites):
                 raise AnoframeError(
-                    f"the checkpoint has adapters at {len(progress.born)} places and this model at {len(self.places)}: "
-                    "model.sema_position, sema_start_layer and sema_end_layer are to be as they were"
+                    f"the checkpoint has adapters at {len(progress.slot_tasks)} sites and this model at "
+                    f"{len(self.sites)}: set model.sema.position, model.sema.start_layer and model.sema.end_layer as "
+                    "they were in training"
                 )
-            for place, born in zip(self.places, progress.born, strict=True):
-                place.site.resize(len(born))
+            for site, tasks in zip(self.sites, progress.slot_tasks, strict=True):
+                site.adapter.resize(len(tasks))
             self._progress = progress
         super().load_learned_state(state)
         self._freeze()
-        self._catch_up()
+        self._begin_requested_task()
 
-    def num_learned_values(self) -> int:
-        """Parameters alone: what descriptors remember of their losses is more or less by the images of a task."""
-        return sum(parameter.numel() for parameter in self.reconstruction.parameters())
-
-    def growth(self) -> dict[str, Any]:
-        layers = [
-            {"layer_id": place.layer_id, "kind": place.kind, "num_adapters": len(place.site.slots)}
-            for place in self.places
-        ]
-        stats = {
-            "total_modules": len(layers),
-            "total_adapters": sum(len(place.site.slots) for place in self.places),
-            "adapters_per_layer": layers,
-        }
-        return {
-            "adapter_stats": stats,
-            "expansions": self._progress.expansions,
-            "scans": self._progress.scans,
-            "sema_config": asdict(self.sema),
-        }
-
-    def _catch_up(self) -> None:
-        """Begin the task that was asked for, once what was learned before it is here; one that is begun goes on."""
+    def _begin_requested_task(self) -> None:
+        """Begin the task of `start_task` if the task before it is loaded; a task that has begun continues."""
         now = self._progress
-        if self._asked is None or self._asked[0] != (0 if now.task is None else now.task + 1):
+        next_task = 0 if now.task is None else now.task + 1
+        if self._requested_task is None or self._requested_task[0] != next_task:
             return
         if now.task is not None:
-            now.steps = [{"kind": "scan", "pass": 0, "batch": 0}]
+            now.stages = [scan_stage(0)]
             now.finished = False
-        now.task, now.images = self._asked
-        self._write()
+        now.task, now.images = self._requested_task
+        self._update_progress()
 
-    def _write(self) -> None:
-        """Into the buffer that a checkpoint has; and what is not to be trained any more is frozen."""
+    def _update_progress(self) -> None:
+        """Write the progress into the buffer of the checkpoint, and freeze what is not trained any more."""
         self.progress = self._progress.to_tensor().to(self.progress.device)
         self._freeze()
 
-    # ------------------------------------------------------------------------------------------------ learning
+    # ------------------------------------------------------------------------------------------------ reports
+
+    @property
+    def scans(self) -> list[dict[str, Any]]:
+        """One entry per scanned batch of the stream, with the z-scores of all slots."""
+        return self._progress.scans
+
+    @property
+    def expansions(self) -> list[dict[str, Any]]:
+        """One entry per expansion of the stream."""
+        return self._progress.expansions
+
+    @property
+    def slot_tasks(self) -> list[list[int]]:
+        """For each site, the task in which each of its slots was created."""
+        return self._progress.slot_tasks
+
+    def num_learned_values(self) -> int:
+        """Number of parameters; loss records are not counted, because their size depends on the images of a task."""
+        return sum(parameter.numel() for parameter in self.reconstruction.parameters())
+
+    def summary(self) -> MethodSummary:
+        return summarize(self.sema, self.sites, self._progress)
+
+    def messages(self) -> Sequence[str]:
+        """One line per expansion of the stream, those of earlier tasks first."""
+        return expansion_messages(self._progress)
+
+    # ------------------------------------------------------------------------------------------------ training
 
     def phase_names(self) -> Sequence[str]:
-        return ["reconstruction", "adapter", "descriptor"]  # a config has settings of all, used or not
+        return list(_PHASES)  # all of them, because a config has settings of all
 
     def training_stages(self) -> Sequence[Observation | Phase]:
-        """Of task 0: UniAD with a slot a site, their descriptors, and their statistics.
+        """Stages of the current task.
 
-        Of a later one: a scan; where it ends with new slots, these, their descriptors, their statistics, and the scan
-        from where it was.
+        First task: UniAD with one slot per site, the descriptors, and their statistics. Later tasks: a scan; after a
+        scan with expansions, the new slots, their descriptors, their statistics, and the rest of the scan.
 
         Raises:
-            AnoframeError: the task is not the one after that which was learned last.
+            AnoframeError: the task of `start_task` does not follow the last trained task.
         """
         now = self._progress
-        if self._asked and self._asked[0] != now.task:
-            learned = "none has been" if now.task is None else f"the last was task {now.task}"
-            raise AnoframeError(f"task {self._asked[0]} cannot be learned now, {learned}: they come one after another")
-        return [self._step(entry) for entry in now.steps]
+        if self._requested_task and self._requested_task[0] != now.task:
+            last = "no task has been trained yet" if now.task is None else f"the last trained task is task {now.task}"
+            raise AnoframeError(f"task {self._requested_task[0]} cannot be trained now, {last}: train tasks in order")
+        return [self._stage(entry) for entry in now.stages]
 
-    def _first_steps(self) -> list[dict[str, Any]]:
-        return [{"kind": "reconstruction", "sites": self._all_sites()}, *self._after_adapters(self._all_sites())]
-
-    def _after_adapters(self, sites: list[int]) -> list[dict[str, Any]]:
-        kinds = ("statistics",) if self.sema.joint_loss else ("descriptor", "statistics")
-        return [{"kind": kind, "sites": sites} for kind in kinds]
-
-    def _all_sites(self) -> list[int]:
-        return list(range(len(self.places)))
-
-    def _step(self, entry: Mapping[str, Any]) -> Observation | Phase:
-        """What an entry of `Progress.steps` stands for.
-
-        A `scan` has the `pass` and the `batch` that it begins with. The others are of the newest slot of `sites`; an
-        `adapter` that reuses is of all slots there.
-        """
-        kind = entry["kind"]
+    def _stage(self, entry: Mapping[str, Any]) -> Observation | Phase:
+        """The stage of an entry of `Progress.stages`."""
+        kind, task = entry["kind"], self._progress.task or 0
         if kind == "scan":
-            rows = self._order(entry["pass"])[entry["batch"] * TOGETHER :]
-            begin = partial(self._begin_scan, entry["batch"])
-            return Observation("scan", begin, self._scan, self._conclude_scan, rows=rows, batch_size=TOGETHER)
+            number, first_batch = entry["pass"], entry["batch"]
+            rows = scan_rows(self.seed, task, number, self._progress.images)[first_batch * self.scan_batch_size :]
+            scan = Scan(self.sema, self.sites, self._progress, self.z_scores, number, first_batch)
+            finish = partial(self._finish_scan, scan)
+            return Observation("scan", scan.begin, scan.observe, finish, rows=rows, batch_size=self.scan_batch_size)
         if kind == "statistics":
-            begin, take, conclude = (
-                partial(one, entry["sites"])
-                for one in (self._begin_statistics, self._take_statistics, self._conclude_statistics)
-            )
-            return Observation("statistics", begin, take, conclude, batch_size=TOGETHER)
-        loss = self._descriptor_loss if kind == "descriptor" else self._adapter_loss
-        alone = [self.places[number] for number in entry["sites"]] if len(entry["sites"]) == 1 else []
-        label = "".join(f"layer {place.layer_id} {place.kind}" for place in alone)
-        return Phase(kind, self._trained(entry), partial(loss, entry["sites"]), label=label)
+            sites = {index: self.sites[index] for index in entry["sites"]}
+            size = self.sema.descriptor_buffer_size
+            measured = StatisticsPass(sites, self.token_means, size, self.seed, task)
+            steps = measured.begin, measured.observe, measured.finish
+            return Observation("statistics", *steps, batch_size=self.scan_batch_size)
+        loss = self._descriptor_phase_loss if kind == "descriptor" else self._adapter_phase_loss
+        label = self.sites[entry["sites"][0]].label if len(entry["sites"]) == 1 else ""
+        return Phase(kind, self._trained_parameters(entry), partial(loss, entry["sites"]), label=label)
 
-    def _trained(self, entry: Mapping[str, Any]) -> dict[str, nn.Parameter]:
-        """What a phase changes, by the names of a checkpoint."""
-        kind, reuse, found = entry["kind"], entry.get("reuse", False), {}
+    def _trained_parameters(self, entry: Mapping[str, Any]) -> dict[str, nn.Parameter]:
+        """The parameters of a phase, by their names in a checkpoint."""
+        kind, reuse, parameters = entry["kind"], entry.get("reuse", False), {}
         if kind == "reconstruction":
-            named = self.named_parameters()
-            found = {name: one for name, one in named if name.startswith("recon") and ".adapter.slots." not in name}
-        for place in (self.places[number] for number in entry["sites"]):
-            count = len(place.site.slots)
+            trunk = self.reconstruction.named_parameters(prefix="reconstruction")
+            parameters = {name: value for name, value in trunk if ".adapter.slots." not in name}
+        for site in (self.sites[index] for index in entry["sites"]):
+            count = len(site.adapter.slots)
             for number in range(count) if reuse else [count - 1]:
-                for part in self._parts(kind, reuse, count):
-                    prefix = f"{place.name}.slots.{number}.{part}"
-                    found |= self.get_submodule(prefix).named_parameters(prefix=prefix)
-        return found
+                for module in self._trained_modules(kind, reuse, count):
+                    prefix = f"{site.name}.slots.{number}.{module}"
+                    parameters |= self.get_submodule(prefix).named_parameters(prefix=prefix)
+        return parameters
 
-    def _parts(self, kind: str, reuse: bool, count: int) -> list[str]:
-        """Of a slot that a phase trains, at a site that has so many."""
+    def _trained_modules(self, kind: str, reuse: bool, slots: int) -> list[str]:
+        """The modules of a slot that a phase trains, at a site with `slots` slots."""
         if kind == "descriptor":
             return ["descriptor"]
-        routed = ["router"] if self.sema.routing == "learned" and count > 1 else []  # one column alone has no say
-        described = ["descriptor"] if self.sema.joint_loss and not reuse else []
-        return ["adapter", *routed, *described]
+        router = ["router"] if self.sema.routing == "learned" and slots > 1 else []  # one column has no effect
+        descriptor = ["descriptor"] if self.sema.joint_loss and not reuse else []
+        return ["adapter", *router, *descriptor]
 
-    def _adapter_loss(self, sites: Sequence[int], batch: TrainingBatch) -> dict[str, Tensor]:
-        """UniAD's; with `joint_loss` that of the newest descriptors too, whose input gets no gradient."""
-        with self._along(self._learning_paths()[-1]):
-            if not self.sema.joint_loss:
-                return self.losses(batch)
-            with watching([place.site for place in self.places]) as seen:
-                losses = self.losses(batch)
-        return losses | {"descriptor": self.sema.rd_loss_weight * self._missed(sites, seen)}
+    def _adapter_phase_loss(self, sites: Sequence[int], batch: TrainingBatch) -> dict[str, Tensor]:
+        """UniAD's loss; with `joint_loss` also that of the newest descriptors, whose inputs get no gradient."""
+        context = AdapterContext(self._training_paths()[-1])
+        losses = self.losses(batch, context)
+        if not self.sema.joint_loss:
+            return losses
+        descriptor = self.sema.descriptor_loss_weight * self._descriptor_loss(sites, context.token_means)
+        return losses | {"descriptor": descriptor}
 
-    def _descriptor_loss(self, sites: Sequence[int], batch: TrainingBatch) -> dict[str, Tensor]:
-        """Of the newest descriptors, on what the frozen network has at their sites."""
-        return {"descriptor": self._missed(sites, self._token_means(batch.features))}
+    def _descriptor_phase_loss(self, sites: Sequence[int], batch: TrainingBatch) -> dict[str, Tensor]:
+        """Loss of the newest descriptors on the token means of the frozen network."""
+        return {"descriptor": self._descriptor_loss(sites, self.token_means(batch.features))}
 
-    def _missed(self, sites: Sequence[int], means: Mapping[int, Tensor]) -> Tensor:
+    def _descriptor_loss(self, sites: Sequence[int], means: Mapping[int, Tensor]) -> Tensor:
         """Sum over sites of the mean loss of their newest descriptor."""
-        return torch.stack([self.places[n].site.newest.descriptor.loss(means[n]).mean() for n in sites]).sum()
+        losses = [self.sites[index].newest.descriptor.loss(means[index]).mean() for index in sites]
+        return torch.stack(losses).sum()
 
     @torch.no_grad()
-    def _token_means(self, features: Tensor) -> dict[int, Tensor]:
-        """Of the input of each site, `[B, d]`: in eval mode, without noise or dropout."""
-        with self._evaluating():
-            return self._rebuilt(features, self._learning_paths())[1]
+    def token_means(self, features: Tensor) -> dict[int, Tensor]:
+        """Token means `[B, d]` of the input of each site, in eval mode, without noise or dropout."""
+        with self._eval_mode():
+            return self._reconstruct_along_best(features, self._training_paths())[1]
+
+    def z_scores(self, features: Tensor) -> list[Tensor]:
+        """z-scores of images for each slot: `[slots, B]` per site, in the order of execution."""
+        means = self.token_means(features)
+        return [site.adapter.z_scores(means[index]).detach() for index, site in enumerate(self.sites)]
 
     @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """In eval mode where that makes a difference: to switch many modules takes time."""
-        mode, differs = self.training, self.reconstruction.jitter.training
+    def _eval_mode(self) -> Iterator[None]:
+        """Eval mode for a while; if it makes no difference, nothing is switched, which would take time."""
+        training, differs = self.training, self.reconstruction.jitter.training
         if differs:
             self.eval()
         try:
             yield
         finally:
             if differs:
-                self.train(mode)
+                self.train(training)
 
-    # ------------------------------------------------------------------------------------------------ paths
+    # ------------------------------------------------------------------------------------------------ expansion
 
-    def reconstruct(self, features: Tensor) -> Tensor:
-        """`f` to `f_hat`, `[B, C, h, w]` each; with `routing` reconstruction by the path that comes nearest to each."""
-        paths = self._paths()
-        return super().reconstruct(features) if len(paths) == 1 else self._rebuilt(features, paths)[0]
+    def _finish_scan(self, scan: Scan) -> None:
+        """Add slots to the expanding sites, and append the stages that follow."""
+        now = self._progress
+        now.scans += scan.records
+        now.expansions += scan.reasons
+        for index in sorted(scan.expanding):
+            self._add_slot(index)
+        for index in sites_to_retrain(now, scan.expanding):
+            self.sites[index].newest.descriptor.record.clear()
+        now.stages += stages_after_scan(scan, self.sema, now, self.scan_batch_size)
+        self._update_progress()
 
-    def _distances(self, features: Tensor) -> Tensor:
-        """As UniAD's, along the best path of each image; one path after another, because what sites take is the same
-        for all threads."""
-        found = []
-        for path in self._paths():
-            with self._along(path):
-                found.append(super()._distances(features))
-        return torch.stack(found)[_nearest(found)]
-
-    def _paths(self) -> list[dict[int, int]]:
-        """What images may take: place -> slot, for the slots of each task that has some. Empty: all are mixed."""
-        if self.sema.routing != "reconstruction":
-            return [{}]
-        born = self._progress.born
-        tasks = sorted({task for slots in born for task in slots})
-        return [{n: slots.index(task) for n, slots in enumerate(born) if task in slots} for task in tasks]
-
-    def _learning_paths(self) -> list[dict[int, int]]:
-        """Those of the images of a task that is being learned: they take its own slots, once there are any."""
-        now, paths = self._progress, self._paths()
-        has_own = any(slots[-1] == now.task for slots in now.born)
-        return paths[-1:] if has_own and not now.finished else paths
-
-    @contextmanager
-    def _along(self, path: Mapping[int, int]) -> Iterator[None]:
-        """All images take these slots."""
-        for number, slot in path.items():
-            self.places[number].site.chosen = slot
-        try:
-            yield
-        finally:
-            for number in path:
-                self.places[number].site.chosen = None
-
-    def _rebuilt(self, features: Tensor, paths: Sequence[Mapping[int, int]]) -> tuple[Tensor, dict[int, Tensor]]:
-        """By the best of some paths for each image: `f_hat`, and the token mean of the input of each site `[B, d]`."""
-        found, means = [], []
-        for path in paths:
-            with self._along(path), watching([place.site for place in self.places]) as seen:
-                found.append(super().reconstruct(features))
-            means.append(seen)
-        if len(paths) == 1:
-            return found[0], means[0]
-        nearest = _nearest([self.distance(features, one) for one in found])
-        best = {number: torch.stack([one[number] for one in means])[nearest] for number in means[0]}
-        return torch.stack(found)[nearest], best
-
-    # ------------------------------------------------------------------------------------------------ scanning
-
-    def strangeness(self, features: Tensor) -> list[Tensor]:
-        """How strange images are to each slot, `[slots, B]` for each site, in the order of execution."""
-        means = self._token_means(features)
-        return [place.site.z(means[number]).detach() for number, place in enumerate(self.places)]
-
-    def _order(self, number: int) -> list[int]:
-        """Of the task's images in a pass."""
-        order = np.random.default_rng((self.seed, 0, self._progress.task or 0, number))
-        return [int(row) for row in order.permutation(self._progress.images)]
-
-    def _begin_scan(self, batch: int, images: int) -> None:
-        self._batch = batch
-        self._found: list[int] = []
-        self._seen: list[dict[str, Any]] = []
-        self._reasons: list[dict[str, Any]] = []
-
-    def _scan(self, features: Features, samples: Sequence[Sample]) -> bool:
-        """Judge a batch; True ends the scan, because a site is to grow.
-
-        The whole network runs before any site is judged, and then the first in the order of execution counts, as if it
-        had been stopped there: no site sees anything of those after it.
-        """
-        judged = [z.mean(1) for z in self.strangeness(features)]
-        where = {"task": self._progress.task, "pass": self._pass, "batch": self._batch}
-        all_z = [[_short(z) for z in site.tolist()] for site in judged]
-        self._seen.append({**where, "images": len(samples), "min_z": [min(z) for z in all_z], "all_z": all_z})
-        strange = [n for n, z in enumerate(judged) if self._may_expand(n) and is_strange(z, self.sema.threshold)]
-        sequential = self.sema.scan_order == "sequential"
-        for number in strange[:1] if sequential else strange:
-            place = self.places[number]
-            reason = {"site": [place.layer_id, place.kind], "min_z": min(all_z[number]), "all_z": all_z[number]}
-            self._found.append(number)
-            self._reasons.append({**where, **reason})
-        self._batch += 1
-        return sequential and bool(strange)
-
-    @property
-    def _pass(self) -> int:
-        """That the scan at the end of the known steps belongs to."""
-        number: int = self._progress.steps[-1]["pass"]
-        return number
-
-    def _may_expand(self, number: int) -> bool:
-        """Whether a site is in range, and has had no slot in this task yet."""
-        inside = self.sema.expand_start <= self.places[number].layer_id <= self.sema.expand_end
-        return inside and self._progress.born[number][-1] != self._progress.task and number not in self._found
-
-    def _conclude_scan(self) -> None:
-        """New slots where the scan found that they are wanted, and what comes next."""
-        now, found = self._progress, sorted(self._found)
-        now.scans += self._seen
-        now.expansions += self._reasons
-        for number in found:
-            self._grow(number)
-        for number in self._unsettled(found):
-            self.places[number].site.newest.descriptor.record.clear()
-        now.steps += self._next_steps(found)
-        self._write()
-
-    def _next_steps(self, found: list[int]) -> list[dict[str, Any]]:
-        now, again = self._progress, {"kind": "scan", "pass": self._pass + 1, "batch": 0}
-        if found:
-            rest = {"kind": "scan", "pass": self._pass, "batch": self._batch}
-            more, unsettled = self._batch * TOGETHER < now.images, self._unsettled(found)
-            trained = unsettled if self.sema.scan_order == "joint" else found
-            return [{"kind": "adapter", "sites": trained}, *self._after_adapters(unsettled), rest if more else again]
-        grown = [one["pass"] for one in now.expansions if one["task"] == now.task]
-        if self._pass in grown:
-            return [again]
-        if self.sema.reuse_finetune and not grown:
-            return [{"kind": "adapter", "sites": self._all_sites(), "reuse": True}]
-        return []
-
-    def _unsettled(self, found: list[int]) -> list[int]:
-        """Sites that have just grown, and those behind them that grew in this task before.
-
-        What comes to these changes with the slots before them, and is strange to a descriptor that was trained and
-        measured on what came until now: they get both anew, and where slots are trained together, adapters too.
-        """
-        task, born = self._progress.task, self._progress.born
-        return [n for n in range(min(found), len(born)) if born[n][-1] == task] if found else []
-
-    def _grow(self, number: int) -> None:
-        """One slot more at a site: the same one, whatever was drawn before."""
+    def _add_slot(self, index: int) -> None:
+        """Add a slot to a site; its initial weights depend only on seed, task and site."""
         now = self._progress
         assert now.task is not None
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(np.random.SeedSequence((self.seed, 1, now.task, number)).generate_state(1)[0]))
-            self.places[number].site.resize(len(now.born[number]) + 1)
-        now.born[number].append(now.task)
+            torch.manual_seed(int(np.random.SeedSequence((self.seed, 1, now.task, index)).generate_state(1)[0]))
+            self.sites[index].adapter.resize(len(now.slot_tasks[index]) + 1)
+        now.slot_tasks[index].append(now.task)
 
-    # ------------------------------------------------------------------------------------------------ statistics
+    # ------------------------------------------------------------------------------------------------ routing
 
-    def _begin_statistics(self, sites: Sequence[int], images: int) -> None:
-        """Choose the images: those that come last in a shuffled pass, or the last categories alone would be known."""
-        order = np.random.default_rng((self.seed, 2, self._progress.task or 0)).permutation(images)
-        self._wanted = torch.zeros(images, dtype=torch.bool)
-        self._wanted[order[-self.sema.rd_buffer_size :]] = True
-        self._shown = 0
-        for number in sites:
-            self.places[number].site.newest.descriptor.record.clear()
+    def candidate_paths(self) -> list[Path]:
+        """Paths that images may take; a single empty path unless `routing` is `"reconstruction"`."""
+        return task_paths(self.slot_tasks) if self.sema.routing == "reconstruction" else [{}]
 
-    def _take_statistics(self, sites: Sequence[int], features: Features, samples: Sequence[Sample]) -> None:
-        wanted = self._wanted[self._shown : self._shown + len(samples)]
-        self._shown += len(samples)
-        if not wanted.any():
-            return
-        means = self._token_means(features[wanted.to(features.device)])
-        for number in sites:
-            descriptor = self.places[number].site.newest.descriptor
-            descriptor.record.push(descriptor.loss(means[number]))
+    def _training_paths(self) -> list[Path]:
+        return training_paths(self.candidate_paths(), self._progress)
 
-    def _conclude_statistics(self, sites: Sequence[int]) -> None:
-        for number in sites:
-            self.places[number].site.newest.descriptor.record.freeze()
+    def reconstruct(self, features: Tensor, context: AdapterContext | None = None) -> Tensor:
+        """Reconstruct `f` as `f_hat`, `[B, C, h, w]` each.
+
+        Args:
+            features: `f`.
+            context: the path of all images; None: the best candidate path of each image.
+        """
+        if context is not None:
+            return super().reconstruct(features, context)
+        return self._reconstruct_along_best(features, self.candidate_paths())[0]
+
+    def reconstruction_error(self, features: Tensor) -> Tensor:
+        """Distance between features and their reconstruction along the best path of each image, `[B, h, w]`."""
+        contexts = [AdapterContext(path) for path in self.candidate_paths()]
+        errors = [self.distance(features, self.reconstruct(features, context)) for context in contexts]
+        return errors[0] if len(errors) == 1 else torch.stack(errors)[best_path(errors)]
+
+    def _reconstruct_along_best(self, features: Tensor, paths: Sequence[Path]) -> tuple[Tensor, dict[int, Tensor]]:
+        """Reconstruct each image along the best of some paths.
+
+        Returns:
+            `f_hat`, and the token means `[B, d]` of the input of each site, both along these paths.
+        """
+        contexts = [AdapterContext(path) for path in paths]
+        reconstructed = [self.reconstruct(features, context) for context in contexts]
+        if len(paths) == 1:
+            return reconstructed[0], contexts[0].token_means
+        best = best_path([self.distance(features, one) for one in reconstructed])
+        sites = range(len(self.sites))
+        means = {site: torch.stack([one.token_means[site] for one in contexts])[best] for site in sites}
+        return torch.stack(reconstructed)[best], means
 
     # ------------------------------------------------------------------------------------------------ freezing
 
     def train(self, mode: bool = True) -> SemaUniAD:
-        """Train mode for what is trained; what wants no gradient stays in eval mode.
+        """Set train mode for trained modules; modules without gradients stay in eval mode.
 
-        Features are noised while the trunk or an adapter is trained, and not for descriptors.
+        Features get noise while the trunk or an adapter is trained, but not while descriptors are.
         """
         super().train(mode)
         if mode:
-            noised = self.reconstruction.inward.weight.requires_grad  # of the trunk all or nothing is trained
-            self.reconstruction.train(noised)
-            for slot in (slot for place in self.places for slot in place.site.all_slots):
-                for part in slot.children():
-                    part.train(any(parameter.requires_grad for parameter in part.parameters()))
-                noised |= slot.adapter.training
-            self.reconstruction.jitter.train(noised)
+            has_noise = self.reconstruction.inward.weight.requires_grad  # the trunk is trained as a whole or not at all
+            self.reconstruction.train(has_noise)
+            for slot in (slot for site in self.sites for slot in site.adapter.all_slots):
+                for module in slot.children():
+                    module.train(any(parameter.requires_grad for parameter in module.parameters()))
+                has_noise |= slot.adapter.training
+            self.reconstruction.jitter.train(has_noise)
         return self
 
     def _freeze(self) -> None:
-        """Only what the phases to come change wants gradients."""
-        steps = [] if self._progress.finished else self._progress.steps
-        newest = [entry for entry in steps if entry["kind"] in ("reconstruction", "adapter", "descriptor")]
-        last = [entry for entry in newest if entry["sites"][0] == newest[-1]["sites"][0]]
-        wanted = {id(parameter) for entry in last for parameter in self._trained(entry).values()}
+        """Let only the parameters of the coming phases require gradients."""
+        stages = [] if self._progress.finished else self._progress.stages
+        phases = [entry for entry in stages if entry["kind"] in _PHASES]
+        coming = [entry for entry in phases if entry["sites"][0] == phases[-1]["sites"][0]]
+        trained = {id(parameter) for entry in coming for parameter in self._trained_parameters(entry).values()}
         for parameter in self.reconstruction.parameters():
-            parameter.requires_grad_(id(parameter) in wanted)
-
-
-def _nearest(distances: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Where each image is in what is stacked of several paths: in that which misses least of it.
-
-    Args:
-        distances: along each path, `[B, h, w]`; the mean of their squares decides, and of equals the oldest path.
-    """
-    missed = torch.stack([one.square().flatten(1).mean(1) for one in distances])
-    return missed.argmin(0), torch.arange(missed.shape[1], device=missed.device)
-
-
-def _short(z: float) -> float:
-    """Six digits of it: there are many."""
-    return float(f"{z:.6g}")
+            parameter.requires_grad_(id(parameter) in trained)

@@ -1,1 +1,1 @@
-"""UniAD."""
+"""UniAD: one reconstruction model for all categories."""

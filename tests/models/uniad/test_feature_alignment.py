@@ -2,91 +2,90 @@ import pytest
 import torch
 
 from anoframe.errors import AnoframeError
-from anoframe.models.uniad.feature_alignment import FeatureJitter, aligned
+from anoframe.models.uniad.feature_alignment import FeatureJitter, align_levels
 
-# ------------------------------------------------------------------------------------------------ on one grid
+# ------------------------------------------------------------------------------------------------ alignment
 
 
-def test_levels_lie_side_by_side_in_their_order():
+def test_levels_are_concatenated_in_their_order():
     levels = [torch.full((2, channels, side, side), float(side)) for channels, side in ((3, 8), (5, 4), (2, 2))]
-    found = aligned(levels, (4, 4))
     expected = [torch.full((2, channels, 4, 4), float(side)) for channels, side in ((3, 8), (5, 4), (2, 2))]
-    torch.testing.assert_close(found, torch.cat(expected, 1))
+    torch.testing.assert_close(align_levels(levels, (4, 4)), torch.cat(expected, 1))
 
 
-def test_corners_lie_on_corners():
+def test_corners_are_aligned():
     level = torch.randn(1, 2, 14, 10)
-    found = aligned([level], (7, 5))
-    assert torch.equal(found[..., [0, 0, -1, -1], [0, -1, 0, -1]], level[..., [0, 0, -1, -1], [0, -1, 0, -1]])
+    aligned = align_levels([level], (7, 5))
+    assert torch.equal(aligned[..., [0, 0, -1, -1], [0, -1, 0, -1]], level[..., [0, 0, -1, -1], [0, -1, 0, -1]])
 
 
-def test_a_level_on_the_grid_stays_as_it_is():
+def test_a_level_with_the_size_of_the_grid_is_unchanged():
     level = torch.randn(2, 3, 7, 5)
-    assert torch.equal(aligned([level], (7, 5)), level)
+    assert torch.equal(align_levels([level], (7, 5)), level)
 
 
-def test_a_ramp_stays_a_ramp():
+def test_a_linear_ramp_stays_linear():
     ramp = torch.linspace(0, 1, 112).expand(1, 1, 56, 112)
     expected = torch.linspace(0, 1, 14).expand(1, 1, 7, 14)
-    torch.testing.assert_close(aligned([ramp], (7, 14)), expected)
+    torch.testing.assert_close(align_levels([ramp], (7, 14)), expected)
 
 
 # ------------------------------------------------------------------------------------------------ noise
 
 
-def noise_of(jitter, tokens, seed=0):
+def draw_noise(jitter, tokens, seed=0):
     torch.manual_seed(seed)
     return jitter(tokens) - tokens
 
 
-def test_the_noise_is_as_long_as_published():
-    tokens = torch.randn(10, 10_000, 272, generator=torch.Generator().manual_seed(1))
-    noise = noise_of(FeatureJitter(), tokens)
+def test_the_noise_has_the_published_norm():
+    tokens = torch.randn(1, 10_000, 272, generator=torch.Generator().manual_seed(1))
+    noise = draw_noise(FeatureJitter(), tokens)
     ratio = noise.square().sum(2) / tokens.square().sum(2)
     assert ratio.mean() == pytest.approx(400 / 272, rel=0.01)
 
 
-def test_the_noise_grows_with_the_token_alone():
+def test_the_noise_is_proportional_to_the_norm_of_each_token():
     tokens = torch.ones(1, 3, 500) * torch.tensor([1.0, 10.0, 100.0])[:, None]
-    noise = noise_of(FeatureJitter(), tokens)[0]
+    noise = draw_noise(FeatureJitter(), tokens)[0]
     assert noise.std(1).div(tokens[0, :, 0] * 20 / 500**0.5).tolist() == [pytest.approx(1, abs=0.1)] * 3
 
 
-def test_a_token_of_zeros_gets_no_noise():
-    assert not noise_of(FeatureJitter(), torch.zeros(2, 3, 8)).any()
+def test_a_zero_token_gets_no_noise():
+    assert not draw_noise(FeatureJitter(), torch.zeros(2, 3, 8)).any()
 
 
-def test_noise_differs_from_image_to_image_and_from_place_to_place():
-    noise = noise_of(FeatureJitter(), torch.ones(4, 5, 8)).view(20, 8)
+def test_every_token_of_every_image_gets_other_noise():
+    noise = draw_noise(FeatureJitter(), torch.ones(4, 5, 8)).view(20, 8)
     assert len(noise.unique(dim=0)) == 20
 
 
 @pytest.mark.parametrize("options", [{"alpha": 0.0}, {"p": 0.0}])
-def test_no_noise_leaves_tokens_and_generator_as_they_are(options):
+def test_without_noise_tokens_and_generator_are_unchanged(options):
     tokens = torch.randn(2, 3, 8)
     before = torch.get_rng_state()
     assert torch.equal(FeatureJitter(**options)(tokens), tokens)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_there_is_no_noise_in_eval_mode():
+def test_no_noise_in_eval_mode():
     tokens = torch.randn(2, 3, 8)
     before = torch.get_rng_state()
     assert torch.equal(FeatureJitter().eval()(tokens), tokens)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_share_of_the_batches_gets_noise():
+def test_a_share_p_of_the_batches_gets_noise():
     torch.manual_seed(0)
     jitter, tokens = FeatureJitter(p=0.3), torch.ones(1, 1, 2)
-    noised = sum(not torch.equal(jitter(tokens), tokens) for _ in range(1000))
-    assert noised == pytest.approx(300, abs=45)
+    with_noise = sum(not torch.equal(jitter(tokens), tokens) for _ in range(1000))
+    assert with_noise == pytest.approx(300, abs=45)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"alpha": -1.0}, r"model\.jitter\.alpha is 0 or more, got -1\.0"),
-    ({"p": 1.5}, r"model\.jitter\.p lies between 0 and 1, got 1\.5"),
+    ({"alpha": -1.0}, r"model\.jitter\.alpha must be 0 or more, got -1\.0"),
+    ({"p": 1.5}, r"model\.jitter\.p must be between 0 and 1, got 1\.5"),
 ])  # fmt: skip
-def test_a_wrong_option_is_an_error_that_names_its_key(arguments, message):
+def test_an_invalid_option_raises_an_error_with_its_key(arguments, message):
     with pytest.raises(AnoframeError, match=message):
         FeatureJitter(**arguments)

@@ -1,18 +1,20 @@
+"""UniAD: published sizes, training, prediction, masks, memory, and errors."""
+
 import inspect
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from uniad_options import OPTIONS, outcome, same
+from uniad_options import OPTIONS, all_equal, outputs
 
 from anoframe.backbones import FeaturePyramid
 from anoframe.config import load_config, plain
 from anoframe.errors import AnoframeError
 from anoframe.models.base import Phase, TrainingBatch
 from anoframe.models.factory import build_detector
+from anoframe.models.uniad.attention import neighbour_mask
 from anoframe.models.uniad.model import UniAD, pooled_max
-from anoframe.models.uniad.transformer import neighbour_mask
 from anoframe.types import Sample
 
 SMALL = {"width": 16, "heads": 2, "hidden": 32, "encoder_layers": 1, "decoder_layers": 2}
@@ -20,15 +22,17 @@ ON_8 = {"image_size": 32, "stride": 4, "window": 3, **SMALL}  # 8 x 8 tokens of 
 B4 = (24, 32, 56, 160)  # channels of EfficientNet-b4 at strides 2, 4, 8 and 16
 
 
-class Levels(nn.Module):
-    """Says of itself what EfficientNet-b4 does, and has no weights."""
+class Channels(nn.Module):
+    """A backbone that has channels, but computes nothing."""
 
-    channels = B4
+    def __init__(self, *channels):
+        super().__init__()
+        self.channels = channels
 
 
 @pytest.fixture
 def make(backbone):
-    """Builds UniAD on the tiny backbone, small, in eval mode, from the same seed."""
+    """Builds a small UniAD on the tiny backbone, in eval mode, always from the same seed."""
 
     def build(**changes):
         torch.manual_seed(0)
@@ -39,36 +43,43 @@ def make(backbone):
 
 @pytest.fixture(scope="module")
 def b4():
-    """EfficientNet-b4 with its four levels and random weights. Read only."""
+    """EfficientNet-b4 with four levels and random weights. Read only."""
     return FeaturePyramid("tf_efficientnet_b4", (0, 1, 2, 3), "random")
 
 
-def batch_of(features):
+@pytest.fixture(scope="module")
+def trained():
+    """A detector trained without noise on `draw_features(trained, 8)`. Read only."""
+    torch.manual_seed(0)
+    options = {"width": 64, "hidden": 128, "decoder_layers": 1, "image_size": 24, "jitter": {"alpha": 0.0}}
+    detector = UniAD(Channels(15), **{**ON_8, **options})
+    train(detector, draw_features(detector, 8), 150, lr=3e-3)
+    return detector
+
+
+def make_batch(features):
     samples = tuple(Sample(f"{i}.png", "tiny", "train") for i in range(len(features)))
     return TrainingBatch(features, samples, torch.arange(len(features)))
 
 
-def learn(detector, features, steps, lr=1e-3):
-    """The plainest trainer: AdamW on the only phase, on all features at once. Returns the losses."""
+def train(detector, features, steps, lr=1e-3):
+    """Train the only phase with AdamW on all features at once, and return to eval mode."""
     (phase,) = detector.training_stages()
     optimiser = torch.optim.AdamW(phase.parameters.values(), lr)
-    batch, losses = batch_of(features), []
+    batch = make_batch(features)
     detector.train()
     for _ in range(steps):
-        loss = sum(phase.loss(batch).values())
         optimiser.zero_grad()
-        loss.backward()
+        sum(phase.loss(batch).values()).backward()
         optimiser.step()
-        losses.append(float(loss.detach()))
     detector.eval()
-    return losses
 
 
-def count(module):
+def num_parameters(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def features_like(detector, count=2, seed=1):
+def draw_features(detector, count=2, seed=1):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, detector.reconstruction.inward.in_features, *detector.grid, generator=generator)
 
@@ -89,10 +100,11 @@ def test_shapes_are_the_published_ones(b4, size, sides):
     assert (prediction.score.shape, prediction.anomaly_map.shape) == ((1,), (1, size, size))
 
 
-def test_the_features_are_all_levels_on_the_coarsest_grid(b4):
+def test_features_are_all_levels_on_the_coarsest_grid(b4):
     image = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8)
     features = UniAD(b4, **SMALL).encode(image)
-    expected = [nn.UpsamplingBilinear2d(scale_factor=s / 16)(one) for s, one in zip(b4.strides, b4(image), strict=True)]
+    levels = zip(b4.strides, b4(image), strict=True)
+    expected = [nn.UpsamplingBilinear2d(scale_factor=stride / 16)(level) for stride, level in levels]
     torch.testing.assert_close(features, torch.cat(expected, 1))
 
 
@@ -101,20 +113,20 @@ def test_the_features_are_all_levels_on_the_coarsest_grid(b4):
     [({}, 7_717_392), ({"image_size": 256}, 7_779_344), ({"memory": {"kind": "series"}}, 7_979_536)],
     ids=["published", "256", "series"],
 )
-def test_there_are_as_many_parameters_as_published(options, expected):
-    assert count(UniAD(Levels(), **options)) == expected
+def test_the_number_of_parameters_is_the_published_one(options, expected):
+    assert num_parameters(UniAD(Channels(*B4), **options)) == expected
 
 
-def test_the_published_backbone_is_as_large_as_published_and_frozen():
+def test_the_backbone_has_the_published_size_and_is_frozen():
     pyramid = FeaturePyramid("tf_efficientnet_b4", (0, 1, 2, 3, 4), "random")
-    assert count(pyramid) == 16_742_216
+    assert num_parameters(pyramid) == 16_742_216
     assert not [name for name, parameter in pyramid.named_parameters() if parameter.requires_grad]
 
 
-def test_the_published_config_builds_it():
+def test_the_published_config_builds_the_published_model():
     cfg = load_config("uniad/uniad_224.py", {"model.backbone.weights": "random"})
     detector = build_detector(plain(cfg.model))
-    assert (detector.grid, count(detector.reconstruction)) == ((14, 14), 7_717_392)
+    assert (detector.grid, num_parameters(detector.reconstruction)) == ((14, 14), 7_717_392)
     trainer = plain(cfg.trainer)
     optimizer, schedule = trainer["optimizer"], trainer["schedule"]
     assert (trainer["epochs"], trainer["batch_size"], trainer["clip"]) == (1000, 8, 0.1)
@@ -123,25 +135,25 @@ def test_the_published_config_builds_it():
     assert (schedule["name"], schedule["decay_epochs"], schedule["decay_rate"]) == ("step", 800, 0.1)
 
 
-def test_tokens_follow_the_images_of_a_config():
+def test_the_image_size_of_a_config_follows_the_crop():
     assert load_config("uniad/uniad_224.py", {"data.crop": "320"}).model.image_size == 320
     assert load_config("uniad/uniad_256.py").model.image_size == 256
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_every_option_matters(make, name):
-    usual = {"stride": 8, "window": 3, "encoder_layers": 2}  # other than all that is tried
-    assert not same(outcome(make(**usual)), outcome(make(**{**usual, name: OPTIONS[name]})))
+def test_every_option_has_an_effect(make, name):
+    base = {"stride": 8, "window": 3, "encoder_layers": 2}  # differs from all tested values
+    assert not all_equal(outputs(make(**base)), outputs(make(**{**base, name: OPTIONS[name]})))
 
 
-def test_no_option_is_left_out():
+def test_every_option_is_tested():
     assert OPTIONS.keys() == inspect.signature(UniAD).parameters.keys() - {"backbone"}
 
 
-# ------------------------------------------------------------------------------------------------ learning
+# ------------------------------------------------------------------------------------------------ training
 
 
-def test_it_learns_by_one_phase_on_all_images(make):
+def test_training_is_one_phase_on_all_images(make):
     detector = make()
     (phase,) = detector.training_stages()
     assert isinstance(phase, Phase)
@@ -154,50 +166,48 @@ def test_it_learns_by_one_phase_on_all_images(make):
 def test_every_parameter_gets_a_gradient(make, kind):
     detector = make(memory={"kind": kind}).train()
     (phase,) = detector.training_stages()
-    sum(phase.loss(batch_of(features_like(detector))).values()).backward()
+    sum(phase.loss(make_batch(draw_features(detector))).values()).backward()
     assert [name for name, parameter in phase.parameters.items() if not parameter.grad.abs().sum() > 0] == []
 
 
-def test_the_loss_is_the_mean_square_of_what_is_missed_of_the_clean_features(make):
+def test_the_loss_is_the_mean_squared_error_to_the_clean_features(make):
     detector = make()
-    features, seen = features_like(detector), []
-    detector.reconstruction.inward.register_forward_pre_hook(lambda _, words: seen.append(words[0]))
-    detector.reconstruction.outward.register_forward_hook(lambda *words: seen.append(words[2]))
+    features, tokens = draw_features(detector), []
+    detector.reconstruction.inward.register_forward_pre_hook(lambda _, inputs: tokens.append(inputs[0]))
+    detector.reconstruction.outward.register_forward_hook(lambda *arguments: tokens.append(arguments[2]))
     detector.train()
-    loss = detector.losses(batch_of(features))
+    loss = detector.losses(make_batch(features))
     clean = features.flatten(2).transpose(1, 2)
-    assert not torch.allclose(seen[0], clean, atol=0.1)
-    torch.testing.assert_close(loss, {"mse": (seen[1] - clean).square().mean()})
+    noised, reconstructed = tokens
+    assert not torch.allclose(noised, clean, atol=0.1)
+    torch.testing.assert_close(loss, {"mse": (reconstructed - clean).square().mean()})
 
 
-def test_eight_fixed_maps_are_learned(make):
-    detector = make(width=64, hidden=128, decoder_layers=1, image_size=24, jitter={"alpha": 0.0})
-    features = features_like(detector, 8)
-    learn(detector, features, 500)
-    missed = F.mse_loss(detector.reconstruct(features), features)
-    assert missed < 0.2 * features.var()
+def test_eight_fixed_feature_maps_can_be_learned(trained):
+    features = draw_features(trained, 8)
+    assert F.mse_loss(trained.reconstruct(features), features) < 0.2 * features.var()
 
 
-def test_noise_is_drawn_in_train_mode_alone(make):
+def test_noise_is_drawn_only_in_train_mode(make):
     detector = make(dropout=0.0)
-    features, found = features_like(detector), []
+    features, reconstructed = draw_features(detector), []
     for mode in (False, True):
         for seed in (0, 1):
             torch.manual_seed(seed)
-            found.append(detector.train(mode).reconstruct(features))
-    assert torch.equal(found[0], found[1])
-    assert not torch.allclose(found[2], found[3], atol=1e-3)
+            reconstructed.append(detector.train(mode).reconstruct(features))
+    assert torch.equal(reconstructed[0], reconstructed[1])
+    assert not torch.allclose(reconstructed[2], reconstructed[3], atol=1e-3)
 
 
 @pytest.mark.parametrize("jitter", [{"alpha": 0.0}, {"p": 0.0}])
-def test_without_noise_and_dropout_training_sees_what_evaluation_sees(make, jitter):
-    features = features_like(make())
+def test_without_noise_and_dropout_train_and_eval_mode_are_equal(make, jitter):
+    features = draw_features(make())
     detector, other = make(dropout=0.0, jitter=jitter).train(), make(dropout=0.0, jitter={"alpha": 0.0}).train()
     assert torch.equal(detector.reconstruct(features), other.reconstruct(features))
     torch.testing.assert_close(detector.reconstruct(features), make().reconstruct(features))
 
 
-def test_dropout_reaches_all_parts(make):
+def test_dropout_is_set_in_all_modules(make):
     rates = {module.p for module in make(dropout=0.3).modules() if isinstance(module, nn.Dropout)}
     attentions = {module.dropout for module in make(dropout=0.3).modules() if hasattr(module, "in_proj_weight")}
     assert rates == attentions == {0.3}
@@ -206,16 +216,16 @@ def test_dropout_reaches_all_parts(make):
 def test_the_loss_is_float32_under_autocast(make):
     detector = make()
     with torch.autocast("cpu", torch.bfloat16):
-        assert detector.losses(batch_of(features_like(detector)))["mse"].dtype == torch.float32
+        assert detector.losses(make_batch(draw_features(detector)))["mse"].dtype == torch.float32
 
 
-def test_the_map_is_float32_of_features_in_bfloat16_too(make):
+def test_the_map_of_bfloat16_features_is_float32(make):
     detector = make()
-    half = features_like(detector).bfloat16()
+    half = draw_features(detector).bfloat16()
     assert detector.distance(half, half + 1).dtype == torch.float32
 
 
-def test_projections_start_xavier_uniform_without_biases(make):
+def test_projections_are_initialised_xavier_uniform_with_zero_biases(make):
     reconstruction = make(width=64).reconstruction
     for layer in (reconstruction.inward, reconstruction.outward):
         bound = (6 / sum(layer.weight.shape)) ** 0.5
@@ -223,80 +233,80 @@ def test_projections_start_xavier_uniform_without_biases(make):
         assert not layer.bias.any()
 
 
-def test_the_seed_of_a_run_gives_the_first_weights():
+def test_the_seed_of_a_run_determines_the_initial_weights():
     section = {"name": "uniad", "backbone": {"name": "test_resnet", "levels": (1, 2), "weights": "random"}, **SMALL}
     states = [build_detector(section, seed).learned_state() for seed in (3, 3, 4)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
 
 
-def test_the_backbone_never_changes(images_of):
+def test_training_does_not_change_the_backbone(images_of):
     torch.manual_seed(0)
     detector = UniAD(FeaturePyramid("test_resnet", (1, 2), "random"), **ON_8)
     before = {name: value.clone() for name, value in detector.backbone.state_dict().items()}
-    learn(detector, detector.encode(images_of(0, 2)), 2)
+    train(detector, detector.encode(images_of(0, 2)), 2)
     after = detector.backbone.state_dict()
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
     assert not [name for name, parameter in detector.backbone.named_parameters() if parameter.grad is not None]
 
 
-def test_training_repeats_to_the_bit_with_deterministic_algorithms(make):
+def test_training_is_repeatable_to_the_bit_with_deterministic_algorithms(make):
     torch.use_deterministic_algorithms(True)
     try:
-        found = []
+        states = []
         for _ in range(2):
             detector = make(memory={"kind": "series", "topk": 5, "shrink": 0.01, "entropy": 0.1})
-            learn(detector, features_like(detector, 4), 3)
-            found.append(detector.learned_state())
+            train(detector, draw_features(detector, 4), 3)
+            states.append(detector.learned_state())
     finally:
         torch.use_deterministic_algorithms(False)
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-# ------------------------------------------------------------------------------------------------ detecting
+# ------------------------------------------------------------------------------------------------ prediction
 
 
-class Rebuilds(nn.Module):
-    """In the place of what is learned: the features themselves and something more."""
+class AddConstant(nn.Module):
+    """In place of the trained network: returns the features plus a constant."""
 
-    def __init__(self, more):
+    def __init__(self, constant):
         super().__init__()
-        self.more = more
+        self.constant = constant
 
-    def forward(self, features):
-        return features + self.more, None
+    def forward(self, features, context=None):
+        return features + self.constant, None
 
 
-def test_what_is_rebuilt_is_normal(make):
+def test_a_perfect_reconstruction_has_a_map_of_zeros(make):
     detector = make()
-    features = features_like(detector)
-    detector.reconstruction = Rebuilds(0.0)
-    assert detector.losses(batch_of(features))["mse"] == 0
+    features = draw_features(detector)
+    detector.reconstruction = AddConstant(0.0)
+    assert detector.losses(make_batch(features))["mse"] == 0
     prediction = detector.detect(features, (32, 32))
     assert not prediction.anomaly_map.any()
     assert not prediction.score.any()
 
 
-def test_a_constant_error_has_the_length_of_all_its_channels():
-    detector = UniAD(Levels(), **SMALL)
-    features = features_like(detector)
-    detector.reconstruction = Rebuilds(0.5)
+def test_the_map_of_a_constant_error_is_its_norm_over_all_channels():
+    detector = UniAD(Channels(*B4), **SMALL)
+    features = draw_features(detector)
+    detector.reconstruction = AddConstant(0.5)
     maps = detector.detect(features, (224, 224)).anomaly_map
     torch.testing.assert_close(maps, torch.full((2, 224, 224), 0.5 * 16.492), rtol=1e-4, atol=0)
 
 
-def test_the_map_is_that_of_the_definition(make):
+def test_the_map_matches_its_definition(make):
     detector = make()
-    features = features_like(detector)
-    length = (detector.reconstruct(features) - features).square().sum(1, keepdim=True).sqrt()
-    expected = F.interpolate(length, (48, 40), mode="bilinear", align_corners=True)[:, 0]
+    features = draw_features(detector)
+    norm = (detector.reconstruct(features) - features).square().sum(1, keepdim=True).sqrt()
+    expected = F.interpolate(norm, (48, 40), mode="bilinear", align_corners=True)[:, 0]
     torch.testing.assert_close(detector.detect(features, (48, 40)).anomaly_map, expected.detach())
 
 
 @torch.no_grad()
-def test_corners_of_the_map_are_the_corner_tokens(make):
+def test_corners_of_the_map_equal_the_corner_tokens(make):
     detector = make()
-    features = features_like(detector, 1)
+    features = draw_features(detector, 1)
     maps = detector.detect(features, (32, 32)).anomaly_map
     tokens = detector.distance(features, detector.reconstruct(features))
     corners = [0, 0, -1, -1], [0, -1, 0, -1]
@@ -309,88 +319,90 @@ def test_the_score_pools_16_by_16_pixels(make):
     torch.testing.assert_close(prediction.score, expected)
 
 
-@pytest.mark.parametrize("place", [(100, 60), (0, 0), (223, 223)])
-def test_one_pixel_alone_scores_a_256th_in_the_middle_and_at_a_border(place):
+@pytest.mark.parametrize("pixel", [(100, 60), (0, 0), (223, 223)])
+def test_a_single_pixel_gives_a_score_of_a_256th_in_the_middle_and_at_the_border(pixel):
     maps = torch.zeros(2, 224, 224)
-    maps[0][place] = 3.0
+    maps[0][pixel] = 3.0
     pooled = F.avg_pool2d(maps[:, None], 16, stride=1)
     assert pooled.shape[2:] == (209, 209)
     assert pooled_max(maps).tolist() == [3 / 256, 0.0]
 
 
 @pytest.mark.parametrize(
-    ("kind", "of"), [("mean", lambda m: m.mean((1, 2))), ("std", lambda m: torch.tensor(m.numpy().std((1, 2))))]
+    ("kind", "reduce"), [("mean", lambda m: m.mean((1, 2))), ("std", lambda m: torch.tensor(m.numpy().std((1, 2))))]
 )
-def test_the_score_can_be_the_mean_or_the_deviation_of_the_map(make, images_of, kind, of):
+def test_the_score_can_be_the_mean_or_the_deviation_of_the_map(make, images_of, kind, reduce):
     prediction = make(image_score=kind).predict(images_of(1, 3))
-    torch.testing.assert_close(prediction.score, of(prediction.anomaly_map))
+    torch.testing.assert_close(prediction.score, reduce(prediction.anomaly_map))
 
 
 @pytest.mark.parametrize("kind", ["none", "series", "prototype"])
-def test_an_image_has_the_same_result_to_the_bit_in_any_batch(make, images_of, kind):
+def test_a_result_does_not_depend_on_the_batch_to_the_bit(make, images_of, kind):
     detector = make(memory={"kind": kind})
-    learn(detector, detector.encode(images_of(0, 4)), 3)
+    train(detector, detector.encode(images_of(0, 4)), 3)
     images = images_of(1, 3)
-    together, alone = detector.predict(images), [detector.predict(one) for one in images.split(1)]
-    assert torch.equal(together.anomaly_map, torch.cat([one.anomaly_map for one in alone]))
-    assert torch.equal(together.score, torch.cat([one.score for one in alone]))
+    together, alone = detector.predict(images), [detector.predict(image) for image in images.split(1)]
+    assert torch.equal(together.anomaly_map, torch.cat([prediction.anomaly_map for prediction in alone]))
+    assert torch.equal(together.score, torch.cat([prediction.score for prediction in alone]))
 
 
-def test_on_a_cpu_each_image_is_judged_by_itself(make):
-    """Kernels may be chosen by the size of a batch, on another machine than this one too."""
+def test_on_a_cpu_each_image_is_computed_alone(make):
+    """Kernels may be chosen by the batch size, also on other machines than this one."""
     detector, sizes = make(), []
-    detector.reconstruction.register_forward_pre_hook(lambda _, words: sizes.append(len(words[0])))
-    detector.detect(features_like(detector, 3), (32, 32))
+    detector.reconstruction.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    detector.detect(draw_features(detector, 3), (32, 32))
     assert sizes == [1, 1, 1]
 
 
-def test_features_of_an_image_are_the_same_to_the_bit_in_any_batch(b4):
+def test_features_of_an_image_do_not_depend_on_the_batch_to_the_bit(b4):
     detector = UniAD(b4, **SMALL)
     images = torch.randint(0, 256, (3, 3, 224, 224), dtype=torch.uint8)
-    assert torch.equal(detector.encode(images), torch.cat([detector.encode(one) for one in images.split(1)]))
+    assert torch.equal(detector.encode(images), torch.cat([detector.encode(image) for image in images.split(1)]))
 
 
-def test_the_order_of_the_images_is_that_of_their_results(make, images_of):
+def test_results_are_in_the_order_of_the_images(make, images_of):
     detector, images = make(), images_of(1, 3)
     before, after = detector.predict(images), detector.predict(images[[2, 0, 1]])
     assert torch.equal(after.anomaly_map, before.anomaly_map[[2, 0, 1]])
     assert torch.equal(after.score, before.score[[2, 0, 1]])
 
 
-def test_an_image_twice_has_the_same_map_twice(make, images_of):
+def test_equal_images_have_equal_maps(make, images_of):
     maps = make().predict(images_of(1, 1).repeat(2, 1, 1, 1)).anomaly_map
     assert torch.equal(maps[0], maps[1])
 
 
-def test_a_batch_is_rebuilt_as_each_alone(make):
+def test_the_reconstruction_of_a_batch_equals_that_of_its_images(make):
     detector = make()
-    features = features_like(detector, 3)
-    each = torch.cat([detector.reconstruct(one) for one in features.split(1)])
+    features = draw_features(detector, 3)
+    each = torch.cat([detector.reconstruct(image) for image in features.split(1)])
     torch.testing.assert_close(detector.reconstruct(features), each)
 
 
-def test_what_it_learned_is_less_anomalous_than_what_it_has_not_seen(make):
-    detector = make(width=64, hidden=128, decoder_layers=1, image_size=24, jitter={"alpha": 0.0})
-    features = features_like(detector, 8)
-    learn(detector, features[:4], 100)
-    maps = detector.detect(features, (24, 24)).anomaly_map.mean((1, 2))
-    assert maps[:4].max() < 0.8 * maps[4:].min()
+def test_trained_features_are_less_anomalous_than_others(trained):
+    features = torch.cat([draw_features(trained, 8), draw_features(trained, 4, seed=2)])
+    maps = trained.detect(features, (24, 24)).anomaly_map.mean((1, 2))
+    assert maps[:8].max() < 0.8 * maps[8:].min()
 
 
-def test_detecting_in_train_mode_leaves_it_in_train_mode(make, images_of):
+def test_detection_in_train_mode_returns_to_train_mode(make, images_of):
     detector = make().train()
     detector.predict(images_of(0, 2))
     assert detector.reconstruction.training
 
 
-# ------------------------------------------------------------------------------------------------ who sees whom
+# ------------------------------------------------------------------------------------------------ masks
 
 
-def test_a_place_is_rebuilt_from_outside_of_its_window_alone(make):
-    detector = make(encoder_layers=0, decoder_layers=1)
-    features = features_like(detector, 1).requires_grad_()
-    detector.reconstruct(features)[0, :, 4, 4].sum().backward()
-    derivative = features.grad[0].abs().sum(0).flatten()
+def influence(detector, row, column):
+    """Size of the derivative of the reconstruction at a position with respect to the features, `[h, w]`."""
+    features = draw_features(detector, 1).requires_grad_()
+    detector.reconstruct(features)[0, :, row, column].sum().backward()
+    return features.grad[0].abs().sum(0)
+
+
+def test_a_position_is_reconstructed_only_from_outside_of_its_window(make):
+    derivative = influence(make(encoder_layers=0, decoder_layers=1), 4, 4).flatten()
     blocked = neighbour_mask(8, 8, 3)[4 * 8 + 4]
     assert derivative[blocked].tolist() == [0.0] * 9
     assert (derivative[~blocked] > 0).any()
@@ -401,65 +413,60 @@ def test_a_place_is_rebuilt_from_outside_of_its_window_alone(make):
 )
 def test_each_mask_of_the_decoder_can_be_off(make, off):
     detector = make(encoder_layers=0, decoder_layers=1, **dict.fromkeys(off, False))
-    features = features_like(detector, 1).requires_grad_()
-    detector.reconstruct(features)[0, :, 4, 4].sum().backward()
-    assert features.grad[0, :, 4, 4].abs().sum() > 0
+    assert influence(detector, 4, 4)[4, 4] > 0
 
 
 @pytest.mark.parametrize("option", ["mask_encoder", "mask_first", "mask_second"])
 def test_an_option_turns_off_the_mask_of_its_own_attention(make, option):
-    """With one decoder layer both attentions of it are to the same, and none could be told from the other."""
-    detector, masked = make(**{option: False}), {}
+    """Tested in the second decoder layer: both attentions of the first attend to the same tokens."""
+    detector, is_masked = make(**{option: False}), {}
     transformer = detector.reconstruction.transformer
     encoder, decoder = transformer.encoder[0], transformer.decoder[1]
-    named = {"mask_encoder": encoder.attention, "mask_first": decoder.first, "mask_second": decoder.second}
-    for name, attention in named.items():
-        attention.register_forward_pre_hook(lambda _, words, name=name: masked.update({name: words[3] is not None}))
-    detector.reconstruct(features_like(detector))
-    assert masked == {name: name != option for name in named}
+    attentions = {"mask_encoder": encoder.attention, "mask_first": decoder.first, "mask_second": decoder.second}
+    for name, module in attentions.items():
+        module.register_forward_pre_hook(lambda _, args, name=name: is_masked.update({name: args[3] is not None}))
+    detector.reconstruct(draw_features(detector))
+    assert is_masked == {name: name != option for name in attentions}
 
 
 def test_the_mask_of_the_encoder_can_be_off(make):
-    features = features_like(make())
+    features = draw_features(make())
     assert not torch.allclose(make(mask_encoder=False).reconstruct(features), make().reconstruct(features), atol=1e-4)
 
 
 def test_rows_and_columns_keep_their_order(make):
-    """Positions, windows and tokens agree on which axis is which, on a grid that is not square."""
-    detector = make(image_size=(32, 48), encoder_layers=0, decoder_layers=1)
-    features = features_like(detector, 1).requires_grad_()
-    detector.reconstruct(features)[0, :, 2, 9].sum().backward()
-    seen = features.grad[0].abs().sum(0) > 0
-    assert (~seen).nonzero().tolist() == [[row, column] for row in (1, 2, 3) for column in (8, 9, 10)]
+    """Positions, windows and tokens use the same axis order on a grid that is not square."""
+    unseen = influence(make(image_size=(32, 48), encoder_layers=0, decoder_layers=1), 2, 9) == 0
+    assert unseen.nonzero().tolist() == [[row, column] for row in (1, 2, 3) for column in (8, 9, 10)]
 
 
-# ------------------------------------------------------------------------------------------------ the memory
+# ------------------------------------------------------------------------------------------------ memory
 
 
-def test_no_memory_is_uniad_to_the_bit(make):
-    features = features_like(make())
+def test_memory_kind_none_equals_uniad_to_the_bit(make):
+    features = draw_features(make())
     assert torch.equal(make(memory={"kind": "none"}).reconstruct(features), make().reconstruct(features))
 
 
-def test_a_memory_that_hands_on_the_tokens_is_uniad_to_the_bit(make):
-    detector, plain_one = make(memory={"kind": "series"}), make()
+def test_a_memory_that_returns_its_input_equals_uniad_to_the_bit(make):
+    detector, without_memory = make(memory={"kind": "series"}), make()
     weights = {name: value for name, value in detector.learned_state().items() if ".memory." not in name}
-    plain_one.load_learned_state(weights)
+    without_memory.load_learned_state(weights)
     detector.reconstruction.memory.forward = lambda tokens: (tokens, None)
-    features = features_like(detector)
-    assert torch.equal(detector.reconstruct(features), plain_one.reconstruct(features))
+    features = draw_features(detector)
+    assert torch.equal(detector.reconstruct(features), without_memory.reconstruct(features))
 
 
-def test_with_one_slot_nothing_of_the_image_passes(make):
+def test_with_one_slot_the_reconstruction_does_not_depend_on_the_image(make):
     detector = make(memory={"kind": "series", "slots": 1})
-    one, other = detector.reconstruct(features_like(detector))
-    torch.testing.assert_close(one, other)
+    first, second = detector.reconstruct(draw_features(detector))
+    torch.testing.assert_close(first, second)
 
 
 @pytest.mark.parametrize("kind", ["series", "prototype"])
 def test_the_order_of_slots_does_not_matter(make, kind):
     detector = make(memory={"kind": kind, "slots": 10})
-    features = features_like(detector)
+    features = draw_features(detector)
     before = detector.reconstruct(features)
     with torch.no_grad():
         slots = detector.reconstruction.memory.slots
@@ -467,87 +474,91 @@ def test_the_order_of_slots_does_not_matter(make, kind):
     torch.testing.assert_close(detector.reconstruct(features), before)
 
 
-def test_the_prototype_lets_the_image_pass_its_memory(make):
+def test_the_prototype_bypasses_its_memory(make):
     detector = make(memory={"kind": "prototype", "slots": 1})
-    one, other = detector.reconstruct(features_like(detector))
-    assert not torch.allclose(one, other, atol=1e-3)
+    first, second = detector.reconstruct(draw_features(detector))
+    assert not torch.allclose(first, second, atol=1e-3)
 
 
-def test_the_prototype_has_no_masks_no_queries_and_normal_tokens(make):
+def test_the_prototype_has_no_masks_no_queries_and_normalised_tokens(make):
     detector = make(memory={"kind": "prototype"})
-    seen = []
-    detector.reconstruction.transformer.encoder[0].register_forward_pre_hook(lambda _, words: seen.append(words))
-    features = features_like(detector)
-    detector.reconstruct(features)
-    tokens, _, mask = seen[0]
+    inputs = []
+    detector.reconstruction.transformer.encoder[0].register_forward_pre_hook(lambda _, args: inputs.append(args))
+    detector.reconstruct(draw_features(detector))
+    tokens, _, mask = inputs[0]
     assert mask is None
     assert not [name for name in detector.learned_state() if "query" in name and ".memory." not in name]
     torch.testing.assert_close(tokens.mean(2), torch.zeros(2, 64), rtol=0, atol=1e-5)
     torch.testing.assert_close(tokens.var(2, correction=0), torch.ones(2, 64), rtol=1e-3, atol=0)
 
 
-def test_the_prototype_compares_features_through_a_sigmoid(make):
+def test_the_prototype_compares_features_after_a_sigmoid(make):
     detector = make(memory={"kind": "prototype"})
-    features = features_like(detector)
-    found = detector.reconstruct(features)
-    missed = found.sigmoid() - features.sigmoid()
-    torch.testing.assert_close(detector.losses(batch_of(features)), {"mse": missed.square().mean()})
-    torch.testing.assert_close(detector.distance(features, found), missed.square().sum(1).sqrt())
+    features = draw_features(detector)
+    reconstructed = detector.reconstruct(features)
+    error = reconstructed.sigmoid() - features.sigmoid()
+    torch.testing.assert_close(detector.losses(make_batch(features)), {"mse": error.square().mean()})
+    torch.testing.assert_close(detector.distance(features, reconstructed), error.square().sum(1).sqrt())
 
 
-def test_the_entropy_of_the_memory_is_part_of_the_loss_where_it_has_a_weight(make):
+def test_the_weighted_entropy_of_the_memory_is_part_of_the_loss(make):
     detector = make(memory={"kind": "series", "slots": 10, "entropy": 0.5})
-    features = features_like(detector)
+    features = draw_features(detector)
     _, weights = detector.reconstruction(features)
     expected = -0.5 * (weights * weights.log()).sum(-1).mean()
-    torch.testing.assert_close(detector.losses(batch_of(features))["entropy"], expected)
+    torch.testing.assert_close(detector.losses(make_batch(features))["entropy"], expected)
 
 
 @pytest.mark.parametrize("options", [{}, {"topk": 3}, {"shrink": 0.05}])
-def test_options_of_the_memory_reach_it(make, options):
+def test_memory_options_are_passed_on(make, options):
     memory = make(memory={"kind": "series", "slots": 10, **options}).reconstruction.memory
     assert (len(memory.slots), memory.topk, memory.shrink) == (10, options.get("topk"), options.get("shrink", 0.0))
 
 
-# ------------------------------------------------------------------------------------------------ the cache
+# ------------------------------------------------------------------------------------------------ feature cache
 
 
 def test_encodings_differ_by_grid_and_backbone(b4):
     detectors = [UniAD(b4, **SMALL), UniAD(b4, image_size=256, **SMALL), UniAD(b4, stride=32, **{**SMALL, "window": 3})]
     detectors.append(UniAD(FeaturePyramid("tf_efficientnet_b4", (1, 2, 3), "random"), **SMALL))
     encodings = [detector.encoding() for detector in detectors]
-    assert all(one != other for i, one in enumerate(encodings) for other in encodings[:i])
+    assert all(first != second for i, first in enumerate(encodings) for second in encodings[:i])
     assert encodings[0] == UniAD(b4, mask_first=False, position="sine", **SMALL).encoding()
 
 
-def test_a_backbone_that_says_nothing_is_not_cached(make):
+def test_a_backbone_without_encoding_is_not_cached(make):
     assert make().encoding() is None
+
+
+def test_encoding_and_features_are_defined_by_the_same_class():
+    """The cache identifies features by the class that extracts them and by its `encoding`."""
+    assert {"encoding", "extract_features"} <= vars(UniAD).keys()
 
 
 # ------------------------------------------------------------------------------------------------ errors
 
 
-def test_images_of_another_size_are_refused(make, images_of):
-    with pytest.raises(AnoframeError, match=r"built for images of 32 x 32 pixels .*data\.crop.* and got 32 x 48"):
+def test_images_of_another_size_raise_an_error(make, images_of):
+    with pytest.raises(AnoframeError, match=r"built for images of 32 x 32 pixels .*data\.crop.*, got 32 x 48: crop"):
         make().predict(images_of(0, 1, (32, 48)))
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"image_size": 34}, r"multiples of model\.stride 4, got 34"),
+    ({"image_size": 34}, r"multiples of model\.stride = 4, got 34"),
     ({"image_size": 8}, r"at least 16 pixels"),
-    ({"stride": 0}, r"model\.stride is at least 1, got 0"),
-    ({"window": 9}, r"model\.window 9 leaves the middle of 8 x 8 tokens nothing to look at"),
-    ({"image_score": "median"}, r"model\.image_score is one of max, mean, std, got 'median'"),
+    ({"stride": 0}, r"model\.stride must be at least 1, got 0"),
+    ({"window": 9}, r"model\.window 9 masks all 8 x 8 tokens for a token in the middle"),
+    ({"image_score": "median"}, r"model\.image_score must be one of max, mean, std, got 'median'"),
     ({"jitter": {"alhpa": 1.0}}, r"model\.jitter.*'alhpa': did you mean 'alpha'"),
-    ({"memory": {"kind": "parallel"}}, r"model\.memory\.kind is one of none, series, prototype, got 'parallel'"),
-    ({"memory": {"entropy": -1.0}}, r"model\.memory\.entropy is 0 or more, got -1\.0"),
+    ({"memory": {"kind": "parallel"}}, r"model\.memory\.kind must be one of none, series, prototype, got 'parallel'"),
+    ({"memory": {"entropy": -1.0}}, r"model\.memory\.entropy must be 0 or more, got -1\.0"),
     ({"memory": {"slot": 3}}, r"model\.memory.*'slot': did you mean 'slots'"),
 ])  # fmt: skip
-def test_a_wrong_option_is_an_error_that_names_its_key(backbone, arguments, message):
+def test_an_invalid_option_raises_an_error_with_its_key(backbone, arguments, message):
     with pytest.raises(AnoframeError, match=message):
         UniAD(backbone, **{**ON_8, **arguments})
 
 
-def test_a_backbone_that_does_not_say_its_channels_is_an_error():
-    with pytest.raises(AnoframeError, match="a backbone whose channels it knows"):
+def test_a_backbone_without_channels_raises_an_error():
+    with pytest.raises(AnoframeError, match=r"a backbone with an attribute `channels`.* Identity has none"):
         UniAD(nn.Identity())
