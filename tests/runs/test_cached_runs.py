@@ -93,8 +93,8 @@ def test_images_alone_may_be_cached(cached, first, monkeypatch):
 
 def test_features_alone_may_be_cached(cached, first, no_encoder, monkeypatch):
     monkeypatch.setattr("anoframe.data.reader.read_mask", read_mask)  # pictures show images, masks are measured with
-    monkeypatch.setattr("anoframe.runs.session.write_category_pictures", lambda *words: None)
-    monkeypatch.setattr("anoframe.runs.session.write_report", lambda *words: None)
+    monkeypatch.setattr("anoframe.runs.evaluating.write_category_pictures", lambda *words: None)
+    monkeypatch.setattr("anoframe.runs.recording.write_report", lambda *words: None)
     assert cached(cache__images=False).metrics == first.metrics
 
 
