@@ -317,9 +317,7 @@ def test_a_damaged_image_of_a_later_task_is_found_before_the_first_task_is_train
 
 
 @pytest.mark.parametrize(("tasks", "error"), [("felt;mesh", "task 1 (mesh) has 2 training images"), ("mesh,felt", "")])
-def test_a_task_with_too_few_images_for_the_statistics_of_a_slot_is_refused(
-    configs, tmp_path, tiny_root, tasks, error
-):
+def test_a_task_with_too_few_images_for_the_statistics_of_a_slot_is_refused(configs, tmp_path, tiny_root, tasks, error):
     """With fewer than three losses z is 0, and no later task would expand. The task may be merged with another."""
     shutil.copytree(tiny_root, tmp_path / "data")
     for path in sorted((tmp_path / "data/mesh/train/good").iterdir())[2:]:
