@@ -18,14 +18,13 @@ from anoframe.runs.folder import FORMAT, RunFolder
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CATEGORIES = ["felt", "mesh"]
-FITTING, EVALUATING = "anoframe.runs.fitting", "anoframe.runs.evaluating"
 FUNCTIONS = [  # in the order of a run
-    f"{FITTING}.learn",
-    f"{FITTING}.thresholds",
-    f"{FITTING}.save_checkpoint",
-    f"{EVALUATING}.collect_shared",
-    f"{EVALUATING}.category_metrics",
-    f"{EVALUATING}.write_category_pictures",
+    "anoframe.runs.fitting.learn",
+    "anoframe.runs.fitting.thresholds",
+    "anoframe.runs.fitting.save_checkpoint",
+    "anoframe.runs.evaluating.collect_shared",
+    "anoframe.runs.evaluating.category_metrics",
+    "anoframe.runs.evaluating.write_category_pictures",
 ]
 
 
@@ -101,17 +100,17 @@ def test_a_stopped_run_resumes_to_the_same_files(stop_at, train, finished, funct
 def test_finished_work_is_not_repeated(folder, train, monkeypatch):
     (folder / "results/mesh.json").unlink()
     (folder / "metrics.json").unlink()
-    monkeypatch.setattr(f"{FITTING}.learn", None)  # both detectors are trained already
+    monkeypatch.setattr("anoframe.runs.fitting.learn", None)  # both detectors are trained already
     evaluated = []
     monkeypatch.setattr(
-        f"{EVALUATING}.Evaluator._log_metrics", lambda self, category, result: evaluated.append(category)
+        "anoframe.runs.evaluating.Evaluator._log_metrics", lambda self, category, result: evaluated.append(category)
     )
     train("resume")
     assert evaluated == ["mesh"]
 
 
 def test_a_finished_run_resumes_to_the_same_metrics(folder, train, finished, monkeypatch):
-    monkeypatch.setattr(f"{EVALUATING}.collect_shared", None)
+    monkeypatch.setattr("anoframe.runs.evaluating.collect_shared", None)
     assert train("resume").metrics == finished.metrics
 
 
@@ -133,7 +132,7 @@ def test_a_damaged_checkpoint_is_trained_again(folder, train, finished):
 
 
 def test_a_stopped_run_has_the_status_interrupted(stop_at, tmp_path):
-    stop_at(f"{EVALUATING}.collect_shared", 1)
+    stop_at("anoframe.runs.evaluating.collect_shared", 1)
     (state,) = tmp_path.rglob("run.json")
     assert json.loads(state.read_text())["status"] == "interrupted"
 
@@ -177,7 +176,7 @@ def test_a_new_run_folder_has_the_format_number(finished):
 
 
 @pytest.mark.parametrize(("number", "shown"), [(None, 1), (1, 1), (3, 3)])
-def test_a_folder_of_another_format_is_refused_and_can_be_overwritten(folder, train, finished, number, shown):
+def test_a_folder_of_another_format_is_not_resumed(folder, train, number, shown):
     change_state(folder, format=number)
     with pytest.raises(AnoframeError) as error:
         train("resume")
@@ -185,6 +184,10 @@ def test_a_folder_of_another_format_is_refused_and_can_be_overwritten(folder, tr
         f"{folder} was written by another version of anoframe (run format {shown}, this version reads 2): "
         "start again with --overwrite, or choose another --output"
     )
+
+
+def test_a_folder_of_another_format_is_loaded_and_overwritten(folder, train, finished):
+    change_state(folder, format=None)
     assert anoframe.load_run(folder).metrics == finished.metrics
     assert train("overwrite").metrics == finished.metrics
 
@@ -226,7 +229,7 @@ def test_a_second_run_on_a_folder_is_refused_with_the_id_of_the_first(folder, tr
 @pytest.fixture
 def mesh_fails(monkeypatch):
     """Makes measuring the second category fail, until it is undone."""
-    module, attribute = resolve(f"{EVALUATING}.category_metrics")
+    module, attribute = resolve("anoframe.runs.evaluating.category_metrics")
     original = getattr(module, attribute)
 
     def failing(predictions, *args):
@@ -261,7 +264,7 @@ def test_if_every_category_fails_the_first_error_is_raised(monkeypatch, train):
     def failing(*args, **options):
         raise AnoframeError("nothing works")
 
-    monkeypatch.setattr(f"{FITTING}.learn", failing)
+    monkeypatch.setattr("anoframe.runs.fitting.learn", failing)
     with pytest.raises(AnoframeError, match="nothing works"):
         train()
 
@@ -303,7 +306,12 @@ def _killed(config: str, output: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "function", [f"{FITTING}.learn", f"{FITTING}.save_checkpoint", f"{EVALUATING}.category_metrics"]
+    "function",
+    [
+        "anoframe.runs.fitting.learn",
+        "anoframe.runs.fitting.save_checkpoint",
+        "anoframe.runs.evaluating.category_metrics",
+    ],
 )
 def test_a_killed_process_resumes_to_the_same_metrics(train, tiny_config, tmp_path, finished, function):
     child = children.start(_killed, str(tiny_config), str(tmp_path), function)
