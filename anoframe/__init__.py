@@ -7,7 +7,7 @@
     run.metrics["bottle"]["image_auroc"]
     anoframe.load_run(run.folder).predict("part.png")  # Prediction(score, anomaly_map)
 
-Importing this loads no torch; the names below load what they need when they are first used.
+Importing this package loads no torch; each name below imports its module on first use.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOME = {
+_MODULES = {
     "load_config": "anoframe.config",
     "train": "anoframe.runs.api",
     "test": "anoframe.runs.api",
@@ -37,9 +37,9 @@ __all__ = ["Run", "__version__", "load_config", "load_run", "predict", "test", "
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'anoframe' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""`python -m anoframe` is the command line."""
+"""Run the command line with `python -m anoframe`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The command line from end to end, on tiny data: what scripts outside rely on, and how it says no."""
+"""The command line from end to end on tiny data: results, output and error messages that scripts rely on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def train(cli, tiny_config, tmp_path):
-    """Calls the command line on the tiny config, with an output folder of its own."""
+    """Calls the command line on the tiny config with a new output folder."""
 
     def call(*words: object, output: Path = tmp_path / "runs"):
         return cli("--config", tiny_config, "--output", output, *words)
@@ -27,8 +27,8 @@ def train(cli, tiny_config, tmp_path):
     return call
 
 
-def refused(done, *phrases):
-    """Ended with status 2, one message on stderr that holds the phrases, and no traceback."""
+def assert_refused(done, *phrases):
+    """Assert status 2, one message on standard error that contains the phrases, and no traceback."""
     assert done.status == 2
     assert done.err.startswith("error: ")
     assert "Traceback" not in done.err
@@ -36,13 +36,14 @@ def refused(done, *phrases):
 
 
 def results_in(folder: Path) -> list[Path]:
+    """Return the files of results and checkpoints below a folder."""
     return sorted(folder.rglob("metrics.json")) + sorted(folder.rglob("learned.safetensors"))
 
 
-# ------------------------------------------------------------------------------------------------ what works
+# ------------------------------------------------------------------------------------------------ runs
 
 
-def test_training_through_every_fixed_name(cli, tiny_config, tiny_root, tmp_path, monkeypatch):
+def test_training_with_every_fixed_option(cli, tiny_config, tiny_root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = cli(
         *("--config", tiny_config, "--cls_names", "felt", "mesh", "--mode", "train", "--seed", "3", "--device", "cpu"),
@@ -54,14 +55,13 @@ def test_training_through_every_fixed_name(cli, tiny_config, tiny_root, tmp_path
     assert (cfg["seed"], cfg["device"], cfg["model.coreset.ratio"]) == (3, "cpu", 0.2)
 
 
-def test_the_command_line_gives_what_python_gives(train, finished, tmp_path):
+def test_the_command_line_gives_the_bytes_of_the_python_interface(train, finished, tmp_path):
     assert train("--cls_names", "felt", "mesh").status == 0
-    file = "metrics.json"
     again = tmp_path / "runs/tiny/separate/felt+mesh/0"
-    assert (again / file).read_bytes() == (finished.folder / file).read_bytes()
+    assert (again / "metrics.json").read_bytes() == (finished.folder / "metrics.json").read_bytes()
 
 
-def test_the_output_ends_with_table_times_and_report(train):
+def test_the_output_ends_with_metrics_stage_times_and_report(train):
     lines = train("--cls_names", "all").out.splitlines()
     rows = [line.split()[0] for line in lines if line and not line.startswith(" ")]
     stages = ["build", "encode", "conclude", "threshold", "save", "predict", "measure", "draw"]
@@ -91,7 +91,7 @@ def test_the_unified_protocol_fits_one_detector(train, tmp_path):
     assert list(json.loads((run / "metrics.json").read_text())["categories"]) == ["felt", "mesh"]
 
 
-def test_wandb_can_be_told_to_stay_off(train):
+def test_wandb_can_be_turned_off(train):
     assert train("--cls_names", "mesh", "--wandb.enable", "False").status == 0
 
 
@@ -109,7 +109,7 @@ def test_overwrite_replaces_earlier_results(train, run_copy, tmp_path):
     assert "mesh" in json.loads((target / "metrics.json").read_text())["categories"]
 
 
-# ------------------------------------------------------------------------------------------------ looking
+# ------------------------------------------------------------------------------------------------ help and configs
 
 
 @pytest.mark.parametrize("name", [*list_configs(), *MODELS.names(), *DATASETS.names()])
@@ -122,7 +122,7 @@ DOTTED = ("data.name", "data.root", "model.backbone.name", "model.coreset.ratio"
 
 
 @pytest.mark.parametrize("option", [*OPTIONS, *DOTTED])
-def test_help_explains_every_fixed_name(cli, option):
+def test_help_explains_every_fixed_option(cli, option):
     assert f"--{option} " in cli("--help").out
 
 
@@ -142,12 +142,12 @@ def test_the_printed_config_has_the_categories(cli):
     assert "\ncategories:\n- bottle\n- screw\n" in done.out
 
 
-def test_the_difference_of_a_config_is_shown(cli):
+def test_the_changes_of_a_config_are_shown(cli):
     done = cli("--config", "patchcore/patchcore_320.py", "--diff_config", "--protocol", "unified")
     assert (done.status, done.out.splitlines()[-1]) == (0, "  protocol.name: 'separate' -> 'unified'")
 
 
-# ------------------------------------------------------------------------------------------------ words it refuses
+# ------------------------------------------------------------------------------------------------ invalid options
 
 
 @pytest.mark.parametrize(
@@ -169,15 +169,15 @@ def test_the_difference_of_a_config_is_shown(cli):
         (("--config", "patchcore/patchcore_224.py", "--checkpoint", "runs"), ["--checkpoint goes with --mode test"]),
     ],
 )
-def test_words_it_refuses(cli, words, phrases):
-    refused(cli(*words), *phrases)
+def test_invalid_options_are_refused(cli, words, phrases):
+    assert_refused(cli(*words), *phrases)
 
 
 def test_an_unknown_mode_is_refused(cli):
     assert cli("--mode", "fit").status == 2
 
 
-# ------------------------------------------------------------------------------------------------ runs it refuses
+# ------------------------------------------------------------------------------------------------ invalid runs
 
 
 @pytest.mark.parametrize(
@@ -208,14 +208,14 @@ def test_an_unknown_mode_is_refused(cli):
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else "",
 )
-def test_runs_it_refuses(train, tmp_path, words, phrases):
-    refused(train(*words), *phrases)
+def test_invalid_runs_are_refused(train, tmp_path, words, phrases):
+    assert_refused(train(*words), *phrases)
     assert results_in(tmp_path) == []
 
 
-def test_a_machine_without_a_gpu_says_so(train, monkeypatch):
+def test_a_missing_gpu_is_reported(train, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    refused(train("--cls_names", "felt", "--device", "0"), "sees no GPU here", "--device cpu")
+    assert_refused(train("--cls_names", "felt", "--device", "0"), "sees no GPU here", "--device cpu")
 
 
 def test_a_config_without_a_model_is_refused(cli, tiny_root, tmp_path):
@@ -223,40 +223,42 @@ def test_a_config_without_a_model_is_refused(cli, tiny_root, tmp_path):
         *("--config", "__base__/default.py", "--cls_names", "felt", "--output", tmp_path),
         *("--data.name", "folder", "--data.root", tiny_root),
     )
-    refused(done, "model")
+    assert_refused(done, "model")
 
 
-def test_a_syntax_error_in_a_config_has_its_line(cli, tmp_path):
+def test_a_syntax_error_in_a_config_is_reported_with_its_line(cli, tmp_path):
     (tmp_path / "own.py").write_text("cfg = (\n")
-    refused(cli("--config", tmp_path / "own.py", "--print_config"), f"{tmp_path}/own.py:1: ")
+    assert_refused(cli("--config", tmp_path / "own.py", "--print_config"), f"{tmp_path}/own.py:1: ")
 
 
-def test_existing_results_are_kept(train, tmp_path):
+def test_existing_results_are_not_overwritten(train, tmp_path):
     target = tmp_path / "runs/tiny/separate/mesh/0"
     target.mkdir(parents=True)
     (target / "metrics.json").write_text("earlier")
-    refused(train("--cls_names", "mesh"), "has the results of an earlier run", "--resume", "--output", "--overwrite")
+    assert_refused(
+        train("--cls_names", "mesh"), "has the results of an earlier run", "--resume", "--output", "--overwrite"
+    )
     assert (target / "metrics.json").read_text() == "earlier"
 
 
 @pytest.mark.parametrize("words", [("--model.name", "patchcoer"), ("--data.batch_size", "0")])
-def test_a_run_that_is_refused_overwrites_nothing(train, tmp_path, words):
+def test_a_refused_run_overwrites_nothing(train, tmp_path, words):
     target = tmp_path / "runs/tiny/separate/mesh/0"
     target.mkdir(parents=True)
     (target / "metrics.json").write_text("earlier")
-    refused(train("--cls_names", "mesh", "--overwrite", *words))
+    assert_refused(train("--cls_names", "mesh", "--overwrite", *words))
     assert (target / "metrics.json").exists()
 
 
-def test_an_output_that_is_a_file_is_told(train, tmp_path):
+def test_an_output_that_is_a_file_is_refused(train, tmp_path):
     (tmp_path / "taken").write_text("")
-    refused(train("--cls_names", "mesh", output=tmp_path / "taken"), "choose another --output")
+    assert_refused(train("--cls_names", "mesh", output=tmp_path / "taken"), "choose another --output")
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may write everywhere")
-def test_an_output_that_cannot_be_written_is_told(train, tmp_path):
+def test_a_read_only_output_is_refused(train, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
-    refused(train("--cls_names", "mesh", output=tmp_path / "locked"), "choose another --output")
+    assert_refused(train("--cls_names", "mesh", output=tmp_path / "locked"), "choose another --output")
 
 
 def test_broken_data_is_refused_before_any_work(train, tiny_root, tmp_path):
@@ -264,14 +266,14 @@ def test_broken_data_is_refused_before_any_work(train, tiny_root, tmp_path):
     (root / "mesh/test/cut/001.png").write_bytes(b"no image")
     (root / "felt/ground_truth/dent/000_mask.png").unlink()
     done = train("--cls_names", "felt", "mesh", "--data.root", root)
-    refused(done, "2 problems", "mesh/test/cut/001.png: not an image", "felt/test/dent/000.png: no mask")
+    assert_refused(done, "2 problems", "mesh/test/cut/001.png: not an image", "felt/test/dent/000.png: no mask")
     assert not (tmp_path / "runs").exists()
 
 
 def test_ctrl_c_ends_without_a_traceback(cli, monkeypatch):
-    def interrupt(*words):
+    def interrupt(*args):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("anoframe.config.load_config", interrupt)
     done = cli("--config", "patchcore/patchcore_224.py", "--print_config")
-    assert (done.status, done.err) == (130, "interrupted: the same command with --resume goes on with what is done\n")
+    assert (done.status, done.err) == (130, "interrupted: the same command with --resume continues this run\n")

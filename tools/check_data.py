@@ -1,8 +1,8 @@
-"""Look at a dataset before training on it: counts, problems, and a picture of masks on their images.
+"""Check a dataset before training: image counts, problems, and a picture of masks on their images.
 
     python tools/check_data.py --data.name mvtec --data.root data/mvtec --cls_names bottle screw
 
-Every file is decoded. Exit status: 0 without problems, 1 with problems, 2 when there is nothing to check.
+Every file is decoded. Exit status: 0 without problems, 1 with problems, 2 if there is nothing to check.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from anoframe.registry import DATASETS
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data.name", dest="name", default="mvtec", help="one of " + ", ".join(DATASETS.names()))
-    parser.add_argument("--data.root", dest="root", type=Path, help="where it lies (default: data/<name>)")
+    parser.add_argument("--data.root", dest="root", type=Path, help="folder of the dataset (default: data/<name>)")
     parser.add_argument("--cls_names", nargs="+", default=["all"], metavar="CATEGORY", help="default: all on disk")
     parser.add_argument(
         "--data.follow_links",
         dest="follow_links",
         metavar="True|False",
-        type=_truth,
+        type=_parse_bool,
         default=False,
-        help="read files outside the root, which links in it lead to (default: False)",
+        help="read files outside the root that links in it point to (default: False)",
     )
-    parser.add_argument("--picture", type=Path, default=Path("data_check.png"), help="default: data_check.png")
+    parser.add_argument("--picture", type=Path, default=Path("data_check.png"), help="file of the picture (default: data_check.png)")
     options = parser.parse_args(arguments)
     try:
         dataset = open_dataset(options.name, options.root or Path("data", options.name))
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if report.problems else 0
 
 
-def _truth(word: str) -> bool:
+def _parse_bool(word: str) -> bool:
     return {"true": True, "false": False}[word.lower()]
 
 

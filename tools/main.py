@@ -1,4 +1,4 @@
-"""The door of a checkout; `anoframe` is the same door once installed."""
+"""Run the command line from a checkout; the same as `anoframe` once the package is installed."""
 
 import sys
 from pathlib import Path

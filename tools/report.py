@@ -1,10 +1,10 @@
-"""Write the report of a run again, or compare several runs on one page.
+"""Write the report of one run again, or a page that compares several runs.
 
     python tools/report.py runs/patchcore_224/separate/bottle/0
     python tools/report.py runs/*/separate/bottle/* --output comparison.html
 
-Nothing is computed again: only what is in the run folders is read. Exit status: 0; 1 when runs that are not comparable
-were kept out of one table, each with its reason; 2 for what cannot be read.
+Everything is read from the run folders; nothing is computed again. Exit status: 0; 1 if some runs are not comparable
+and were left out of the shared table, each with its reason; 2 if a run cannot be read.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from anoframe.report.write import write_report
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
-    parser.add_argument("--output", type=Path, help="of a comparison (default: comparison.html)")
+    parser.add_argument("--output", type=Path, help="file of the comparison (default: comparison.html)")
     options = parser.parse_args(arguments)
     if len(options.runs) == 1 and options.output:
-        parser.error("--output is for several runs: the report of one is report.html in its folder")
+        parser.error("--output needs several runs: the report of one run is report.html in its folder")
     try:
         return _write(options.runs, options.output or Path("comparison.html"))
     except AnoframeError as error:
@@ -38,11 +38,11 @@ def _write(runs: list[Path], output: Path) -> int:
     if len(runs) == 1:
         print(f"report: {write_report(runs[0])}")
         return 0
-    refusals = write_comparison(runs, output).refusals
-    for reason in refusals:
+    reasons = write_comparison(runs, output).refusals
+    for reason in reasons:
         print(f"refused: {reason}", file=sys.stderr)
     print(f"comparison: {output}")
-    return 1 if refusals else 0
+    return 1 if reasons else 0
 
 
 if __name__ == "__main__":

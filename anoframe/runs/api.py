@@ -1,8 +1,8 @@
-"""A run: one execution and its folder, from Python as from the command line."""
+"""Python interface of runs: train, test, and load a finished run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,15 @@ from anoframe.distributed.devices import choose_device
 from anoframe.distributed.process_group import join
 from anoframe.errors import AnoframeError, suggest
 from anoframe.evaluation.results import Metrics, Results
-from anoframe.runs.protocols import Fit, with_categories
-from anoframe.runs.session import Session
-from anoframe.runs.stream_session import StreamSession
-from anoframe.training.checkpoint import (
-    Checkpoint,
-    find_checkpoint,
-    list_checkpoints,
-    load_checkpoint,
-    select_checkpoint,
-)
+from anoframe.runs.category_run import evaluate_checkpoints, train_fits
+from anoframe.runs.context import RunContext, open_run
+from anoframe.runs.protocols import config_for_run
+from anoframe.runs.stream_run import StreamRun
+from anoframe.training.checkpoint import Checkpoint, find_checkpoint, find_checkpoints, load_checkpoint
 from anoframe.types import Prediction
 from anoframe.utils.files import read_json
 
 ImageLike = str | Path | Image.Image | np.ndarray
-
-
-# ------------------------------------------------------------------------------------------------ the doors
 
 
 def train(
@@ -44,32 +36,29 @@ def train(
     output: str | Path = "runs",
     start: str = "new",
 ) -> Run:
-    """Fit a detector for each category (or one for all, by the protocol), evaluate it, write the run folder.
+    """Train a detector per category (or one for all, by the protocol), evaluate it, and write the run folder.
 
     Args:
         cfg: from `load_config`.
-        categories: names, or `["all"]`; by default those in the config.
+        categories: names, or `["all"]`; None takes those in the config.
         output: parent of run folders.
-        start: where a run has begun in that folder, `"new"` refuses, `"resume"` goes on with what is not done yet, to
-            the same result as if nothing had happened, and `"overwrite"` begins anew.
+        start: what to do if the folder has a run: `"new"` raises, `"resume"` continues with what is not done yet and
+            gives the result of an uninterrupted run, `"overwrite"` begins again.
 
     Returns:
-        The run; `failed` names categories that went wrong, which does not keep others from their results.
+        The finished run; `failed` names categories with an error, which does not affect the other categories.
 
     Raises:
-        AnoframeError: whatever can be known to be wrong, before any work starts; or nothing could be written.
+        AnoframeError: something in the config, data or folder is wrong, found before any work starts; or nothing could
+            be written.
     """
     check_config(cfg)
-    chosen = with_categories(cfg, categories)
-    if chosen.protocol.name == "continual":
-        streamed = StreamSession(chosen, output, start)
-        with streamed:
-            streamed.run_stream()
-            return _finished(streamed)
-    with Session(chosen, output, start) as session:
-        for fit in session.fits:
-            session.run(fit)
-        return _finished(session)
+    with open_run(config_for_run(cfg, categories), output, start) as run:
+        if run.plan.tasks:
+            StreamRun(run).run()
+        else:
+            train_fits(run)
+        return _finish(run)
 
 
 def test(
@@ -79,50 +68,40 @@ def test(
     output: str | Path = "runs",
     start: str = "new",
 ) -> Run:
-    """Evaluate fitted detectors again, into a run folder of its own (`<seed>-test`).
+    """Evaluate trained detectors again, into a run folder of their own (`<seed>-test`).
 
     Args:
         checkpoint: a run folder or its `checkpoint/`.
-        cfg: says what data to test on; by default the config of the run that the checkpoint is in. Its `model` section
-            must be the one that the checkpoint was fitted with.
-        categories, output, start: as for `train`; by default all categories that the checkpoint learned.
+        cfg: names the test data; None takes the config of the run that the checkpoint belongs to. Its `model` section
+            must be the one the checkpoint was trained with.
+        categories, output, start: as for `train`; by default all categories the checkpoint was trained on.
+
+    Raises:
+        AnoframeError: as `train`; no checkpoint, or one that does not belong to this config or category.
     """
-    folders = list_checkpoints(Path(checkpoint))
+    folders = find_checkpoints(Path(checkpoint))
     cfg = load_config(config_of(checkpoint)) if cfg is None else cfg
     check_config(cfg)
-    if cfg.protocol.name == "continual":  # what came last is one detector for all
-        cfg = cfg.copy_and_resolve_references()
-        cfg.protocol.name = "unified"
     device = join(cfg.device).device
     loaded = [load_checkpoint(folder, device) for folder in folders.values()]
-    learned = [category for one in loaded for category in one.categories]
     _check_same_model(cfg, loaded[0], Path(checkpoint))
     if loaded[0].detector.phase_names():
         _check_same_training(cfg, Path(checkpoint))
-    if list(categories or ["all"]) == ["all"]:
-        categories = [category for category in cfg.categories if category in learned] or learned
-    chosen = with_categories(cfg, categories)
-    for category in chosen.categories:
-        if category not in learned:
-            raise AnoframeError(f"{checkpoint} has not learned category {category!r}: {suggest(category, learned)}")
-    chosen.seed = loaded[0].seed  # what a number says is how its detector was learned
-    if any(len(one.categories) > 1 for one in loaded):
-        chosen.protocol.name = "unified"
-    with Session(chosen, output, start, loaded[0]) as session:
-        for category in session.categories:
-            session.run(Fit(category, (category,)), select_checkpoint(loaded, category))
-        return _finished(session)
+    own = _config_for_test(cfg, loaded, categories, Path(checkpoint))
+    with open_run(own, output, start, loaded[0]) as run:
+        evaluate_checkpoints(run, loaded)
+        return _finish(run)
 
 
 def load_run(path: str | Path) -> Run:
-    """A run that was finished, to look at and to predict with.
+    """Load a finished run, to read its results and to predict with its detectors.
 
     Raises:
-        AnoframeError: no such folder, or no results in it.
+        AnoframeError: there is no such folder, or it has no results.
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise AnoframeError(f"there is no run folder {folder}")
+        raise AnoframeError(f"there is no run folder {folder}: give the folder that has metrics.json")
     return Run(folder, load_config(folder), Results.read(folder))
 
 
@@ -131,8 +110,8 @@ class Run:
     """A finished run.
 
     Attributes:
-        folder: where everything is.
-        config: what was run, resolved.
+        folder: the run folder.
+        config: resolved config of the run.
         results: metrics and provenance.
     """
 
@@ -143,11 +122,12 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, Metrics]:
-        """Category -> metric -> value in [0, 1], or None where it is not available."""
+        """Category -> metric -> value in [0, 1], or None if it is not available."""
         return self.results.categories
 
     @property
     def mean(self) -> Metrics:
+        """Metric -> mean over the categories that have it."""
         return self.results.mean
 
     @property
@@ -157,14 +137,14 @@ class Run:
 
     @property
     def stream(self) -> dict[str, Any] | None:
-        """What `results/continual.json` holds of a stream of tasks: matrices, ACC, forgetting (docs/continual.md)."""
+        """Content of `results/continual.json` (docs/continual.md): matrices, ACC, forgetting; None without a stream."""
         if self.config.protocol.name != "continual":
             return None
-        found: dict[str, Any] = read_json(self.folder / "results" / STREAM)
-        return found
+        results: dict[str, Any] = read_json(self.folder / "results" / STREAM)
+        return results
 
     def timetable(self) -> str:
-        """Seconds and peak memory a stage, as `run.json` has them."""
+        """Return a table of seconds and peak memory per stage, from `run.json`."""
         stages = read_json(self.folder / "run.json")["stages"]
         width = max(map(len, ("stage", *stages)))
         lines = [f"{n:<{width}}  {s['seconds']:8.1f} s  {s['peak_bytes'] / 1e9:6.2f} GB" for n, s in stages.items()]
@@ -174,10 +154,10 @@ class Run:
         """Score one image: a file, a Pillow image, or a uint8 array `[H, W]`, `[H, W, 3]` or `[H, W, 4]`.
 
         Args:
-            category: which detector to ask; needed where the run has several.
+            category: which detector to use; needed if the run has several.
 
         Returns:
-            Prediction with a score `[]` and an anomaly map `[H, W]` at the resolution the detector works at.
+            Prediction with a score `[]` and an anomaly map `[H, W]` at the resolution of the detector.
         """
         checkpoint = self._checkpoint(category)
         pixels = load_image(image, checkpoint.preprocessing)
@@ -193,37 +173,62 @@ class Run:
         return self._loaded[folder]
 
 
-def _finished(session: Session) -> Run:
-    return Run(session.folder.path, session.cfg, session.finish())
+def _finish(run: RunContext) -> Run:
+    return Run(run.recorder.folder.path, run.plan.cfg, run.recorder.finish())
 
 
-def _check_same_model(cfg: ConfigDict, fitted: Checkpoint, path: Path) -> None:
-    wanted = plain(cfg.model)
-    if wanted != fitted.model:
-        keys = [key for key in {**wanted, **fitted.model} if wanted.get(key) != fitted.model.get(key)]
+def _config_for_test(
+    cfg: ConfigDict, loaded: Sequence[Checkpoint], categories: Sequence[str] | None, path: Path
+) -> ConfigDict:
+    """Copy a config for a test: categories, seed and protocol are those the checkpoints were trained with."""
+    trained = [category for checkpoint in loaded for category in checkpoint.categories]
+    if list(categories or ["all"]) == ["all"]:
+        categories = [category for category in cfg.categories if category in trained] or trained
+    own = cfg.copy_and_resolve_references()
+    if own.protocol.name == "continual":  # the last checkpoint of a stream is one detector for all categories
+        own.protocol.name = "unified"
+    own = config_for_run(own, categories)
+    for category in own.categories:
+        if category not in trained:
+            raise AnoframeError(f"{path} was not trained on category {category!r}: {suggest(category, trained)}")
+    own.seed = loaded[0].seed
+    if any(len(checkpoint.categories) > 1 for checkpoint in loaded):
+        own.protocol.name = "unified"
+    return own
+
+
+def _check_same_model(cfg: ConfigDict, trained: Checkpoint, path: Path) -> None:
+    """Raise AnoframeError if a config has another model section or preprocessing than the checkpoint."""
+    model = plain(cfg.model)
+    if model != trained.model:
+        keys = [key for key in {**model, **trained.model} if model.get(key) != trained.model.get(key)]
         raise AnoframeError(
-            f"{path} was fitted with another model section than this config: {', '.join(sorted(keys))} differ. "
-            "Leave out --config to test with the checkpoint's own"
+            f"{path} was trained with another model section than this config: {', '.join(sorted(keys))} differ. "
+            "Leave out --config to test with the config of the checkpoint"
         )
-    for key, value in asdict(fitted.preprocessing).items():
+    for key, value in asdict(trained.preprocessing).items():
         if cfg.data[key] != value:
-            raise AnoframeError(f"{path} was fitted with data.{key} {value}, not {cfg.data[key]}: leave it as it was")
+            raise AnoframeError(f"{path} was trained with data.{key} {value}, got {cfg.data[key]}: leave it unchanged")
 
 
 def _check_same_training(cfg: ConfigDict, path: Path) -> None:
-    """Results say how their detector was trained, so a test must not say otherwise than the run that trained it."""
+    """Raise AnoframeError if a config has other training settings than the run that trained the checkpoint.
+
+    The results of a test name the training settings of its config, and these must be true.
+    """
     try:
-        own = load_config(config_of(path))
-    except AnoframeError:  # a checkpoint without its run: nothing is known but what the config says
+        trained = _training_settings(load_config(config_of(path)))
+    except AnoframeError:  # a checkpoint without its run: there is nothing to compare with
         return
-    trained, said = _training_of(own), _training_of(cfg)
-    for key in sorted(trained.keys() | said.keys()):
-        if trained.get(key) != said.get(key):
+    given = _training_settings(cfg)
+    for key in sorted(trained.keys() | given.keys()):
+        if trained.get(key) != given.get(key):
             raise AnoframeError(
-                f"{path} was trained with {key} {trained.get(key)}, not {said.get(key)}: leave it as it was"
+                f"{path} was trained with {key} {trained.get(key)}, got {given.get(key)}: leave it unchanged"
             )
 
 
-def _training_of(cfg: ConfigDict) -> dict[str, object]:
-    keys = ((key, value) for key, value in flatten(cfg) if key.startswith("trainer."))
-    return {key: value for key, value in keys if not key.startswith(RESULT_NEUTRAL_KEYS)}
+def _training_settings(cfg: ConfigDict) -> Mapping[str, object]:
+    """Return the keys of the `trainer` section that results can depend on."""
+    settings = ((key, value) for key, value in flatten(cfg) if key.startswith("trainer."))
+    return {key: value for key, value in settings if not key.startswith(RESULT_NEUTRAL_KEYS)}

@@ -1,8 +1,8 @@
-"""The folder of a run: who writes to it, what of the run is done, and whether another run may go on with it.
+"""Run folder: who writes to it, what of the run is done, and whether another run may continue it.
 
-What is done is what is there: `checkpoint/<fit>/detector.json` for a fit, `results/<category>.json` for an evaluated
-category, each written whole after all that it stands for. So nothing has to be said before a kill, and a run goes on
-from whatever its folder holds.
+The files themselves say what is done: `checkpoint/<fit>/detector.json` exists when a fit is done,
+`results/<category>.json` when a category is evaluated. Each is written after everything it stands for. Nothing has to
+be recorded before a kill, and a run can continue from whatever its folder holds.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from anoframe.errors import AnoframeError
 from anoframe.utils.files import inside, read_json, write_json
 from anoframe.utils.type_check import matches_type
 
+FORMAT = 2  # of run folders; `run.json` has it, except in format 1
 START = ("new", "resume", "overwrite")
 _FILES = ("metrics.json", "metrics.csv", "run.json", "log.jsonl", "report.html")
 _FOLDERS = ("checkpoint", "training", "results", "pictures", "wandb", "tensorboard")
-_RESULT = {
+_RESULT_TYPES = {
     "category": str,
     "metrics": dict[str, float | None],
     "counts": dict[str, int],
@@ -34,13 +35,14 @@ _RESULT = {
     "images": list[dict[str, Any]],
     "curves": dict[str, dict[str, list[float]] | None],
 }
-_STATE = {"id": str, "provenance": dict[str, Any], "stages": dict[str, dict[str, float]]}
+_STATE_TYPES = {"id": str, "provenance": dict[str, Any], "stages": dict[str, dict[str, float]]}
 
 
 def run_folder(cfg: ConfigDict, categories: Sequence[str], output: str | Path, suffix: str = "") -> Path:
-    """`<output>/<config>/<protocol>/<categories>/<seed>`; a long list of categories is shortened to its number.
+    """Return `<output>/<config>/<protocol>/<categories>/<seed><suffix>`.
 
-    The protocol of a stream says its strategy too, and the order of its categories where that is drawn.
+    More than 80 characters of category names are shortened to the first name and the number of others. The protocol of
+    a stream includes its strategy, and the seed of its order if the order is drawn.
     """
     joined = "+".join(categories)
     if len(joined) > 80:
@@ -54,34 +56,35 @@ def run_folder(cfg: ConfigDict, categories: Sequence[str], output: str | Path, s
 
 
 def earlier_state(path: Path, cfg: ConfigDict, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of the run that has begun in this folder.
+    """Read the state of an interrupted run that is to continue with this config.
 
     Raises:
-        AnoframeError: this config cannot go on with it, or its files are damaged.
+        AnoframeError: the run has another config, provenance or format, or its files are damaged.
     """
     state = read_json(path / "run.json")
-    if not _has(state, _STATE):
+    _check_format(path, state)
+    if not _has_types(state, _STATE_TYPES):
         raise AnoframeError(f"{path / 'run.json'} is damaged: start again with --overwrite")
-    before, now = _fixed(load_config(path / "config.yaml")), _fixed(cfg)
-    _agree(path, before, now)
-    _agree(path, dict(flatten(state["provenance"])), dict(flatten(provenance)))
+    _check_equal(path, _relevant_keys(load_config(path / "config.yaml")), _relevant_keys(cfg))
+    _check_equal(path, dict(flatten(state["provenance"])), dict(flatten(provenance)))
     return state
 
 
 class RunFolder:
-    """A folder that this process alone writes to, from its making until `release`.
+    """A folder that only this process writes to, from its creation until `release`.
 
     Args:
-        path: of the folder; it is made.
+        path: of the folder; it is created.
         cfg: of this run.
-        provenance: that of `metrics.json` as far as it is known beforehand; parts of one run must agree in it.
-        start: `"new"` refuses a folder where a run has begun, `"resume"` goes on with that run, or begins one where
-            there is none, and `"overwrite"` removes it.
+        provenance: provenance of `metrics.json` as far as it is known before training; a resumed run must have the
+            same.
+        start: `"new"` raises if the folder has a run, `"resume"` continues that run or begins one if there is none,
+            and `"overwrite"` removes it.
 
     Attributes:
-        id: eight hex digits, the same for as long as a run is resumed.
-        resumed: whether there was a run to go on with.
-        state: what `run.json` holds.
+        id: eight hex digits; a resumed run keeps its id.
+        resumed: whether an earlier run continues.
+        state: content of `run.json`.
 
     Raises:
         AnoframeError: the folder cannot be written to, is in use, or holds another run.
@@ -91,61 +94,64 @@ class RunFolder:
         if start not in START:
             raise AnoframeError(f"start is one of {', '.join(START)}, got {start!r}")
         self.path = path
-        self._lock = self._claim()
+        self._lock = self._acquire_lock()
         try:
-            begun = (path / "config.yaml").exists()
-            if start == "new" and (begun or (path / "metrics.json").exists()):
-                raise AnoframeError(_three_ways(path))
-            self.resumed = begun and start == "resume"
+            has_run = (path / "config.yaml").exists()
+            if start == "new" and (has_run or (path / "metrics.json").exists()):
+                raise AnoframeError(_folder_has_run(path))
+            self.resumed = has_run and start == "resume"
             self.state: dict[str, Any]
             if self.resumed:
                 self.state = earlier_state(path, cfg, provenance)
             else:
-                self._clean()
-                self.state = {"id": secrets.token_hex(4), "provenance": dict(provenance), "stages": {}}
+                self._remove_run()
+                run_id = secrets.token_hex(4)
+                self.state = {"id": run_id, "format": FORMAT, "provenance": dict(provenance), "stages": {}}
             self.id: str = self.state["id"]
             self.write_state(status="running", failed={})
-            save_config(cfg, path / "config.yaml")  # last: from now on there is a run to resume
+            save_config(cfg, path / "config.yaml")  # last: with this file there is a run to resume
         except BaseException:
             self.release()
             raise
 
     def write_state(self, **changes: Any) -> None:
-        """Change what `run.json` says."""
+        """Change entries of `run.json`."""
         self.state.update(changes)
         write_json(self.path / "run.json", self.state)
 
     def result(self, category: str) -> dict[str, Any] | None:
-        """What is known of a category that was evaluated; None where it has to be, as where that file is damaged."""
+        """Read the result of a category; None if there is none, or a damaged one."""
         try:
-            found = read_json(self.path / "results" / f"{category}.json")
+            result = read_json(self.path / "results" / f"{category}.json")
         except AnoframeError:
             return None
-        return found if _has(found, _RESULT) else None
+        return result if _has_types(result, _RESULT_TYPES) else None
 
     def write_result(self, category: str, result: Mapping[str, Any]) -> None:
+        """Write `results/<category>.json`; the category is done."""
         write_json(self.path / "results" / f"{category}.json", result)
 
     def checkpoint(self, fit: str) -> Path:
+        """Return the folder of a fit's checkpoint."""
         return self.path / "checkpoint" / fit
 
     def training(self, fit: str) -> Path:
-        """Where a fit keeps what a kill must not lose."""
+        """Return the folder of the training states that a fit is resumed from."""
         return self.path / "training" / fit
 
     def write_curves(self, fit: str, curves: Mapping[str, Any]) -> None:
-        """What each epoch of a fit gave; see docs/runs.md."""
+        """Write `training/<fit>.json`, the values of each epoch; see docs/runs.md."""
         write_json(self.path / "training" / f"{fit}.json", curves)
 
     def end_training(self, fit: str) -> None:
-        """Let go of the states of a fit whose checkpoint is written."""
+        """Remove the training states of a fit whose checkpoint is written."""
         shutil.rmtree(self.training(fit), ignore_errors=True)
 
     def release(self) -> None:
-        """Let others write to it."""
+        """Allow other processes to write to the folder."""
         self._lock.release()
 
-    def _claim(self) -> FileLock:
+    def _acquire_lock(self) -> FileLock:
         lock = FileLock(self.path / "run.lock")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -154,20 +160,20 @@ class RunFolder:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise AnoframeError(
-                f"{self.path} is in use by run {self._id_of_other()}: wait until it ends, or choose another --output"
+                f"{self.path} is in use by run {self._read_id()}: wait until it ends, or choose another --output"
             ) from error
         except OSError as error:
             raise AnoframeError(f"cannot use {self.path} ({error.strerror}): choose another --output") from error
         return lock
 
-    def _id_of_other(self) -> str:
+    def _read_id(self) -> str:
         try:
             return str(read_json(self.path / "run.json")["id"])
         except AnoframeError:
             return "(just starting)"
 
-    def _clean(self) -> None:
-        """Remove an earlier run, first what says that there is one."""
+    def _remove_run(self) -> None:
+        """Remove an earlier run, starting with the file that marks it as one."""
         try:
             for name in ("config.yaml", *_FILES):
                 (self.path / name).unlink(missing_ok=True)
@@ -178,8 +184,8 @@ class RunFolder:
             raise AnoframeError(f"cannot empty {self.path} ({error.strerror}): choose another --output") from error
 
 
-class FollowedFolder(RunFolder):
-    """The folder of a run for a process that follows another, which writes: it neither reads nor writes anything.
+class FollowerFolder(RunFolder):
+    """The run folder in a process other than the main process, which alone writes: every write does nothing.
 
     Args:
         path: of the folder.
@@ -189,41 +195,54 @@ class FollowedFolder(RunFolder):
         self.path, self.id, self.resumed, self.state = path, "", False, {"stages": {}}
 
     def write_state(self, **changes: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def write_result(self, category: str, result: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def write_curves(self, fit: str, curves: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def end_training(self, fit: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def release(self) -> None:
-        """Nothing is held."""
+        """Do nothing: this process holds no lock."""
 
 
-def _has(tree: Any, kinds: Mapping[str, Any]) -> bool:
-    """Whether what was read from a file has these keys, each of its kind."""
-    return isinstance(tree, dict) and all(key in tree and matches_type(tree[key], kind) for key, kind in kinds.items())
+def _has_types(tree: Any, types: Mapping[str, Any]) -> bool:
+    """Return whether a JSON object has these keys, each with a value of its type."""
+    return isinstance(tree, dict) and all(key in tree and matches_type(tree[key], kind) for key, kind in types.items())
 
 
-def _three_ways(path: Path) -> str:
-    found = "the results of an earlier run" if (path / "metrics.json").exists() else "a run that has not finished"
-    return f"{path} has {found}: go on with it (--resume), choose another --output, or replace it with --overwrite"
+def _check_format(path: Path, state: Any) -> None:
+    """Raise AnoframeError if a run folder is of another format; one without a number is of format 1."""
+    if not isinstance(state, dict):
+        raise AnoframeError(f"{path / 'run.json'} is damaged: start again with --overwrite")
+    number = state.get("format", 1)
+    if number != FORMAT:
+        raise AnoframeError(
+            f"{path} was written by another version of anoframe (run format {number}, this version reads {FORMAT}): "
+            "start again with --overwrite, or choose another --output"
+        )
 
 
-def _fixed(cfg: ConfigDict) -> dict[str, Any]:
+def _folder_has_run(path: Path) -> str:
+    content = "the results of an earlier run" if (path / "metrics.json").exists() else "a run that has not finished"
+    return f"{path} has {content}: continue it with --resume, choose another --output, or replace it with --overwrite"
+
+
+def _relevant_keys(cfg: ConfigDict) -> dict[str, Any]:
+    """Return the config values that results can depend on, by dotted name."""
     return {key: value for key, value in flatten(cfg) if not key.startswith(RESULT_NEUTRAL_KEYS)}
 
 
-def _agree(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run under other conditions: its halves would not belong together."""
-    differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+def _check_equal(path: Path, earlier: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """Raise AnoframeError if a run would continue under other conditions than it began with."""
+    differing = [key for key in {**earlier, **current} if earlier.get(key) != current.get(key)]
     if differing:
-        shown = ", ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in differing[:5])
+        shown = ", ".join(f"{key} was {earlier.get(key)!r} and is {current.get(key)!r}" for key in differing[:5])
         raise AnoframeError(
-            f"cannot resume {path}, it began otherwise: {shown}. Use what it began with, choose another --output, or "
-            "replace it with --overwrite"
+            f"cannot resume {path}, it began with other values: {shown}. Use the earlier values, choose another "
+            "--output, or replace the run with --overwrite"
         )

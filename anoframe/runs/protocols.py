@@ -1,4 +1,4 @@
-"""Which data and categories a run is of, and how they are cut into fits."""
+"""Dataset, categories and fits of a run. Loads no torch: the command line checks names before it imports torch."""
 
 from __future__ import annotations
 
@@ -8,27 +8,41 @@ from pathlib import Path
 
 from anoframe.config import ConfigDict
 from anoframe.data.dataset import Dataset, choose_categories, open_dataset
-from anoframe.data.task_streams import STREAMS, stream
+from anoframe.data.task_streams import STREAMS, Task, stream
 from anoframe.errors import AnoframeError, suggest
 from anoframe.utils.files import plain_name
 
 PROTOCOLS = ("separate", "unified", "continual")
+_RENAMED_STRATEGIES = {"expand": "native"}  # name in older configs and scripts -> name today
 
 
 @dataclass(frozen=True)
 class Fit:
-    """One detector to be learned: from the training images of its categories, and evaluated on each of them."""
+    """One detector to train and to evaluate.
+
+    Attributes:
+        name: folder of its checkpoint: the category, the protocol, or the task of a stream.
+        categories: categories the detector has been trained on after this fit; it is evaluated on each.
+        new_categories: categories whose training images this fit uses, where these are not all of `categories`: those
+            of the current task of a stream.
+    """
 
     name: str
     categories: tuple[str, ...]
+    new_categories: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in (self.name, *self.categories):  # they name folders of the checkpoint and of the pictures
+        for name in (self.name, *self.categories):  # these become folder names of checkpoints and pictures
             plain_name(name, "category")
+
+    @property
+    def training_categories(self) -> tuple[str, ...]:
+        """Categories whose training images this fit uses."""
+        return self.categories if self.new_categories is None else self.new_categories
 
 
 def plan_fits(protocol: str, categories: Sequence[str]) -> list[Fit]:
-    """`separate` is a detector a category, `unified` and `continual` are one for all."""
+    """Plan one fit per category (`separate`) or one fit for all categories (`unified`, `continual`)."""
     if protocol == "separate":
         return [Fit(category, (category,)) for category in categories]
     if protocol in ("unified", "continual"):
@@ -36,51 +50,70 @@ def plan_fits(protocol: str, categories: Sequence[str]) -> list[Fit]:
     raise AnoframeError(f"unknown protocol {protocol!r}: {suggest(protocol, PROTOCOLS)}")
 
 
-def check_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> None:
-    """Look for the data and the categories of a run, without torch: what is misspelt is told before that is loaded.
+def plan_tasks(cfg: ConfigDict) -> list[Task]:
+    """Return the tasks of the stream that a config describes; raises AnoframeError if it describes none."""
+    return stream(cfg.protocol.tasks, cfg.categories, cfg.protocol.order_seed)
+
+
+def config_for_run(cfg: ConfigDict, categories: Sequence[str] | None) -> ConfigDict:
+    """Copy a config for a run: categories filled in, a renamed `protocol.strategy` replaced by its present name.
+
+    Args:
+        cfg: from `load_config`; it is not changed.
+        categories: names, or `["all"]`; None takes those in the config.
 
     Raises:
-        AnoframeError: no such dataset, folder or category.
+        AnoframeError: no category is given, or the categories are not those of the stream.
     """
-    categories_of(dataset_of(cfg), with_categories(cfg, categories))
+    own = cfg.copy_and_resolve_references()
+    if categories is not None:
+        own.categories = tuple(categories)
+    own.protocol.strategy = _RENAMED_STRATEGIES.get(own.protocol.strategy, own.protocol.strategy)
+    if own.protocol.name == "continual" and own.protocol.tasks:
+        own.categories = _categories_of_stream(own)
+    if not own.categories:
+        raise AnoframeError("no category given: --cls_names NAME [NAME ...], or --cls_names all")
+    return own
 
 
-def dataset_of(cfg: ConfigDict) -> Dataset:
-    """What a config says of its data, opened; AnoframeError where it is not there."""
+def check_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> None:
+    """Check that the dataset and the categories of a run exist, without torch.
+
+    Raises:
+        AnoframeError: unknown dataset, missing folder, or unknown category.
+    """
+    own = config_for_run(cfg, categories)
+    resolve_categories(open_run_dataset(own), own)
+
+
+def open_run_dataset(cfg: ConfigDict) -> Dataset:
+    """Open the dataset that a config names; raises AnoframeError if it is not on disk."""
     return open_dataset(cfg.data.name, cfg.data.root or Path("data") / cfg.data.name)
 
 
-def categories_of(dataset: Dataset, cfg: ConfigDict) -> list[str]:
-    """What a config's categories come to; one that is not there is told, with the named stream that brought it."""
+def resolve_categories(dataset: Dataset, cfg: ConfigDict) -> list[str]:
+    """Replace "all" by the categories on disk and check every name.
+
+    Raises:
+        AnoframeError: a category is not in the dataset. For a named stream the message says which dataset it needs.
+    """
     try:
         return choose_categories(dataset, cfg.categories)
     except AnoframeError as error:
-        named = cfg.protocol.tasks.strip()
-        if cfg.protocol.name != "continual" or named not in STREAMS:
+        tasks = cfg.protocol.tasks.strip()
+        if cfg.protocol.name != "continual" or tasks not in STREAMS:
             raise
         raise AnoframeError(
-            f"protocol.tasks {named} is a stream of {STREAMS[named][0].name}: give --data.name and --data.root of that "
-            f"dataset, or tasks of this one as in 'a,b;c;d'; {error}"
+            f"protocol.tasks {tasks} is a stream of {STREAMS[tasks][0].name}: set --data.name and --data.root to that "
+            f"dataset, or give tasks of this one as in 'a,b;c;d'; {error}"
         ) from error
 
 
-def with_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> ConfigDict:
-    """A copy of a config that names the categories to run; AnoframeError where there are none."""
-    chosen = cfg.copy_and_resolve_references()
-    if categories is not None:
-        chosen.categories = tuple(categories)
-    if chosen.protocol.name == "continual" and chosen.protocol.tasks:
-        chosen.categories = _categories_of_stream(chosen)
-    if not chosen.categories:
-        raise AnoframeError("no category given: --cls_names NAME [NAME ...], or --cls_names all")
-    return chosen
-
-
 def _categories_of_stream(cfg: ConfigDict) -> tuple[str, ...]:
-    """Those of a stream that the config spells out; AnoframeError where others were named."""
+    """Return the categories of `protocol.tasks`; raises AnoframeError if the config names other categories."""
     names = tuple(name for task in stream(cfg.protocol.tasks) for name in task)
-    named = set(cfg.categories) - {"all"}
-    if named and named != set(names):
-        differing = ", ".join(sorted(named ^ set(names)))
+    given = set(cfg.categories) - {"all"}
+    if given and given != set(names):
+        differing = ", ".join(sorted(given ^ set(names)))
         raise AnoframeError(f"--cls_names and protocol.tasks differ in {differing}: leave out --cls_names")
     return names

@@ -841,7 +841,7 @@ def _(bench):
     "a stream of another dataset",
     "protocol.tasks 15x1 is a stream of mvtec",
     "unknown category 'bottle' of 'folder'",
-    way_out="give --data.name and --data.root of that dataset, or tasks of this one",
+    way_out="set --data.name and --data.root to that dataset, or give tasks of this one",
 )
 def _(bench):
     return bench.stream("15x1")
@@ -957,8 +957,8 @@ def _(bench):
 @refused(
     STREAMS,
     "a task of too few images for self-expansion",
-    "task 1 (mesh) has 2 training images, and SemaUniAD wants 3 or more",
-    way_out="add some, or put it into another task",
+    "task 1 (mesh) has 2 training images, and SemaUniAD needs 3 or more per task",
+    way_out="add images, or merge two tasks",
 )
 def _(bench):
     for path in sorted((bench.data / "mesh/train/good").iterdir())[2:]:
@@ -1101,9 +1101,9 @@ def _(bench):
 @refused(
     TRAINING,
     "another length than a run began with",
-    "cannot resume RUNS/own/separate/felt/0, it began otherwise",
+    "cannot resume RUNS/own/separate/felt/0, it began with other values",
     "trainer.epochs was 100 and is 200",
-    way_out="Use what it began with, choose another --output, or replace it with --overwrite",
+    way_out="Use the earlier values, choose another --output, or replace the run with --overwrite",
     before_work=False,
 )
 def _(bench):
@@ -1157,7 +1157,7 @@ def _(bench):
 @refused(
     CHECKPOINTS,
     "a checkpoint of another config: the model",
-    "RUN was fitted with another model section",
+    "RUN was trained with another model section",
     "sigma",
     way_out="Leave out --config",
 )
@@ -1168,14 +1168,14 @@ def _(bench):
 @refused(
     CHECKPOINTS,
     "a checkpoint of another config: the resolution",
-    "RUN was fitted with data.crop 64, not 48",
-    way_out="leave it as it was",
+    "RUN was trained with data.crop 64, got 48",
+    way_out="leave it unchanged",
 )
 def _(bench):
     return bench.test("--data.crop", 48)
 
 
-@refused(CHECKPOINTS, "a checkpoint of other categories", "has not learned category 'mesh'", way_out="Known: felt")
+@refused(CHECKPOINTS, "a checkpoint of other categories", "was not trained on category 'mesh'", way_out="Known: felt")
 def _(bench):
     return bench.test("--cls_names", "mesh", checkpoint=bench.fit)
 

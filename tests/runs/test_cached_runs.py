@@ -1,4 +1,4 @@
-"""Runs with caches: the bytes of runs without, and no work done twice."""
+"""Runs with caches give the same bytes as runs without, and do no work twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILES = ("metrics.json", "metrics.csv", "checkpoint/felt/learned.safetensors", "
 
 @pytest.fixture(scope="module")
 def cached(train_tiny, tmp_path_factory):
-    """Trains the tiny config with both caches, always in the same folder."""
+    """Trains the tiny config with both caches in one folder."""
     folder = tmp_path_factory.mktemp("cached")
 
     def train(**overrides):
@@ -34,23 +34,24 @@ def cached(train_tiny, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def first(cached):
-    """The first run with caches: it fills them."""
+    """The first run with caches, which fills them."""
     return cached()
 
 
 @pytest.fixture
 def no_encoder(monkeypatch, first):
-    """From here on every call of a backbone fails, and so does decoding."""
+    """Makes every call of a backbone and every decoding fail."""
 
-    def refuse(*words):
+    def fail(*args):
         pytest.fail("encoded or decoded again")
 
-    monkeypatch.setattr(FeaturePyramid, "forward", refuse)
-    monkeypatch.setattr("anoframe.data.reader.to_rgb", refuse)
-    monkeypatch.setattr("anoframe.data.reader.read_mask", refuse)
+    monkeypatch.setattr(FeaturePyramid, "forward", fail)
+    monkeypatch.setattr("anoframe.data.reader.to_rgb", fail)
+    monkeypatch.setattr("anoframe.data.reader.read_mask", fail)
 
 
-def told(run) -> list[str]:
+def cache_messages(run) -> list[str]:
+    """Return what the log says about cached features."""
     lines = (run.folder / "log.jsonl").read_text().splitlines()
     return [entry["text"] for entry in map(json.loads, lines) if entry["event"] == "features"]
 
@@ -66,7 +67,7 @@ def test_the_second_run_gives_the_same_bytes_and_does_no_work_twice(first, cache
         assert (second.folder / file).read_bytes() == (first.folder / file).read_bytes()
 
 
-def test_another_configuration_needs_no_encoder(cached, no_encoder, train_tiny, monkeypatch):
+def test_another_model_section_needs_no_encoder(cached, no_encoder, train_tiny, monkeypatch):
     run = cached(model__coreset__ratio=0.2, model__neighbours=2)
     monkeypatch.undo()
     assert run.metrics == train_tiny(["felt", "mesh"], model__coreset__ratio=0.2, model__neighbours=2).metrics
@@ -85,31 +86,31 @@ def test_another_resolution_is_encoded(cached, first, train_tiny):
     assert cached(**small).metrics == train_tiny(["felt", "mesh"], **small).metrics
 
 
-def test_images_alone_may_be_cached(cached, first, monkeypatch):
-    monkeypatch.setattr("anoframe.data.reader.to_rgb", lambda *words: pytest.fail("decoded again"))
+def test_images_can_be_cached_without_features(cached, first, monkeypatch):
+    monkeypatch.setattr("anoframe.data.reader.to_rgb", lambda *args: pytest.fail("decoded again"))
     run = cached(cache__features=False)
-    assert (run.metrics, told(run)) == (first.metrics, [])
+    assert (run.metrics, cache_messages(run)) == (first.metrics, [])
 
 
-def test_features_alone_may_be_cached(cached, first, no_encoder, monkeypatch):
-    monkeypatch.setattr("anoframe.data.reader.read_mask", read_mask)  # pictures show images, masks are measured with
-    monkeypatch.setattr("anoframe.runs.session.write_category_pictures", lambda *words: None)
-    monkeypatch.setattr("anoframe.runs.session.write_report", lambda *words: None)
+def test_features_can_be_cached_without_images(cached, first, no_encoder, monkeypatch):
+    monkeypatch.setattr("anoframe.data.reader.read_mask", read_mask)  # for metrics; images are read for pictures only
+    monkeypatch.setattr("anoframe.runs.evaluating.write_category_pictures", lambda *args: None)
+    monkeypatch.setattr("anoframe.runs.recording.write_report", lambda *args: None)
     assert cached(cache__images=False).metrics == first.metrics
 
 
-def test_the_log_says_what_is_written_and_then_what_is_not_needed(first, cached):
-    where = first.cache / "features"
-    assert told(first)[0] == f"6 of 6 images have no cached features: 0.1 MB will be written to {where}"
-    assert set(told(cached())) == {f"features of all {n} images are cached: no encoder pass" for n in (6, 7)}
+def test_the_log_names_the_features_that_are_written_and_those_that_are_cached(first, cached):
+    folder = first.cache / "features"
+    assert cache_messages(first)[0] == f"6 of 6 images have no cached features: 0.1 MB will be written to {folder}"
+    assert set(cache_messages(cached())) == {f"features of all {n} images are cached: no encoder pass" for n in (6, 7)}
 
 
 def test_caches_are_not_part_of_a_result(first):
-    said = [(first.folder / file).read_text() for file in ("metrics.json", "checkpoint/felt/detector.json")]
-    assert [text for text in said if "cache" in text] == []
+    texts = [(first.folder / file).read_text() for file in ("metrics.json", "checkpoint/felt/detector.json")]
+    assert [text for text in texts if "cache" in text] == []
 
 
-def test_a_bound_of_nothing_is_refused(tiny_config, tmp_path):
+def test_a_size_limit_of_zero_is_refused(tiny_config, tmp_path):
     cfg = anoframe.load_config(tiny_config, {"cache.max_gb": 0})
     with pytest.raises(AnoframeError, match=r"cache\.max_gb is above 0.*--cache off"):
         anoframe.train(cfg, ["felt"], tmp_path)
@@ -119,8 +120,8 @@ def test_a_bound_of_nothing_is_refused(tiny_config, tmp_path):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch) -> Path:
-    """Where the command line keeps its caches."""
+def cache_root(tmp_path, monkeypatch) -> Path:
+    """Folder of the caches of the command line."""
     monkeypatch.setenv("ANOFRAME_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -135,44 +136,45 @@ def call(cli, tiny_config, tmp_path):
     return run
 
 
-def entries(place: Path) -> set[Path]:
-    return set(place.rglob("*.safetensors"))
+def entries(folder: Path) -> set[Path]:
+    """Return the files of a cache."""
+    return set(folder.rglob("*.safetensors"))
 
 
-def test_on_fills_both_caches(call, place):
+def test_on_fills_both_caches(call, cache_root):
     assert call("--cache", "on").status == 0
-    assert {path.relative_to(place).parts[0] for path in entries(place)} == {"images", "features"}
+    assert {path.relative_to(cache_root).parts[0] for path in entries(cache_root)} == {"images", "features"}
 
 
-def test_off_neither_reads_nor_writes(call, place):
+def test_off_reads_and_writes_no_cache(call, cache_root):
     assert call("--cache", "off").status == 0
-    assert not place.exists()
+    assert not cache_root.exists()
 
 
-def test_clear_alone_says_how_much_and_stops(call, cli, place):
+def test_clear_alone_prints_the_freed_size_and_stops(call, cli, cache_root):
     call("--cache", "on")
-    size = sum(path.stat().st_size for path in entries(place))
+    size = sum(path.stat().st_size for path in entries(cache_root))
     done = cli("--cache", "clear")
-    assert (done.status, done.out) == (0, f"cache {place}: {size / 1e6:.1f} MB freed\n")
-    assert entries(place) == set()
+    assert (done.status, done.out) == (0, f"cache {cache_root}: {size / 1e6:.1f} MB freed\n")
+    assert entries(cache_root) == set()
 
 
-def test_clear_with_a_config_goes_on(call, cli, place):
+def test_clear_with_a_config_also_runs(call, cli, cache_root):
     call("--cache", "on")
     done = call("--cache", "clear", "--cache.features", "True")
     assert done.status == 0
-    assert done.out.startswith(f"cache {place}: ")
+    assert done.out.startswith(f"cache {cache_root}: ")
     assert "6 of 6 images have no cached features" in done.out
 
 
-def test_clear_alone_takes_another_folder(cli, call, tmp_path, place):
+def test_clear_alone_accepts_another_folder(cli, call, tmp_path, cache_root):
     call("--cache", "on", "--cache.folder", tmp_path / "other")
-    assert not place.exists()
+    assert not cache_root.exists()
     cli("--cache", "clear", "--cache.folder", tmp_path / "other")
     assert entries(tmp_path / "other") == set()
 
 
-# ------------------------------------------------------------------------------------------------ draft of a JPEG
+# ------------------------------------------------------------------------------------------------ JPEG drafts
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +191,8 @@ def test_a_draft_is_part_of_the_checkpoint(drafted):
     assert description["preprocessing"]["jpeg_draft"] is True
 
 
-def test_a_run_of_an_earlier_version_is_tested(run_copy, finished, tmp_path, place):
-    """It knew neither caches nor drafts, in its config as in its checkpoints."""
+def test_a_run_of_an_earlier_version_is_tested(run_copy, finished, tmp_path, cache_root):
+    """Its config and checkpoints have no keys for caches and drafts."""
     config = run_copy / "config.yaml"
     tree = yaml.safe_load(config.read_text())
     del tree["cache"], tree["data"]["jpeg_draft"]

@@ -1,4 +1,4 @@
-"""Whole runs by two processes: the result of one process, each image once, and an end where one of them fails."""
+"""Whole runs of two processes: the result of one process, each image once, and an end for all if one of them fails."""
 
 from __future__ import annotations
 
@@ -22,52 +22,59 @@ from anoframe.errors import AnoframeError
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CATEGORIES = ["felt", "mesh"]
-PARTS = ("metrics.json", "results/felt.json", "results/mesh.json")
+COMPARED = ("metrics.json", "results/felt.json", "results/mesh.json")
 RUN = "trained/separate/felt+mesh/0"
-# One process and two add up the same float32 numbers in another order: 2^-24 of relative error a sum, of a few hundred
-# terms in a gradient, and 12 steps of SGD, each of which carries the error on. Measured are 5e-7 of a score; Adam would
-# need more, since it divides small gradients by their own size.
+FELT = "trained/separate/felt/0"
+# One process and two add the same float32 numbers in another order: a relative error of 2^-24 per sum of a few hundred
+# terms in a gradient, carried on by 12 steps of SGD. Scores differ by 5e-7 (measured). Adam would need more, because it
+# divides small gradients by their own size.
 ROUNDING = 1e-5
-# A metric changes by steps, where such an error puts one pixel of 28672 before another: measured are 1.5e-5.
-STEPS = 1e-4
+# A metric is a step function: it changes when such an error swaps the order of two of 28672 pixels; measured is 1.5e-5.
+METRIC_STEP = 1e-4
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory, tiny_root):
     path = tmp_path_factory.mktemp("configs") / "trained.py"
-    path.write_text(CONFIG.format(root=str(tiny_root)), encoding="utf-8")
+    small = 'cfg.model.backbone.name = "test_resnet"\n'
+    path.write_text(CONFIG.format(root=str(tiny_root)) + small, encoding="utf-8")
     return path
 
 
 def train(group, config, output, start="new", categories=CATEGORIES, **overrides):
-    """A run; gives its metrics back. Also what each of the processes does."""
+    """Train in each of the processes, or in one alone, and return the metrics."""
     changes = {name.replace("__", "."): value for name, value in overrides.items()}
     return anoframe.train(load_config(config, changes), categories, output, start).metrics
 
 
-def counting(group, *args, **options):
-    """A run, and how many images this process has encoded, and predicted."""
+def train_and_count(group, *args, **options):
+    """Train, and return the metrics with the numbers of images that this process encodes and predicts."""
     from rebuilder import Rebuilder
 
     from anoframe.models.base import Detector
 
-    seen = {"encode": 0, "detect": 0}
+    counts = {"encode": 0, "detect": 0}
 
     def counted(name, original):
         def call(self, given, *rest):
-            seen[name] += len(given if name == "encode" else given[0])
+            counts[name] += len(given if name == "encode" else given[0])
             return original(self, given, *rest)
 
         return call
 
     Detector.encode = counted("encode", Detector.encode)
     Rebuilder.detect = counted("detect", Rebuilder.detect)
-    return train(group, *args, **options), seen
+    return train(group, *args, **options), counts
+
+
+def train_with(group, config, output, changes, categories):
+    """Train with changes of the config, as a mapping, which `together` can pass on."""
+    return train_and_count(group, config, output, "new", categories, **changes)
 
 
 @pytest.fixture(scope="module")
 def one(config, tmp_path_factory):
-    """The folder of a run by one process."""
+    """The folder of a run of one process."""
     import torch
 
     torch.set_num_threads(1)
@@ -78,18 +85,32 @@ def one(config, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(config, tmp_path_factory):
-    """The folder of the same run by two, their metrics, and what each has seen."""
+    """The folder of the same run of two processes, and the metrics and image counts of each process."""
     output = tmp_path_factory.mktemp("two")
-    done = together(counting, config, output, "new")
-    return output / RUN, [metrics for metrics, _ in done], [seen for _, seen in done]
+    results = together(train_and_count, config, output, "new")
+    return output / RUN, [metrics for metrics, _ in results], [counts for _, counts in results]
+
+
+@pytest.fixture(scope="module")
+def enough(config, enough_root, tmp_path_factory):
+    """Folders of runs of one and of two processes, with images enough for a threshold and a selection on the test."""
+    import torch
+
+    torch.set_num_threads(1)
+    output = tmp_path_factory.mktemp("enough")
+    selecting = {"trainer__select": "best_on_test", "trainer__evaluate_every": 1}
+    changes = {"data__root": str(enough_root), **selecting}
+    train(None, config, output / "one", categories=["felt"], **changes)
+    together(train_with, str(config), str(output / "two"), changes, ["felt"])
+    return output / "one" / FELT, output / "two" / FELT
 
 
 def read(folder, name):
     return json.loads((folder / name).read_text(encoding="utf-8"))
 
 
-def same_files(folder, other):
-    return [name for name in PARTS if (folder / name).read_bytes() != (other / name).read_bytes()] == []
+def has_same_files(folder, other):
+    return [name for name in COMPARED if (folder / name).read_bytes() != (other / name).read_bytes()] == []
 
 
 # ------------------------------------------------------------------------------------------------ the same result
@@ -99,40 +120,40 @@ def test_two_processes_give_the_metrics_of_one(one, two):
     expected = read(one, "metrics.json")["categories"]
     for metrics in two[1]:
         for category in CATEGORIES:
-            assert metrics[category] == pytest.approx(expected[category], abs=STEPS)
+            assert metrics[category] == pytest.approx(expected[category], abs=METRIC_STEP)
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_every_test_image_is_scored_once_in_the_order_of_the_index(one, two, category):
-    expected, found = (read(folder, f"results/{category}.json") for folder in (one, two[0]))
-    assert [image["name"] for image in found["images"]] == [image["name"] for image in expected["images"]]
+    expected, results = (read(folder, f"results/{category}.json") for folder in (one, two[0]))
+    assert [image["name"] for image in results["images"]] == [image["name"] for image in expected["images"]]
     scores = [image["score"] for image in expected["images"]]
-    assert [image["score"] for image in found["images"]] == pytest.approx(scores, rel=ROUNDING)
+    assert [image["score"] for image in results["images"]] == pytest.approx(scores, rel=ROUNDING)
 
 
-def test_losses_and_looks_are_those_of_one_process(one, two):
+def test_losses_and_evaluations_in_training_are_those_of_one_process(one, two):
     for category in CATEGORIES:
-        expected, found = (read(folder, f"training/{category}.json") for folder in (one, two[0]))
-        for phase, other in zip(expected["phases"], found["phases"], strict=True):
+        expected, results = (read(folder, f"training/{category}.json") for folder in (one, two[0]))
+        for phase, other in zip(expected["phases"], results["phases"], strict=True):
             losses, others = ([epoch["losses"]["distance"] for epoch in curve["epochs"]] for curve in (phase, other))
             assert others == pytest.approx(losses, rel=ROUNDING)
-        for look, other in zip(expected["looks"], found["looks"], strict=True):
-            assert other["metrics"][category] == pytest.approx(look["metrics"][category], abs=STEPS)
+        for evaluation, other in zip(expected["looks"], results["looks"], strict=True):
+            assert other["metrics"][category] == pytest.approx(evaluation["metrics"][category], abs=METRIC_STEP)
 
 
 def test_test_images_are_split_and_none_is_predicted_twice(two):
-    """Seven of each of two categories, five times: two looks in each of two phases, and the result."""
-    counts = [seen["detect"] for seen in two[2]]
+    """Seven of each of two categories, five times: two evaluations in each of two phases, and the result."""
+    counts = [counts["detect"] for counts in two[2]]
     assert sum(counts) == 7 * 2 * 5
     assert min(counts) >= 3 * 2 * 5
 
 
-def test_the_result_says_how_many_processes_made_it(one, two):
+def test_the_provenance_has_the_number_of_processes(one, two):
     assert read(two[0], "metrics.json")["provenance"]["processes"] == 2
     assert "processes" not in read(one, "metrics.json")["provenance"]
 
 
-def test_one_process_alone_writes(two):
+def test_only_the_main_process_writes(two):
     lines = [json.loads(line) for line in (two[0] / "log.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines].count("run") == 1
     assert [line["fit"] for line in lines if line["event"] == "checkpoint"] == CATEGORIES
@@ -140,62 +161,52 @@ def test_one_process_alone_writes(two):
 
 def test_with_a_cache_no_image_is_encoded_twice(config, two, tmp_path):
     cache = {"cache__features": True, "cache__folder": str(tmp_path / "cache")}
-    seen = [seen for _, seen in together(_cached, str(config), str(tmp_path), cache)]
-    assert sum(one["encode"] for one in seen) == 2 * (6 + 7)
-    assert min(one["encode"] for one in seen) >= 2 * (2 + 3)
-    assert same_files(tmp_path / RUN, two[0])
+    counts = [counts["encode"] for _, counts in together(train_with, str(config), str(tmp_path), cache, CATEGORIES)]
+    assert sum(counts) == 2 * (6 + 7)
+    assert min(counts) >= 2 * (2 + 3)
+    assert has_same_files(tmp_path / RUN, two[0])
 
 
-def _cached(group, config, output, cache):
-    return counting(group, config, output, "new", **cache)
+def test_the_threshold_is_that_of_one_process(enough):
+    expected, threshold = (read(folder, "results/felt.json")["threshold"] for folder in enough)
+    assert expected is not None
+    assert threshold == pytest.approx(expected, rel=ROUNDING)
 
 
-def test_a_threshold_is_found_and_the_same(config, enough_root, tmp_path):
-    changes = {"data__root": str(enough_root), "trainer__evaluate_every": 0}
-    train(None, config, tmp_path / "one", categories=["felt"], **changes)
-    together(_thresholded, str(config), str(tmp_path / "two"), changes)
-    limits = [read(tmp_path / name / "trained/separate/felt/0", "results/felt.json") for name in ("one", "two")]
-    assert limits[1]["threshold"] == pytest.approx(limits[0]["threshold"], rel=ROUNDING)
+def test_all_processes_select_the_same_epoch(enough):
+    expected, metrics = (read(folder, "metrics.json")["categories"]["felt"] for folder in enough)
+    assert metrics == pytest.approx(expected, abs=METRIC_STEP)
 
 
-def _thresholded(group, config, output, changes):
-    return train(group, config, output, "new", ["felt"], **changes)
+# ------------------------------------------------------------------------------------------------ resuming
 
 
-def test_the_best_look_is_chosen_by_all_alike(config, tmp_path):
-    changes = {"trainer__select": "best_on_test", "trainer__evaluate_every": 1}
-    train(None, config, tmp_path / "one", categories=["felt"], **changes)
-    together(_thresholded, str(config), str(tmp_path / "two"), changes)
-    first, second = (read(tmp_path / name / "trained/separate/felt/0", "metrics.json") for name in ("one", "two"))
-    assert second["categories"]["felt"] == pytest.approx(first["categories"]["felt"], abs=STEPS)
-
-
-# ------------------------------------------------------------------------------------------------ going on
-
-
-def test_what_is_learned_is_not_learned_again(config, two, tmp_path):
+def test_a_trained_detector_is_not_trained_again(config, two, tmp_path):
     shutil.copytree(two[0], tmp_path / RUN)
     for name in ("results/mesh.json", "metrics.json"):
         (tmp_path / RUN / name).unlink()
-    together(_unable_to_learn, str(config), str(tmp_path))
-    assert same_files(tmp_path / RUN, two[0])
+    together(_resume_without_training, str(config), str(tmp_path))
+    assert has_same_files(tmp_path / RUN, two[0])
 
 
-def _unable_to_learn(group, config, output):
-    import anoframe.runs.session
+def _resume_without_training(group, config, output):
+    import anoframe.runs.fitting
 
-    anoframe.runs.session.learn = None
+    anoframe.runs.fitting.learn = None
     return train(group, config, output, "resume")
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_run_which_resumes_to_the_same_files(config, two, tmp_path):
     with pytest.raises(Ended) as ended:
         together(_killed, str(config), str(tmp_path))
     assert ended.value.args[0] == [2, -signal.SIGKILL]
-    assert told(tmp_path) == ["error: another process of this run has gone: the same command with --resume goes on"]
+    assert printed_errors(tmp_path) == [
+        "error: another process of this run has ended: the same command with --resume continues this run"
+    ]
     assert list((tmp_path / RUN / "training/mesh").iterdir())  # in the middle of the second fit
     together(_resumed, str(config), str(tmp_path))
-    assert same_files(tmp_path / RUN, two[0])
+    assert has_same_files(tmp_path / RUN, two[0])
 
 
 def _killed(group, config, output):
@@ -204,30 +215,30 @@ def _killed(group, config, output):
 
     original = PhaseTrainer._take_step
 
-    def stepping(self, *args):
+    def take_step(self, *args):
         if group.rank == 1 and (self._training.fit, self._step, self._done) == ("mesh", 1, 2):
             os.kill(os.getpid(), signal.SIGKILL)
         original(self, *args)
 
-    PhaseTrainer._take_step = stepping
-    command(group, config, output)
+    PhaseTrainer._take_step = take_step
+    run_command(group, config, output)
 
 
 def _resumed(group, config, output):
     return train(group, config, output, "resume")
 
 
-def test_another_number_of_processes_does_not_go_on(config, two, tmp_path):
+def test_another_number_of_processes_cannot_resume(config, two, tmp_path):
     shutil.copytree(two[0], tmp_path / RUN)
     with pytest.raises(AnoframeError, match="processes was 2 and is None"):
         train(None, config, tmp_path, "resume")
 
 
-# ------------------------------------------------------------------------------------------------ ending on an error
+# ------------------------------------------------------------------------------------------------ errors
 
 
-def command(group, config, output):
-    """The command line, in this process; what it prints as errors goes to a file."""
+def run_command(group, config, output):
+    """Run the command line in this process, with its standard error in a file, and end the process."""
     from anoframe.cli import main
 
     error = os.open(Path(output) / f"error-{group.rank}", os.O_CREAT | os.O_WRONLY)
@@ -235,56 +246,51 @@ def command(group, config, output):
     os._exit(main(["--config", config, "--cls_names", *CATEGORIES, "--output", output]))
 
 
-def told(folder):
-    """The lines that tell the user of an error, by all processes together."""
+def printed_errors(folder):
+    """Return the lines that the processes together printed as errors."""
     texts = [path.read_text() for path in sorted(folder.glob("error-*"))]
     assert len(texts) == 2
-    return [line.removesuffix(" with what is done") for text in texts for line in text.splitlines()]
+    return [line for text in texts for line in text.splitlines()]
 
 
-def _failing(group, config, output, rank, error):
-    """Some of the processes fail where they evaluate."""
-    import anoframe.runs.session
+def _fail(group, config, output, ranks, error):
+    """Run the command line; processes of some ranks fail in the evaluation."""
+    import anoframe.runs.evaluating
 
-    original = anoframe.runs.session.collect_shared
+    original = anoframe.runs.evaluating.collect_shared
 
     def failing(*args):
-        if group.rank in rank:
+        if group.rank in ranks:
             raise error
         return original(*args)
 
-    anoframe.runs.session.collect_shared = failing
-    command(group, config, output)
+    anoframe.runs.evaluating.collect_shared = failing
+    run_command(group, config, output)
 
 
-@pytest.mark.parametrize("rank", [(0,), (1,), (0, 1)])
-def test_an_error_in_one_process_ends_all_with_one_message(config, tmp_path, rank):
+@pytest.mark.parametrize("ranks", [(0,), (1,), (0, 1)])
+def test_an_error_in_one_process_ends_all_with_one_message(config, tmp_path, ranks):
     with pytest.raises(Ended) as ended:
-        together(_failing, str(config), str(tmp_path), rank, AnoframeError("0.png: no good"))
+        together(_fail, str(config), str(tmp_path), ranks, AnoframeError("0.png: no good"))
     assert ended.value.args[0] == [2, 2]
-    assert told(tmp_path) == ["error: 0.png: no good"]
+    assert printed_errors(tmp_path) == ["error: 0.png: no good"]
+    assert read(tmp_path / RUN, "run.json")["status"] == "failed"
 
 
 def test_a_bug_in_one_process_ends_all_with_its_traceback(config, tmp_path):
     with pytest.raises(Ended) as ended:
-        together(_failing, str(config), str(tmp_path), (1,), ZeroDivisionError("a bug"))
+        together(_fail, str(config), str(tmp_path), (1,), ZeroDivisionError("a bug"))
     assert ended.value.args[0] == [2, 1]
-    lines = told(tmp_path)
+    lines = printed_errors(tmp_path)
     assert (lines[0], lines[-1]) == ("Traceback (most recent call last):", "ZeroDivisionError: a bug")
 
 
-def test_a_failed_run_says_that_it_is(config, tmp_path):
-    with pytest.raises(Ended):
-        together(_failing, str(config), str(tmp_path), (1,), AnoframeError("0.png: no good"))
-    assert read(tmp_path / RUN, "run.json")["status"] == "failed"
-
-
-def test_a_method_that_only_observes_is_refused(tiny_config, tmp_path):
+def test_a_method_without_gradient_training_is_refused(tiny_config, tmp_path):
     with pytest.raises(AssertionError, match="2 processes: this method runs on one device"):
         together(train, tiny_config, tmp_path)
 
 
-def test_python_by_itself_has_one_process_and_says_how_to_have_more(config, tmp_path):
+def test_python_alone_has_one_process_and_names_the_ways_to_more(config, tmp_path):
     with pytest.raises(AnoframeError, match=r"--device cpu cpu: one process works on one device.*torchrun"):
         train(None, config, tmp_path, device="cpu cpu")
 
@@ -292,37 +298,27 @@ def test_python_by_itself_has_one_process_and_says_how_to_have_more(config, tmp_
 # ------------------------------------------------------------------------------------------------ the launcher
 
 
-def start(config, output, *words):
-    """The command line of a checkout, in a fresh Python."""
-    door = Path(anoframe.__file__).parents[1] / "tools" / "main.py"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
-    line = [
-        sys.executable,
-        str(door),
-        "--config",
-        str(config),
-        "--output",
-        str(output),
-        "--device",
-        "cpu",
-        "cpu",
-        *words,
-    ]
+def start_command(config, output, *words):
+    """Run the command line of the checkout on two devices, in a fresh Python."""
+    script = Path(anoframe.__file__).parents[1] / "tools" / "main.py"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    options = ["--config", str(config), "--output", str(output), "--device", "cpu", "cpu", *words]
+    line = [sys.executable, str(script), *options]
     return subprocess.run(line, capture_output=True, text=True, env=environment, timeout=300)
 
 
 @pytest.mark.slow
-def test_the_command_line_starts_a_process_for_each_device(config, two, tmp_path):
-    done = start(config, tmp_path, "--cls_names", *CATEGORIES)
+def test_the_command_line_starts_one_process_per_device(config, two, tmp_path):
+    done = start_command(config, tmp_path, "--cls_names", *CATEGORIES)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report: ") == 1
     assert done.stdout.count("fit felt: 6 normal images") == 1
-    assert same_files(tmp_path / RUN, two[0])
+    assert has_same_files(tmp_path / RUN, two[0])
 
 
 @pytest.mark.slow
-def test_the_command_line_ends_with_the_status_and_the_message_of_the_process_that_failed(config, tmp_path):
-    done = start(config, tmp_path, "--cls_names", "felt", "--trainer.optimizer.lr", "1e30")
+def test_the_command_line_ends_with_status_and_message_of_the_process_that_failed(config, tmp_path):
+    done = start_command(config, tmp_path, "--cls_names", "felt", "--trainer.optimizer.lr", "1e30")
     assert done.returncode == 2
     errors = [line for line in done.stderr.splitlines() if not line.startswith("  ")]
     assert len(errors) == 1, done.stderr
@@ -330,11 +326,11 @@ def test_the_command_line_ends_with_the_status_and_the_message_of_the_process_th
 
 
 @pytest.mark.parametrize(
-    ("device", "told"),
+    ("device", "error"),
     [("0 1", "--device 0: this torch .* sees no GPU here"), ("cpu gpu", "--device takes auto, cpu, cuda")],
 )
-def test_devices_that_are_not_there_are_told_before_anything_starts(cli, config, tmp_path, monkeypatch, device, told):
+def test_missing_devices_are_refused_before_a_process_is_started(cli, config, tmp_path, monkeypatch, device, error):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     done = cli("--config", config, "--cls_names", "felt", "--output", tmp_path, "--device", *device.split())
     assert (done.status, list(tmp_path.iterdir())) == (2, [])
-    assert re.match(f"error: {told}", done.err)
+    assert re.match(f"error: {error}", done.err)

@@ -1,14 +1,13 @@
-"""Runs of a detector that is trained, by their doors: what they leave, and that a kill changes nothing of it."""
+"""Runs of a detector with gradient training: what they write, and that a kill changes nothing of it."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 import time
 
+import children
 import pytest
 from tiny_data import TINY_DATA
 
@@ -26,7 +25,8 @@ from anoframe.config import inherit
 cfg = inherit("rd4ad/rd4ad_lite0_256.py")
 '''
     + TINY_DATA
-    + """cfg.model.backbone.weights = "random"
+    + """cfg.model.backbone.name = "test_resnet"
+cfg.model.backbone.weights = "random"
 cfg.model.width = 0.1
 cfg.model.depths = (1, 1, 1)
 cfg.trainer.epochs = 3
@@ -35,7 +35,9 @@ cfg.trainer.save_minutes = 0.0
 cfg.report.pictures = 2
 """
 )
+STEPS = 9  # of a run: three epochs of six images in batches of two
 FILES = ("metrics.json", "metrics.csv", "config.yaml", "checkpoint/felt/learned.safetensors")
+ON_TEST = {"trainer.evaluate_every": 1, "trainer.select": "best_on_test"}
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +49,14 @@ def config(tmp_path_factory, tiny_root):
 
 @pytest.fixture(scope="module")
 def trained(config, tmp_path_factory):
-    """A run that nothing disturbed. Read only."""
+    """An uninterrupted run. Read only."""
     return _train(config, tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="module")
+def selected(config, tmp_path_factory):
+    """A run that evaluates in training and reports the epoch that is best on the test set. Read only."""
+    return _train(config, tmp_path_factory.mktemp("selected"), **ON_TEST, **{"trainer.epochs": 2})
 
 
 def _train(config, output, start="new", **overrides):
@@ -58,54 +66,51 @@ def _train(config, output, start="new", **overrides):
     return anoframe.train(load_config(config, overrides), ["felt"], output, start)
 
 
-def test_a_trained_run_keeps_its_curves_and_lets_go_of_its_states(trained):
+def test_a_trained_run_keeps_its_curves_and_removes_its_training_states(trained):
     curves = json.loads((trained.folder / "training/felt.json").read_text())
     assert [epoch["epoch"] for epoch in curves["phases"][0]["epochs"]] == [1, 2, 3]
     assert not (trained.folder / "training/felt").exists()
 
 
-def test_results_say_how_the_detector_was_trained(trained):
+def test_results_have_the_training_settings(trained):
     assert trained.results.provenance["trainer"]["epochs"] == 3
     assert "selected" not in trained.results.provenance
 
 
-def test_a_choice_on_the_test_set_is_marked(config, tmp_path):
-    options = {"trainer.evaluate_every": 1, "trainer.select": "best_on_test"}
-    run = _train(config, tmp_path, **options)
-    assert run.results.provenance["selected"] == "best on test"
-    assert len(json.loads((run.folder / "training/felt.json").read_text())["looks"]) == 3
+def test_a_selection_on_the_test_set_is_marked(selected):
+    assert selected.results.provenance["selected"] == "best on test"
+    assert len(json.loads((selected.folder / "training/felt.json").read_text())["looks"]) == 2
 
 
-def test_a_checkpoint_knows_how_it_was_trained_whatever_config_it_is_tested_with(config, tmp_path):
-    options = {"trainer.epochs": 2, "trainer.evaluate_every": 1, "trainer.select": "best_on_test"}
-    run = _train(config, tmp_path / "runs", **options)
-    alone = shutil.copytree(run.folder / "checkpoint", tmp_path / "alone")
+def test_a_checkpoint_knows_its_training_whatever_config_it_is_tested_with(selected, config, tmp_path):
+    alone = shutil.copytree(selected.folder / "checkpoint", tmp_path / "alone")
     tested = anoframe.test(alone, load_config(config), output=tmp_path / "tested")
-    made = tested.results.provenance
-    assert (made["trainer"]["epochs"], made["selected"]) == (2, "best on test")
+    provenance = tested.results.provenance
+    assert (provenance["trainer"]["epochs"], provenance["selected"]) == (2, "best on test")
 
 
-def test_looking_changes_no_file_of_the_result(trained, config, tmp_path):
+def test_evaluation_in_training_changes_no_file_of_the_result(trained, config, tmp_path):
     run = _train(config, tmp_path, **{"trainer.evaluate_every": 1})
     file = "checkpoint/felt/learned.safetensors"
     assert (run.folder / file).read_bytes() == (trained.folder / file).read_bytes()
     assert run.metrics == trained.metrics
+    assert len(json.loads((run.folder / "training/felt.json").read_text())["looks"]) == 3
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("trainer.epochs", 5, "was trained with trainer.epochs 3, not 5"),
-        ("trainer.evaluate_every", 1, "was trained with trainer.evaluate_every 0, not 1"),
+        ("trainer.epochs", 5, "was trained with trainer.epochs 3, got 5"),
+        ("trainer.evaluate_every", 1, "was trained with trainer.evaluate_every 0, got 1"),
     ],
 )
-def test_a_test_does_not_say_another_training_than_there_was(trained, tmp_path, key, value, message):
+def test_a_test_with_other_training_settings_is_refused(trained, tmp_path, key, value, message):
     with pytest.raises(AnoframeError, match=message):
         anoframe.test(trained.folder, load_config(trained.folder, {key: value}), output=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_test_may_say_otherwise_what_changes_no_result(trained, tmp_path):
+def test_a_test_may_change_keys_that_change_no_result(trained, tmp_path):
     cfg = load_config(trained.folder, {"trainer.save_minutes": 1.0})
     assert anoframe.test(trained.folder, cfg, output=tmp_path).metrics == trained.metrics
 
@@ -123,13 +128,13 @@ def test_testing_a_checkpoint_gives_the_metrics_of_the_run(trained, tmp_path):
         ("trainer.optimizer.name", "addam", "did you mean 'adam'"),
     ],
 )
-def test_wrong_settings_are_told_before_anything_is_written(config, tmp_path, name, value, message):
+def test_wrong_settings_are_refused_before_anything_is_written(config, tmp_path, name, value, message):
     with pytest.raises(AnoframeError, match=message):
         _train(config, tmp_path, **{name: value})
     assert not list(tmp_path.iterdir())
 
 
-def test_how_often_a_state_is_kept_changes_no_file_and_may_change_when_a_run_goes_on(trained, config, tmp_path):
+def test_the_interval_of_training_states_changes_no_file_and_may_change_on_resume(trained, config, tmp_path):
     run = _train(config, tmp_path, **{"trainer.save_minutes": 5.0})
     (run.folder / "metrics.json").unlink()
     again = _train(config, tmp_path, "resume", **{"trainer.save_minutes": 7.0})
@@ -137,37 +142,30 @@ def test_how_often_a_state_is_kept_changes_no_file_and_may_change_when_a_run_goe
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_run_that_is_killed_hard_resumes_to_the_same_files(trained, config, tmp_path, share):
-    """SIGKILL after a share of the steps, which a tracker of the child counts; the state is written after each step."""
-    child = multiprocessing.get_context("spawn").Process(target=_slowly, args=(config, tmp_path))
-    child.start()
-    wanted = max(1, round(share * 9))
-    deadline = time.monotonic() + 120
-    while _steps(tmp_path) < wanted and child.is_alive() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    os.kill(child.pid, signal.SIGKILL)
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
+def test_a_killed_run_resumes_to_the_same_files(trained, config, tmp_path, share):
+    """SIGKILL after a share of the steps, counted by the training states, one of which is written after each step."""
+    steps = max(1, round(share * STEPS))
+    children.kill_when(children.start(_train_slowly, config, tmp_path), lambda: _last_step(tmp_path) >= steps)
     resumed = _train(config, tmp_path, "resume")
     for file in FILES:
         assert (resumed.folder / file).read_bytes() == (trained.folder / file).read_bytes(), file
 
 
-def _steps(output):
-    """Steps of the newest state. One listing: a walk would enter folders that are being renamed."""
-    home = output / "tiny_rd/separate/felt/0/training/felt"
-    states = [name for name in os.listdir(home) if name.startswith("0")] if home.exists() else []
+def _last_step(output):
+    """Return the step of the newest state; one listing, because a walk would enter folders that are being renamed."""
+    folder = output / "tiny_rd/separate/felt/0/training/felt"
+    states = [name for name in os.listdir(folder) if name.startswith("0")] if folder.exists() else []
     return max((int(name.partition(".")[2]) for name in states), default=0)
 
 
-def _slowly(config, output):
-    """Train, with a pause after each step, so that the parent can see where the child is."""
+def _train_slowly(config, output):
+    """Train with a pause after each step, so that the parent can kill this process between two steps."""
     from anoframe.training.state import TrainingState
 
     save = TrainingState.save
 
-    def pausing(self, home):
-        save(self, home)
+    def pausing(self, folder):
+        save(self, folder)
         time.sleep(0.1)
 
     TrainingState.save = pausing

@@ -1,0 +1,54 @@
+"""Runs with the protocols `separate` and `unified`, and tests of checkpoints: one fit after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from anoframe.models.summary import MethodSummary
+from anoframe.runs.context import RunContext
+from anoframe.runs.protocols import Fit
+from anoframe.training.checkpoint import Checkpoint, holder_of
+
+
+def train_fits(run: RunContext) -> None:
+    """Train and evaluate every fit of a run that is not done yet."""
+    for fit in run.plan.fits:
+        _run_fit(run, fit)
+
+
+def evaluate_checkpoints(run: RunContext, checkpoints: Sequence[Checkpoint]) -> None:
+    """Evaluate, on each category that is not done yet, the checkpoint that was trained on it."""
+    for category in run.plan.categories:
+        _run_fit(run, Fit(category, (category,)), holder_of(checkpoints, category))
+
+
+def _run_fit(run: RunContext, fit: Fit, tested: Checkpoint | None = None) -> None:
+    """Evaluate the detector of a fit on those of its categories that have no result.
+
+    Args:
+        tested: the detector; None loads the one that an interrupted run has saved, or trains it.
+    """
+    recorder = run.recorder
+    missing = [category for category in fit.categories if recorder.folder.result(category) is None]
+    missing = run.plan.group.broadcast(missing)
+    if not missing:
+        recorder.tracker.log("done", fit=fit.name)
+        return
+    trained: tuple[Checkpoint, MethodSummary] | None = None
+    with recorder.isolate_failures(missing):
+        trained = _load(run, fit, tested)
+    if trained is None:
+        return
+    checkpoint, summary = trained
+    for category in missing:
+        with recorder.isolate_failures([category]):
+            run.evaluator.evaluate(checkpoint, category, summary)
+    recorder.write_state("running")
+
+
+def _load(run: RunContext, fit: Fit, tested: Checkpoint | None) -> tuple[Checkpoint, MethodSummary]:
+    """Return the trained detector of a fit with its summary, and log the summary."""
+    checkpoint = tested or run.fitter.load_or_train(fit)
+    summary = checkpoint.detector.summary()
+    run.recorder.log_summary(fit.name, None, summary)
+    return checkpoint, summary

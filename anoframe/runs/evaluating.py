@@ -1,0 +1,108 @@
+"""Evaluation of one category: predictions, metrics, pictures and its result file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from anoframe.evaluation.predictions import CategoryPredictions, collect_shared
+from anoframe.evaluation.results import Metrics, category_metrics, percent
+from anoframe.metrics.catalogue import SUMMARY
+from anoframe.models.base import Detector
+from anoframe.models.summary import MethodSummary
+from anoframe.report.curves import category_curves
+from anoframe.report.write import write_category_pictures
+from anoframe.runs.plan import Plan
+from anoframe.runs.recording import RunRecorder, is_empty
+from anoframe.runs.samples import RunSamples
+from anoframe.training.checkpoint import Checkpoint
+
+
+class Evaluator:
+    """Evaluates detectors on the test images of a run.
+
+    Several processes share the test images; the main process alone measures and writes.
+    """
+
+    def __init__(self, plan: Plan, samples: RunSamples, recorder: RunRecorder):
+        self._cfg, self._group, self._size = plan.cfg, plan.group, plan.preprocessing.crop
+        self._samples, self._recorder = samples, recorder
+
+    def evaluate(self, checkpoint: Checkpoint, category: str, summary: MethodSummary | None = None) -> None:
+        """Predict and measure a category, and write its result and pictures.
+
+        Args:
+            summary: what the detector reports about its learned state, for the result file.
+        """
+        clock, folder, tracker = self._recorder.clock, self._recorder.folder, self._recorder.tracker
+        with clock.stage("predict"):
+            predictions = self._predict(checkpoint.detector, category)
+        if predictions is None:
+            return
+        with clock.stage("measure"):
+            result = self._result(checkpoint, category, predictions)
+        if summary and not is_empty(summary):
+            result["method_summary"] = summary.to_json()
+        threshold, count = checkpoint.thresholds.get(category), self._cfg.report.pictures
+        with clock.stage("draw"):
+            rows = write_category_pictures(folder.path, category, predictions, self._samples.reader, count, threshold)
+        folder.write_result(category, result)
+        self._log_metrics(category, result)
+        tracker.log("pictures", category=category, folder=folder.path / "pictures" / category, rows=rows)
+        tracker.log("curves", category=category, curves=result["curves"])
+
+    def measure(self, detector: Detector, category: str) -> Metrics:
+        """Return the metrics of a category without writing anything. For a run of one process."""
+        with self._recorder.clock.stage("predict"):
+            predictions = self._predict(detector, category)
+        assert predictions is not None
+        with self._recorder.clock.stage("measure"):
+            return self._metrics(predictions)
+
+    def evaluate_in_training(self, categories: Sequence[str], detector: Detector) -> dict[str, Metrics]:
+        """Return category -> metrics, the same in every process, for `trainer.evaluate_every`."""
+        predictions = {category: self._predict(detector, category) for category in categories}
+        metrics = {name: category_metrics(values, (), ()) for name, values in predictions.items() if values}
+        return self._group.broadcast(metrics)
+
+    def _predict(self, detector: Detector, category: str) -> CategoryPredictions | None:
+        """Predict each test image in one of the processes; None except in the main process."""
+        encode = partial(self._samples.encode, detector)
+        batch_size = self._cfg.data.batch_size
+        return collect_shared(self._group, detector, encode, self._samples.test(category), batch_size, self._size)
+
+    def _metrics(self, predictions: CategoryPredictions) -> Metrics:
+        options = self._cfg.evaluation
+        return category_metrics(predictions, options.aupro_limits, options.pixel_thresholds)
+
+    def _result(self, checkpoint: Checkpoint, category: str, predictions: CategoryPredictions) -> dict[str, Any]:
+        """Return the content of `results/<category>.json`."""
+        threshold, defects = checkpoint.thresholds.get(category), int(predictions.labels.sum())
+        return {
+            "category": category,
+            "metrics": self._metrics(predictions),
+            "counts": {
+                "train": checkpoint.train_images[category],
+                "test_good": len(predictions.labels) - defects,
+                "test_defect": defects,
+                "defects_cropped_away": predictions.masks_lost_to_crop,
+            },
+            "backbone": checkpoint.detector.backbone.describe(),  # type: ignore[operator]
+            "threshold": asdict(threshold) if threshold else None,
+            "images": [
+                {"name": sample.name, "defect": sample.defect, "score": float(score)}
+                for sample, score in zip(predictions.samples, predictions.scores, strict=True)
+            ],
+            "curves": category_curves(predictions.image_sweep, predictions.pixel_sweep),
+        }
+
+    def _log_metrics(self, category: str, result: dict[str, Any]) -> None:
+        tracker, metrics, lost = self._recorder.tracker, result["metrics"], result["counts"]["defects_cropped_away"]
+        if lost:
+            images = f"{lost} defect image{'s' * (lost > 1)}"
+            text = f"{category}: resizing and cropping removed every defect pixel of {images}"
+            tracker.log("warning", text=f"{text}: a defect is too small for data.resize or outside data.crop")
+        summary = ", ".join(f"{name} {percent(metrics[name])}" for name in SUMMARY)
+        tracker.log("evaluated", category=category, summary=summary, metrics=metrics)

@@ -1,0 +1,171 @@
+"""Fits of a run: train a detector, find its thresholds, save it, and load what an interrupted run has saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from anoframe.config import plain
+from anoframe.errors import AnoframeError
+from anoframe.evaluation.decision import Threshold
+from anoframe.models.base import Detector, Observation, Phase
+from anoframe.runs.evaluating import Evaluator
+from anoframe.runs.plan import Plan
+from anoframe.runs.protocols import Fit
+from anoframe.runs.recording import RunRecorder
+from anoframe.runs.samples import RunSamples
+from anoframe.tracking.tracker import Tracker, Trackers
+from anoframe.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from anoframe.training.loop import Training
+from anoframe.training.stages import learn, seed_everything
+from anoframe.training.threshold import thresholds
+from anoframe.types import Sample
+
+ReadStages = Callable[[], Sequence[Observation | Phase]]
+
+
+class Fitter:
+    """Trains, saves and loads the detectors of a run."""
+
+    def __init__(self, plan: Plan, samples: RunSamples, recorder: RunRecorder, evaluator: Evaluator):
+        self._plan, self._cfg, self._group = plan, plan.cfg, plan.group
+        self._samples, self._recorder, self._evaluator = samples, recorder, evaluator
+
+    def load_or_train(self, fit: Fit) -> Checkpoint:
+        """Return the detector that an interrupted run has saved; train one if there is none."""
+        return self._load_in_every_process(fit) or self._train(fit)
+
+    def load(self, fit: Fit) -> Checkpoint | None:
+        """Load a detector from the run folder; None if it has none, or a damaged one."""
+        folder = self._recorder.folder.checkpoint(fit.name)
+        if not (folder / "detector.json").exists():
+            return None
+        try:
+            return load_checkpoint(folder, self._group.device)
+        except AnoframeError as error:
+            self._recorder.tracker.log("warning", text=f"{fit.name} is trained again: {error}")
+            return None
+
+    def count_images(self, fit: Fit) -> int:
+        """Return the number of training images of a fit."""
+        return len(self._training_samples(fit))
+
+    def run_stages(self, detector: Detector, fit: Fit, seed: int, stages: ReadStages) -> None:
+        """Run the training stages of a fit, log the detector's messages after each, and write the training curves.
+
+        Args:
+            stages: returns the stages, again after each of them.
+        """
+        samples = self._training_samples(fit)
+        training = self._training(fit, seed)
+        features = self._samples.encode_for_all(detector, samples)
+        read = log_messages(stages, detector, self._recorder.tracker)
+        learn(detector, features, len(samples), self._recorder.clock, training, read)
+        if training.curves["phases"]:
+            self._recorder.folder.write_curves(fit.name, training.curves)
+
+    def save(
+        self,
+        fit: Fit,
+        detector: Detector,
+        limits: Mapping[str, Threshold | None] | None = None,
+        extra: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> Checkpoint:
+        """Write the checkpoint of a fit and remove its training states; only the main process writes.
+
+        Args:
+            limits: category -> its thresholds.
+            extra: file name -> further tensors for the folder of the checkpoint, written before the description that
+                marks it as complete.
+        """
+        checkpoint = self._checkpoint(fit, detector, dict(limits or {}))
+        if not self._group.is_main:
+            return checkpoint
+        folder = self._recorder.folder.checkpoint(fit.name)
+        with self._recorder.clock.stage("save"):
+            for name, tensors in (extra or {}).items():
+                folder.mkdir(parents=True, exist_ok=True)
+                save_file({key: tensor.contiguous().cpu() for key, tensor in tensors.items()}, folder / name)
+            description = save_checkpoint(folder, checkpoint)
+            self._recorder.folder.end_training(fit.name)
+        self._recorder.tracker.log("checkpoint", fit=fit.name, folder=folder, metadata=description)
+        return checkpoint
+
+    def _train(self, fit: Fit) -> Checkpoint:
+        """Train one detector, find its thresholds and save it."""
+        self._recorder.tracker.log("fit", name=fit.name, images=self.count_images(fit))
+        seed_everything(self._cfg.seed)
+        with self._recorder.clock.stage("build"):
+            detector = self._plan.new_detector()
+        self.run_stages(detector, fit, self._cfg.seed, detector.training_stages)
+        with self._recorder.clock.stage("threshold"):
+            limits = self._thresholds(fit)
+        return self.save(fit, detector, limits)
+
+    def _load_in_every_process(self, fit: Fit) -> Checkpoint | None:
+        """Load a detector in the main process, which sends its learned state to the others."""
+        checkpoint = self.load(fit) if self._group.is_main else None
+        if self._group.is_single:
+            return checkpoint
+        learned = checkpoint.detector.learned_state() if checkpoint else None
+        state = self._group.broadcast(learned and {name: value.cpu() for name, value in learned.items()})
+        if checkpoint or state is None:
+            return checkpoint
+        detector = self._plan.new_detector()
+        detector.load_learned_state(state)
+        return self._checkpoint(fit, detector, {})
+
+    def _training_samples(self, fit: Fit) -> list[Sample]:
+        return [sample for samples in self._samples.train(fit.training_categories).values() for sample in samples]
+
+    def _training(self, fit: Fit, seed: int) -> Training:
+        folder = self._recorder.folder.training(fit.name) if self._group.is_main else None
+        evaluate = partial(self._evaluator.evaluate_in_training, fit.categories)
+        tracker = self._recorder.tracker
+        return Training(fit.name, seed, self._plan.trainer, tracker, folder, evaluate, group=self._group)
+
+    def _thresholds(self, fit: Fit) -> dict[str, Threshold | None]:
+        """Find the thresholds of each category from held-back images; None for a category without thresholds."""
+        training, options = self._samples.train(fit.categories), self._cfg.threshold
+        if not options.held_back:
+            return dict.fromkeys(training)
+        size, seed, tracker = self._plan.preprocessing.crop, self._cfg.seed, self._recorder.tracker
+        quiet = Training("threshold", seed, self._plan.trainer, Trackers(), group=self._group)
+        share, rate = options.held_back, options.false_positive_rate
+        build, encode = self._plan.new_detector, self._samples.encode_for_all
+        try:
+            limits = thresholds(build, encode, training, share, rate, size, quiet)
+        except AnoframeError as error:  # training may need more images than are left
+            if not self._group.is_single:
+                raise
+            tracker.log("warning", text=f"no threshold from held-back images: {error}")
+            return dict.fromkeys(training)
+        for category in (name for name, limit in limits.items() if limit is None):
+            tracker.log("warning", text=f"{category}: too few training images for a threshold")
+        return limits
+
+    def _checkpoint(self, fit: Fit, detector: Detector, limits: dict[str, Threshold | None]) -> Checkpoint:
+        counts = {category: len(samples) for category, samples in self._samples.train(fit.categories).items()}
+        provenance = self._plan.provenance
+        training: dict[str, Any] = {key: provenance[key] for key in ("trainer", "selected") if key in provenance}
+        model = plain(self._cfg.model)
+        return Checkpoint(detector, self._plan.preprocessing, model, self._cfg.seed, counts, limits, training)
+
+
+def log_messages(stages: ReadStages, detector: Detector, tracker: Tracker) -> ReadStages:
+    """Wrap the reading of training stages: log the messages that the detector has added since the last reading."""
+    logged = len(detector.messages())
+
+    def read() -> Sequence[Observation | Phase]:
+        nonlocal logged
+        messages = detector.messages()
+        for text in messages[logged:]:
+            tracker.log("method_message", text=text)
+        logged = len(messages)
+        return stages()
+
+    return read

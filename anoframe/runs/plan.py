@@ -1,0 +1,155 @@
+"""Plan of a run: every check that needs no training, made before the run folder exists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from anoframe.config import ConfigDict, plain
+from anoframe.config.comparison import RESULT_NEUTRAL_KEYS
+from anoframe.config.validation import check_ranges
+from anoframe.continual.results import STREAM
+from anoframe.continual.strategies import build_strategy
+from anoframe.data.task_streams import Task
+from anoframe.data.transforms import Preprocessing
+from anoframe.data.validation import check
+from anoframe.distributed.process_group import join
+from anoframe.errors import AnoframeError
+from anoframe.evaluation.provenance import git_commit, versions
+from anoframe.evaluation.results import CHOSEN_ON_TEST
+from anoframe.models.base import Detector
+from anoframe.models.factory import build_detector
+from anoframe.runs.protocols import open_run_dataset, plan_fits, plan_tasks, resolve_categories
+from anoframe.tracking.factory import check_tracking
+from anoframe.training.checkpoint import Checkpoint
+from anoframe.training.distributed_loss import check_several
+from anoframe.training.settings import settings_of
+from anoframe.training.validation import check_training
+
+_PREPROCESSING = tuple(field.name for field in fields(Preprocessing))
+
+
+class Plan:
+    """What a run will do. Building a plan checks the config, the devices, the data and the detector.
+
+    Args:
+        cfg: from `config_for_run`; `cfg.categories` is replaced by the categories that "all" stands for.
+        tested: a checkpoint with the model of the run, if the run only tests; None for a run that trains.
+        decode_images: decode every image completely, instead of its first and last bytes. A stream does this, because
+            a damaged image of a late task would otherwise stop it after hours.
+
+    Attributes:
+        group: processes that work on the run together.
+        preprocessing, dataset, categories: what is read.
+        fits: detectors to train and to evaluate.
+        tasks: tasks of a stream; empty for another protocol.
+        trainer: the `trainer` section of the config, None if it has none.
+        warnings: oddities of the dataset that do not stop a run.
+        is_test: whether the run only tests.
+        provenance: provenance of `metrics.json`, as far as it is known before training.
+
+    Raises:
+        AnoframeError: a value, device, category, file or part of the detector is wrong.
+    """
+
+    def __init__(self, cfg: ConfigDict, tested: Checkpoint | None = None, decode_images: bool = False):
+        check_ranges(cfg)
+        check_tracking(cfg)
+        self.cfg = cfg
+        self.is_test = tested is not None
+        self.group = join(cfg.device)
+        self.preprocessing = Preprocessing(**{name: cfg.data[name] for name in _PREPROCESSING})
+        self.dataset = open_run_dataset(cfg)
+        self.categories = resolve_categories(self.dataset, cfg)
+        cfg.categories = tuple(self.categories)  # so that config.yaml repeats this run if a category is added on disk
+        self.fits = plan_fits(cfg.protocol.name, self.categories)
+        data = check(self.dataset, self.categories, decode_images, cfg.data.follow_links)
+        data.raise_if_broken()
+        self.warnings = data.remarks
+        self.tasks: list[Task] = plan_tasks(cfg) if cfg.protocol.name == "continual" else []
+        self.trainer = plain(cfg.trainer) if "trainer" in cfg else None
+        self._detector: Detector | None = None  # built for the checks, handed out by the first new_detector()
+        if tested:
+            training = tested.training
+        else:
+            self._detector = build_detector(plain(cfg.model), cfg.seed)
+            self._check_detector(self._detector, {counts.name: counts.train for counts in data.categories})
+            training = _training_provenance(self._detector.phase_names(), self.trainer)
+        self.provenance = self._provenance() | training
+
+    def new_detector(self) -> Detector:
+        """Return an untrained detector on the device of this process, in eval mode.
+
+        The first call returns the detector that was built for the checks; they do not change it. Initial weights
+        depend on the seed alone, so every detector starts equal.
+        """
+        detector, self._detector = self._detector, None
+        if detector is None:
+            detector = build_detector(plain(self.cfg.model), self.cfg.seed)
+        return detector.to(self.group.device).eval()
+
+    def _check_detector(self, detector: Detector, training_images: Mapping[str, int]) -> None:
+        protocol = self.cfg.protocol.name
+        if not self.group.is_single:
+            check_several(detector, protocol, f"{self.group.size} processes")
+        if self.tasks:
+            self._check_stream(detector, training_images)
+        stages, phases = detector.training_stages(), detector.phase_names()
+        check_training(stages, self.trainer, self.group.device, phases)
+
+    def _check_stream(self, detector: Detector, training_images: Mapping[str, int]) -> None:
+        """Check the strategy, and that each task has enough training images.
+
+        Args:
+            training_images: category -> number of its training images.
+        """
+        if Path(STREAM).stem in self.categories:
+            raise AnoframeError(f"category {Path(STREAM).stem!r} collides with results/{STREAM}: rename that category")
+        protocol = self.cfg.protocol
+        least = build_strategy(protocol.strategy, detector, protocol.ewc_weight).least_images
+        for number, task in enumerate(self.tasks):
+            count = sum(training_images[category] for category in task)
+            if count < least:
+                raise AnoframeError(
+                    f"task {number} ({', '.join(task)}) has {count} training image{'s' * (count > 1)}, and "
+                    f"{type(detector).__name__} needs {least} or more per task: add images, or merge two tasks"
+                )
+
+    def _provenance(self) -> dict[str, Any]:
+        cfg, protocol = self.cfg, self.cfg.protocol
+        provenance = {
+            "config": cfg.config_name,
+            "protocol": protocol.name,
+            "seed": cfg.seed,
+            "data": {"name": self.dataset.name, **{key: cfg.data[key] for key in _PREPROCESSING}},
+        }
+        if self.tasks:
+            provenance["stream"] = {"tasks": [list(task) for task in self.tasks], "strategy": protocol.strategy}
+        if not self.group.is_single:
+            provenance["processes"] = self.group.size  # sums over processes round differently
+        return {**provenance, "model": plain(cfg.model), "versions": versions(), "git": git_commit()}
+
+
+def check_devices(cfg: ConfigDict) -> None:
+    """Check that a run can train on the devices of its config, before a process is started for each.
+
+    Raises:
+        AnoframeError: a stream of tasks, or a method without gradient training, which one process must train.
+    """
+    check_several(build_detector(plain(cfg.model), cfg.seed), cfg.protocol.name, f"--device {cfg.device}")
+
+
+def _training_provenance(phases: Sequence[str], trainer: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the training settings that results depend on, and whether the test set chose the reported epoch.
+
+    Args:
+        phases: names of all phases the detector can have; the last task of a stream may train none of them.
+        trainer: the `trainer` section of the config.
+    """
+    if trainer is None or not phases:
+        return {}
+    settings = {key: value for key, value in trainer.items() if f"trainer.{key}" not in RESULT_NEUTRAL_KEYS}
+    on_test = any(settings_of(trainer, name).select == "best_on_test" for name in phases)
+    return {"trainer": settings, **({"selected": CHOSEN_ON_TEST} if on_test else {})}

@@ -1,0 +1,147 @@
+"""Records of a run: run folder, events, stage times, failures, final results and the report."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from anoframe.config import plain
+from anoframe.errors import AnoframeError, OutputError
+from anoframe.evaluation.provenance import machine
+from anoframe.evaluation.results import Results
+from anoframe.models.summary import MethodSummary
+from anoframe.registry import check_arguments
+from anoframe.report.write import write_report
+from anoframe.runs.folder import FollowerFolder, RunFolder, run_folder
+from anoframe.runs.plan import Plan
+from anoframe.tracking.factory import open_trackers
+from anoframe.tracking.timing import Clock, Stage
+from anoframe.tracking.tracker import Status, Trackers
+
+
+class RunRecorder:
+    """Records what happens in a run. A context manager: it holds the run folder until it is closed.
+
+    Every process of a run has a recorder, but only the one of the main process writes files and logs events.
+
+    Args:
+        plan: of the run.
+        output: parent of run folders.
+        start: "new", "resume" or "overwrite", as for `RunFolder`.
+
+    Attributes:
+        folder: the run folder.
+        tracker: takes the events of the run.
+        clock: times the stages of the run; a resumed run adds to the times of the interrupted one.
+        failed: category -> why it has no result.
+
+    Raises:
+        AnoframeError: as `RunFolder`; the stage times of an interrupted run are damaged.
+    """
+
+    def __init__(self, plan: Plan, output: str | Path, start: str):
+        self.failed: dict[str, str] = {}
+        self._errors: list[Exception] = []
+        self._plan, self._group = plan, plan.group
+        self._started = time.perf_counter()
+        path = run_folder(plan.cfg, plan.categories, output, "-test" if plan.is_test else "")
+        is_main = self._group.is_main
+        self.folder = RunFolder(path, plan.cfg, plan.provenance, start) if is_main else FollowerFolder(path)
+        try:
+            self.tracker = open_trackers(plan.cfg, path) if is_main else Trackers()
+            self.clock = Clock(self.tracker)
+            self._restore_stage_times()
+            folder = self.folder
+            self.tracker.log("run", id=folder.id, folder=str(path), config=plain(plan.cfg), resumed=folder.resumed)
+            for text in plan.warnings:
+                self.tracker.log("warning", text=text)
+        except BaseException:
+            self.folder.release()
+            raise
+
+    def __enter__(self) -> RunRecorder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        status: Status = "interrupted" if interrupted else "failed" if kind or self.failed else "finished"
+        try:
+            if kind is not None:
+                with suppress(OutputError):  # a full disk has raised already
+                    self.write_state(status)
+            self.tracker.close(status)
+        finally:
+            self.folder.release()
+
+    def write_state(self, status: str) -> None:
+        """Write status, failures and stage times to `run.json`."""
+        stages = {name: asdict(stage) for name, stage in self.clock.stages.items()}
+        environment = {"machine": machine(), "device": str(self._group.device)}
+        self.folder.write_state(status=status, failed=self.failed, stages=stages, **environment)
+
+    def log_summary(self, fit: str, task: int | None, summary: MethodSummary) -> None:
+        """Log what a detector reports about its learned state, unless it reports nothing."""
+        if not is_empty(summary):
+            self.tracker.log("method_summary", fit=fit, task=task, **summary.to_json())
+
+    @contextmanager
+    def isolate_failures(self, categories: Sequence[str]) -> Iterator[None]:
+        """Record an error as a failure of these categories and continue with the others.
+
+        An output that cannot be written ends the run. So does any error where several processes work together: the
+        others do not know of it and would wait forever.
+        """
+        try:
+            yield
+        except OutputError:
+            raise
+        except Exception as error:
+            if not self._group.is_single:
+                raise
+            self._record_failure(categories, error)
+
+    def _record_failure(self, categories: Sequence[str], error: Exception) -> None:
+        is_expected = isinstance(error, AnoframeError)
+        reason = str(error) if is_expected else f"{type(error).__name__}: {error}"
+        details = None if is_expected else traceback.format_exc()
+        self._errors.append(error)
+        for category in categories:
+            self.failed[category] = reason
+            self.tracker.log("failed", category=category, reason=reason, traceback=details)
+
+    def finish(self) -> Results:
+        """Write `metrics.json`, `metrics.csv` and the report; return the results to every process.
+
+        Raises:
+            Exception: the first error, if every category failed.
+        """
+        results = self._group.broadcast(self._write_results() if self._group.is_main else None)
+        assert results is not None
+        return results
+
+    def _write_results(self) -> Results:
+        stored = {category: self.folder.result(category) for category in self._plan.categories}
+        evaluated = {category: result for category, result in stored.items() if result is not None}
+        results = Results.of(self._plan.provenance, evaluated, self.failed)
+        if not results.categories:
+            raise self._errors[0]
+        results.write(self.folder.path)
+        self.write_state("failed" if self.failed else "finished")
+        write_report(self.folder.path)
+        seconds = round(time.perf_counter() - self._started, 3)
+        self.tracker.log("finished", metrics=results.mean, seconds=seconds)
+        return results
+
+    def _restore_stage_times(self) -> None:
+        for name, stage in self.folder.state["stages"].items():
+            check_arguments(Stage, stage, f"{self.folder.path / 'run.json'} is damaged: its stage {name!r}")
+            self.clock.stages[name] = Stage(**stage)
+
+
+def is_empty(summary: MethodSummary) -> bool:
+    """Return whether a detector reports nothing."""
+    return not any(summary.to_json().values())

@@ -1,0 +1,59 @@
+"""Samples of a run and their encoded features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from anoframe.config import ConfigDict
+from anoframe.data.reader import Reader
+from anoframe.features.extraction import EncodedSamples
+from anoframe.models.base import Detector
+from anoframe.runs.plan import Plan
+from anoframe.tracking.tracker import Tracker
+from anoframe.types import Sample
+from anoframe.utils.tensor_cache import KINDS, Cache, cache_root
+
+
+class RunSamples:
+    """Reads and encodes the samples of a run, with the caches of images and features that its config asks for.
+
+    Attributes:
+        reader: reads images and masks.
+    """
+
+    def __init__(self, plan: Plan, tracker: Tracker):
+        images, self._features = _open_caches(plan.cfg, tracker)
+        self.reader = Reader(plan.preprocessing, images)
+        self._group, self._dataset, self._data, self._tracker = plan.group, plan.dataset, plan.cfg.data, tracker
+
+    def train(self, categories: Iterable[str]) -> dict[str, list[Sample]]:
+        """Return category -> its training samples."""
+        return {category: self._split(category, "train") for category in categories}
+
+    def test(self, category: str) -> list[Sample]:
+        """Return the test samples of a category."""
+        return self._split(category, "test")
+
+    def encode(self, detector: Detector, samples: Sequence[Sample]) -> EncodedSamples:
+        """Return the features of samples in batches of `data.batch_size`, computed on iteration."""
+        data = self._data
+        return EncodedSamples(
+            detector, samples, self.reader, data.batch_size, data.workers, self._tracker, self._features
+        )
+
+    def encode_for_all(self, detector: Detector, samples: Sequence[Sample]) -> EncodedSamples:
+        """Return the features of samples that every process will read; the processes share the work of caching them."""
+        encoded = self.encode(detector, samples)
+        encoded.prepare(self._group)
+        return encoded
+
+    def _split(self, category: str, split: str) -> list[Sample]:
+        return [sample for sample in self._dataset.samples(category) if sample.split == split]
+
+
+def _open_caches(cfg: ConfigDict, tracker: Tracker) -> list[Cache | None]:
+    """Open the caches of images and of features; None stands for a cache that is off."""
+    root, max_bytes = cache_root(cfg.cache.folder), int(cfg.cache.max_gb * 1e9)
+    warn = partial(tracker.log, "warning")
+    return [Cache(root / kind, max_bytes, warn) if cfg.cache[kind] else None for kind in KINDS]

@@ -1,0 +1,152 @@
+"""Runs with the protocol `continual`: one detector is trained on task after task and tested on all categories."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from anoframe.backbones.weights import read_tensors
+from anoframe.continual.results import JOINT
+from anoframe.continual.strategies import Strategy, build_strategy
+from anoframe.data.task_streams import Task
+from anoframe.errors import AnoframeError
+from anoframe.evaluation.results import Metrics
+from anoframe.models.base import Observation, Phase
+from anoframe.runs.context import RunContext
+from anoframe.runs.protocols import Fit
+from anoframe.runs.stream_rows import StreamRows
+from anoframe.training.checkpoint import Checkpoint
+from anoframe.training.stages import seed_everything
+
+_STRATEGY_FILE = "strategy.safetensors"  # in the checkpoint of a task: what the strategy needs for the next task
+
+
+class StreamRun:
+    """Trains and evaluates the tasks of a stream, one after another, and skips those that are done.
+
+    A task is trained when `checkpoint/task_00/` exists, and evaluated when `results/stream/task_00.json` exists.
+    """
+
+    def __init__(self, run: RunContext):
+        self._run, self._plan, self._recorder = run, run.plan, run.recorder
+        self._fits = plan_task_fits(run.plan.tasks, run.plan.cfg.protocol.strategy)
+        self._rows = StreamRows(run.plan, run.recorder.folder.path, self._fits)
+
+    def run(self) -> None:
+        """Run all tasks."""
+        if self._plan.cfg.threshold.held_back:
+            text = "a stream of tasks has no thresholds, only scores are available"
+            self._recorder.tracker.log("warning", text=text)
+        strategy: Strategy | None = None
+        for task, fit in enumerate(self._fits):
+            if self._rows.read(fit) is None or self._is_last(task):
+                strategy = strategy or self._strategy_before(task)
+                self._run_task(task, strategy)
+            else:
+                self._recorder.tracker.log("done", fit=fit.name)
+                strategy = None  # the next task starts from the checkpoint of this one
+        self._recorder.write_state("running")
+
+    def _is_last(self, task: int) -> bool:
+        return task == len(self._fits) - 1
+
+    def _run_task(self, task: int, strategy: Strategy) -> None:
+        """Train one task unless its checkpoint exists, then evaluate every category of the stream."""
+        fit = self._fits[task]
+        checkpoint = self._run.fitter.load(fit)
+        if checkpoint:
+            self._restore(strategy, checkpoint, fit)
+        else:
+            checkpoint = self._train_task(task, strategy)
+        metrics = {category: self._evaluate(task, checkpoint, category) for category in self._plan.categories}
+        if self._rows.read(fit) is None:
+            self._write_row(task, checkpoint, metrics)
+        self._rows.write_results(self._recorder.tracker)
+
+    def _train_task(self, task: int, strategy: Strategy) -> Checkpoint:
+        fit, fitter, started = self._fits[task], self._run.fitter, time.perf_counter()
+        count, seed = fitter.count_images(fit), _task_seed(self._plan.cfg.seed, task)
+        self._recorder.tracker.log("fit", name=fit.name, images=count)
+        seed_everything(seed)
+        strategy.start(task, count)
+        fitter.run_stages(strategy.detector, fit, seed, strategy.training_stages)
+        strategy.finish()
+        self._record_task(fit, time.perf_counter() - started, _count_trained(strategy.training_stages()))
+        state = strategy.state()
+        return fitter.save(fit, strategy.detector, extra={_STRATEGY_FILE: state} if state else None)
+
+    def _record_task(self, fit: Fit, seconds: float, parameters: int) -> None:
+        """Write the seconds of training (since the last resume) and the number of trained parameters to `run.json`."""
+        folder = self._recorder.folder
+        folder.write_state(
+            task_seconds={**folder.state.get("task_seconds", {}), fit.name: round(seconds, 3)},
+            task_parameters={**folder.state.get("task_parameters", {}), fit.name: parameters},
+        )
+
+    def _strategy_before(self, task: int) -> Strategy:
+        """Return the strategy, with its detector, in the state that the task before left."""
+        protocol = self._plan.cfg.protocol
+        strategy = build_strategy(protocol.strategy, self._plan.new_detector(), protocol.ewc_weight)
+        if task > 0:
+            fit = self._fits[task - 1]
+            checkpoint = self._run.fitter.load(fit)
+            if checkpoint is None:
+                lost = self._recorder.folder.checkpoint(fit.name)
+                raise AnoframeError(f"the checkpoint {lost} is missing or damaged: start again with --overwrite")
+            self._restore(strategy, checkpoint, fit)
+        return strategy
+
+    def _restore(self, strategy: Strategy, checkpoint: Checkpoint, fit: Fit) -> None:
+        """Load what was learned up to a task into the strategy and its detector."""
+        strategy.detector.load_learned_state(checkpoint.detector.learned_state())
+        path = self._recorder.folder.checkpoint(fit.name) / _STRATEGY_FILE
+        if path.exists():
+            strategy.load_state(read_tensors(path))
+
+    def _evaluate(self, task: int, checkpoint: Checkpoint, category: str) -> Metrics:
+        """Return the metrics of a category; after the last task write its result and pictures as well."""
+        if not self._is_last(task):
+            return self._run.evaluator.measure(checkpoint.detector, category)
+        folder = self._recorder.folder
+        if folder.result(category) is None:
+            self._run.evaluator.evaluate(checkpoint, category)
+        result = folder.result(category)
+        assert result is not None
+        metrics: Metrics = result["metrics"]
+        return metrics
+
+    def _write_row(self, task: int, checkpoint: Checkpoint, metrics: dict[str, Metrics]) -> None:
+        fit, detector, state = self._fits[task], checkpoint.detector, self._recorder.folder.state
+        summary = detector.summary()
+        about = {
+            "seconds": state["task_seconds"][fit.name],
+            "params_total": detector.num_learned_values(),
+            "params_trainable": state["task_parameters"][fit.name],
+            "summary": summary.to_json(),
+        }
+        self._rows.write(fit, metrics, about)
+        self._recorder.log_summary(fit.name, task, summary)
+
+
+def plan_task_fits(tasks: Sequence[Task], strategy: str) -> list[Fit]:
+    """Plan one fit per task, or a single fit on all tasks for the strategy "joint"."""
+    groups = [tuple(category for task in tasks for category in task)] if strategy == JOINT else tasks
+    fits: list[Fit] = []
+    for number, group in enumerate(groups):
+        earlier = fits[-1].categories if fits else ()
+        fits.append(Fit(f"task_{number:02d}", (*earlier, *group), tuple(group)))
+    return fits
+
+
+def _count_trained(stages: Sequence[Observation | Phase]) -> int:
+    """Count the parameters that the phases of a task train; one that several phases train counts once."""
+    phases = (stage for stage in stages if isinstance(stage, Phase))
+    parameters = {id(parameter): parameter for phase in phases for parameter in phase.parameters.values()}
+    return sum(parameter.numel() for parameter in parameters.values())
+
+
+def _task_seed(seed: int, task: int) -> int:
+    """Return the seed of a task; the first task has the seed of the run, as if it were the only one."""
+    return int(np.random.SeedSequence((seed, task)).generate_state(1)[0]) if task else seed
