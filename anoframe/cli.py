@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from anoframe import __version__
-from anoframe.config.discovery import config_of, list_configs
+from anoframe.config.discovery import find_run_config, list_configs
 from anoframe.config.overrides import dotted_options
 from anoframe.distributed import process_group as distributed
 from anoframe.errors import AnoframeError
 from anoframe.registry import DATASETS, MODELS
-from anoframe.utils.tensor_cache import KINDS, cache_root, clear
+from anoframe.utils.tensor_cache import CACHE_KINDS, cache_root, clear_caches
 
 _EXAMPLES = """\
 every value of the config can be set by its dotted name; --print_config shows all names and values:
@@ -61,16 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if distributed.is_lost_peer(error):
             return _report_error(f"error: another process of this run has ended: {_RESUME}", 2)
-        if not distributed.joined():
+        if not distributed.is_joined():
             raise
         return _report_error(traceback.format_exc().rstrip(), 1)
 
 
 def _report_error(text: str, status: int) -> int:
     """Print an error, in one of several processes; return the status, or end the process if it is one of several."""
-    if distributed.speaks():
+    if distributed.should_report_error():
         print(text, file=sys.stderr)
-    distributed.quit_at_once(status)
+    distributed.exit_immediately(status)
     return status
 
 
@@ -112,7 +112,7 @@ def _train_or_test(options: argparse.Namespace, words: Sequence[str]) -> int:
         from anoframe.runs.protocols import check_categories
 
         check_categories(cfg, options.cls_names)
-    if len(cfg.device.split()) > 1 and not distributed.launched():
+    if len(cfg.device.split()) > 1 and not distributed.is_torchrun_process():
         from anoframe.distributed.launch import launch
 
         if options.mode == "train":  # here, before processes are started, which takes seconds
@@ -142,7 +142,7 @@ def _config_source(options: argparse.Namespace) -> str | Path:
     """Return the config to load: --config, or in test mode the config of the checkpoint."""
     if options.mode == "test":
         checkpoint = options.checkpoint or _raise_missing("--checkpoint")
-        return str(options.config) if options.config else config_of(checkpoint)
+        return str(options.config) if options.config else find_run_config(checkpoint)
     if options.checkpoint:
         raise AnoframeError(
             "--checkpoint goes with --mode test or predict: training starts from the weights of the backbone"
@@ -190,7 +190,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         if value is not None:
             options.overrides[name] = " ".join(value) if isinstance(value, list) else value
     if options.cache in ("on", "off"):
-        options.overrides |= {f"cache.{kind}": options.cache == "on" for kind in KINDS}
+        options.overrides |= {f"cache.{kind}": options.cache == "on" for kind in CACHE_KINDS}
     return options
 
 
@@ -232,7 +232,7 @@ def _parser() -> argparse.ArgumentParser:
 def _clear(folder: object) -> None:
     """Empty the caches in a folder, or in the default folder."""
     root = cache_root(str(folder) if folder else None)
-    print(f"cache {root}: {clear(root) / 1e6:,.1f} MB freed")
+    print(f"cache {root}: {clear_caches(root) / 1e6:,.1f} MB freed")
 
 
 def _column(names: Sequence[str]) -> str:

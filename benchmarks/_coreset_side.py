@@ -17,7 +17,7 @@ PROJECTED, START_POINTS = 128, 10
 
 
 def ours(rows: np.ndarray, size: int) -> list[int]:
-    from anoframe.models.components.coreset import greedy_coreset, random_projection
+    from anoframe.models.patchcore.coreset import greedy_coreset, random_projection
 
     generator = torch.Generator().manual_seed(0)
     projected = random_projection(rows, PROJECTED, generator)
@@ -25,7 +25,7 @@ def ours(rows: np.ndarray, size: int) -> list[int]:
 
 
 def unprojected(rows: np.ndarray, size: int) -> list[int]:
-    from anoframe.models.components.coreset import greedy_coreset
+    from anoframe.models.patchcore.coreset import greedy_coreset
 
     return greedy_coreset(rows, size, "approximate", torch.Generator().manual_seed(0), START_POINTS).tolist()
 
@@ -59,7 +59,7 @@ def brute(rows: np.ndarray, size: int) -> list[int]:
 
 def _project(rows: np.ndarray) -> tuple[Tensor, list[int]]:
     """Return our projection of the rows, and the start rows that our side draws after it."""
-    from anoframe.models.components.coreset import random_projection
+    from anoframe.models.patchcore.coreset import random_projection
 
     generator = torch.Generator().manual_seed(0)
     projected = torch.as_tensor(random_projection(rows, PROJECTED, generator))

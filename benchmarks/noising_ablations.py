@@ -23,21 +23,21 @@ from _over_seeds import gain, mean
 from scipy.stats import rankdata
 from torch import Tensor
 
-from anoframe.config import ConfigDict, load_config, plain
+from anoframe.config import ConfigDict, load_config, to_plain
 from anoframe.data.dataset import choose_categories, open_dataset
 from anoframe.data.loader import make_loader
-from anoframe.data.transforms import Preprocessing
+from anoframe.data.preprocessing import Preprocessing
 from anoframe.metrics import auroc, pixel_metrics
 from anoframe.metrics.catalogue import SUMMARY
 from anoframe.models.components.anomaly_map import gaussian_blur, upsample
-from anoframe.models.components.coreset import coreset_size, greedy_coreset, random_projection
 from anoframe.models.components.nearest import Search, nearest
 from anoframe.models.factory import build_detector
-from anoframe.models.patchcore.model import reweight
-from anoframe.models.patchcore_noising.model import (
+from anoframe.models.patchcore.coreset import coreset_size, greedy_coreset, random_projection
+from anoframe.models.patchcore.reweighting import reweight
+from anoframe.models.patchcore_noising.noise import (
     CALIBRATION_IMAGES,
     Calibration,
-    Noise,
+    NoiseSettings,
     calibrate,
     influence_gradient,
     noise_amplitude,
@@ -96,7 +96,7 @@ class Patches:
     def influence(self) -> Tensor:
         return self.gradient.norm(dim=1)
 
-    def amplitude(self, noise: Noise) -> Tensor:
+    def amplitude(self, noise: NoiseSettings) -> Tensor:
         return noise_amplitude(self.d, self.bank.normal.q50, self.bank.normal.q95, noise)
 
 
@@ -108,7 +108,7 @@ Variant = Callable[[Patches], Tensor]
 
 def noised(influence: float = 0.0, **noise: float | str) -> Variant:
     """Score `[d + R] * [1 + lambda_influence I]` with other noise settings."""
-    settings = replace(Noise(), **noise)  # type: ignore[arg-type]
+    settings = replace(NoiseSettings(), **noise)  # type: ignore[arg-type]
 
     def score(p: Patches) -> Tensor:
         scale = settings.tau * p.amplitude(settings)[:, None] * p.bank.normal.deviation
@@ -126,7 +126,7 @@ def influenced(weight: float) -> Variant:
 
 def analytic(p: Patches) -> Tensor:
     """A6: expected distance in high dimension instead of sampled noise; a monotone function of d."""
-    return (p.d.square() + p.amplitude(Noise()).square() * p.bank.normal.deviation.square().sum()).sqrt()
+    return (p.d.square() + p.amplitude(NoiseSettings()).square() * p.bank.normal.deviation.square().sum()).sqrt()
 
 
 def prototype(p: Patches) -> Tensor:
@@ -134,7 +134,7 @@ def prototype(p: Patches) -> Tensor:
     mean9 = p.distances.mean(1)
     strength = p.gradient.abs().mean(1)
     z_scores = _z_score(strength, p.bank.gradient) + _z_score(mean9, p.bank.distance)
-    return 0.4 * torch.sigmoid(z_scores) + 0.4 * mean9 + 0.2 * p.amplitude(Noise())
+    return 0.4 * torch.sigmoid(z_scores) + 0.4 * mean9 + 0.2 * p.amplitude(NoiseSettings())
 
 
 def _z_score(values: Tensor, moments: tuple[float, float]) -> Tensor:
@@ -190,7 +190,7 @@ def experiment(cfg: ConfigDict, category: str, ratios: list[float]) -> dict[str,
 def embeddings(cfg: ConfigDict, category: str) -> tuple[Tensor, tuple[Tensor, np.ndarray, np.ndarray]]:
     """Compute training patches `[n, N, D]`, and test patches, masks and labels."""
     dataset = open_dataset(cfg.data.name, cfg.data.root)
-    detector = build_detector(plain(cfg.model), cfg.seed)
+    detector = build_detector(to_plain(cfg.model), cfg.seed)
     preprocessing = Preprocessing(cfg.data.resize, cfg.data.crop, cfg.data.keep_aspect)
     patches: dict[str, list[Tensor]] = {"train": [], "test": []}
     masks, labels = [], []

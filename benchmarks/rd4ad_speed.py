@@ -50,15 +50,16 @@ def ours(start: Path, steps: int, side: str) -> None:
     import torch
     from safetensors.torch import load_file
 
-    from anoframe.config import load_config, plain
+    from anoframe.config import load_config, to_plain
     from anoframe.evaluation.provenance import versions
-    from anoframe.features.extraction import Encoded
+    from anoframe.features.extraction import FeatureBatch
     from anoframe.features.store import FeatureStore
     from anoframe.models.factory import build_detector
     from anoframe.tracking.tracker import Trackers
-    from anoframe.training.loop import PhaseTrainer, Training
-    from anoframe.training.settings import settings_of
-    from anoframe.training.stages import seed_everything
+    from anoframe.training.context import FitContext
+    from anoframe.training.loop import PhaseTrainer
+    from anoframe.training.seeding import seed_everything
+    from anoframe.training.settings import phase_settings
     from anoframe.types import Sample
 
     seed_everything(0)
@@ -68,17 +69,17 @@ def ours(start: Path, steps: int, side: str) -> None:
     overrides = {"model.backbone.weights": "random", "trainer.steps": steps, "trainer.batch_size": count}
     overrides |= {"trainer.optimizer.betas": (0.5, 0.99), **OPTIONS[side]}
     cfg = load_config("rd4ad/rd4ad_256_light.py", overrides)
-    detector = build_detector(plain(cfg.model)).eval()
+    detector = build_detector(to_plain(cfg.model)).eval()
     trained = {name: value for name, value in tensors.items() if not re.match(rf"features|{_UNUSED}", name)}
     detector.load_learned_state({f"student.{rename_tensor(name)}": value for name, value in trained.items()})
     start_time = time.perf_counter()
     detector.encode(torch.randint(0, 256, (count, 3, 256, 256), dtype=torch.uint8))
     encoder = time.perf_counter() - start_time
     samples = tuple(Sample(Path(f"{i}.png"), "noise", "train") for i in range(count))
-    store = FeatureStore([Encoded(features, torch.zeros(0), samples)], count, torch.device("cpu"))
-    training = Training("noise", 0, plain(cfg.trainer), Trackers())
+    store = FeatureStore([FeatureBatch(features, torch.zeros(0), samples)], count, torch.device("cpu"))
+    training = FitContext("noise", 0, to_plain(cfg.trainer), Trackers())
     (phase,) = detector.training_stages()
-    PhaseTrainer(detector, phase, 0, store, settings_of(training.section, "student"), training).run()  # type: ignore[arg-type]
+    PhaseTrainer(detector, phase, 0, store, phase_settings(training.section, "student"), training).run()  # type: ignore[arg-type]
     epochs = training.curves["phases"][0]["epochs"]
     step = statistics.median(epoch["seconds"] for epoch in epochs[1:])
     losses = [epoch["losses"]["cosine"] for epoch in epochs]

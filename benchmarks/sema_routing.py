@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 
 import anoframe
+from anoframe.data.cached_reader import Reader
 from anoframe.data.dataset import open_dataset
-from anoframe.data.reader import Reader
 from anoframe.evaluation.predictions import collect
 from anoframe.evaluation.results import category_metrics, percent
-from anoframe.features.extraction import EncodedSamples
+from anoframe.features.extraction import FeatureLoader
 from anoframe.models.sema_uniad.adapters import AdapterContext
 from anoframe.models.sema_uniad.model import SemaUniAD
 from anoframe.models.sema_uniad.routing import task_path
@@ -107,8 +107,8 @@ def report(run: Path, root: str | None) -> str:
     heads += ["z, own", "z, least other", "best reconstructed by its own", "pixel AUROC", "with its own slots"]
     lines = [f"| category | task | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
 
-    def encode(samples: list[Sample]) -> EncodedSamples:
-        return EncodedSamples(detector, samples, reader, cfg.data.batch_size, cfg.data.workers, Trackers())
+    def encode(samples: list[Sample]) -> FeatureLoader:
+        return FeatureLoader(detector, samples, reader, cfg.data.batch_size, cfg.data.workers, Trackers())
 
     def pixel_auroc(samples: list[Sample]) -> str:
         predictions = collect(detector, encode(samples), len(samples), checkpoint.preprocessing.crop)

@@ -21,12 +21,12 @@ from _over_seeds import gain, mean
 
 import anoframe
 from anoframe.config import ConfigDict, load_config
+from anoframe.data.cached_reader import Reader
 from anoframe.data.dataset import choose_categories, open_dataset
-from anoframe.data.reader import Reader
 from anoframe.distributed.devices import choose_device
 from anoframe.evaluation.predictions import collect
 from anoframe.evaluation.results import category_metrics
-from anoframe.features.extraction import EncodedSamples
+from anoframe.features.extraction import FeatureLoader
 from anoframe.metrics.catalogue import SUMMARY
 from anoframe.models.base import Detector
 from anoframe.models.patchcore_noising.model import PatchCoreNoising
@@ -50,7 +50,7 @@ def experiment(cfg: ConfigDict, category: str, output: Path) -> Results:
         sample for sample in open_dataset(cfg.data.name, cfg.data.root).samples(category) if sample.split == "test"
     ]
     reader = Reader(fitted.preprocessing)
-    encoded = EncodedSamples(fitted.detector, samples, reader, cfg.data.batch_size, cfg.data.workers, Trackers())
+    encoded = FeatureLoader(fitted.detector, samples, reader, cfg.data.batch_size, cfg.data.workers, Trackers())
     batches = list(encoded)
     size = fitted.preprocessing.crop
     return {

@@ -101,17 +101,18 @@ def run(side: str, size: str, count: int, steps: int, folder: Path) -> None:
     """Train one side and print its measurements as JSON."""
     import torch
 
-    from anoframe.config import load_config, plain
-    from anoframe.data.reader import Reader
-    from anoframe.data.transforms import Preprocessing
+    from anoframe.config import load_config, to_plain
+    from anoframe.data.cached_reader import Reader
+    from anoframe.data.preprocessing import Preprocessing
     from anoframe.evaluation.provenance import versions
-    from anoframe.features.extraction import Encoded
+    from anoframe.features.extraction import FeatureBatch
     from anoframe.features.store import FeatureStore
     from anoframe.models.factory import build_detector
     from anoframe.tracking.tracker import Trackers
-    from anoframe.training.loop import PhaseTrainer, Training
-    from anoframe.training.settings import settings_of
-    from anoframe.training.stages import seed_everything
+    from anoframe.training.context import FitContext
+    from anoframe.training.loop import PhaseTrainer
+    from anoframe.training.seeding import seed_everything
+    from anoframe.training.settings import phase_settings
     from anoframe.types import Sample
 
     seed_everything(0)
@@ -119,7 +120,7 @@ def run(side: str, size: str, count: int, steps: int, folder: Path) -> None:
     changes = changes | {"model.backbone.weights": "random", "data.resize": pixels, "data.crop": pixels}
     changes |= {"trainer.precision": "bfloat16"} if side.startswith(LOW) else {}
     cfg = load_config("uniad/uniad_224.py", {**changes, "trainer.steps": steps, "trainer.batch_size": count})
-    detector: Any = build_detector(plain(cfg.model)).eval()
+    detector: Any = build_detector(to_plain(cfg.model)).eval()
     reader, pool, paths = Reader(Preprocessing(pixels, pixels)), ThreadPoolExecutor(2), write_photographs(folder, count)
 
     def read() -> Any:
@@ -140,9 +141,9 @@ def run(side: str, size: str, count: int, steps: int, folder: Path) -> None:
 
         phase = replace(phase, loss=loss_with_encoder)
     samples = tuple(Sample(Path(f"{i}.png"), "noise", "train") for i in range(count))
-    store = FeatureStore([Encoded(features, torch.zeros(0), samples)], count, torch.device("cpu"))
-    training = Training("noise", 0, plain(cfg.trainer), Trackers())
-    PhaseTrainer(detector, phase, 0, store, settings_of(training.section, phase.name), training).run()
+    store = FeatureStore([FeatureBatch(features, torch.zeros(0), samples)], count, torch.device("cpu"))
+    training = FitContext("noise", 0, to_plain(cfg.trainer), Trackers())
+    PhaseTrainer(detector, phase, 0, store, phase_settings(training.section, phase.name), training).run()
     epochs = training.curves["phases"][0]["epochs"]
     step = statistics.median(epoch["seconds"] for epoch in epochs[1:])
     losses = {"first": f"{epochs[0]['losses']['mse']:.5f}", "last": f"{epochs[-1]['losses']['mse']:.5f}"}

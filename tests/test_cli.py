@@ -157,8 +157,8 @@ def test_the_changes_of_a_config_are_shown(cli):
         (("--mode", "test"), ["--checkpoint is needed"]),
         (("--print_config",), ["--config is needed"]),
         (("stray",), ["unexpected argument 'stray'"]),
-        (("--sede", "1"), ["unknown option --sede", "did you mean 'seed'"]),
-        (("--epochs", "1"), ["unknown option --epochs", "Known: cache", "dotted name"]),
+        (("--sede", "1"), ["unknown option --sede", "did you mean '--seed'"]),
+        (("--epochs", "1"), ["unknown option --epochs", "Known: --cache", "dotted name"]),
         (("--config", "patchcore/patchcore_242.py"), ["did you mean 'patchcore/patchcore_224.py'"]),
         (("--config", "patchcore/patchcore_224.py", "--data.root"), ["--data.root needs a value"]),
         (("--config", "patchcore/patchcore_224.py", "--data.rooot", "x"), ["did you mean 'data.root'"]),
@@ -198,7 +198,7 @@ def test_an_unknown_mode_is_refused(cli):
         (("--cls_names", "felt", "--data.name", "mvtce"), ["did you mean 'mvtec'"]),
         (("--cls_names", "felt", "--data.root", "no/such/folder"), ["no/such/folder does not exist"]),
         (("--cls_names", "felt", "--data.crop", "65"), ["crop 65 is larger than resize 64"]),
-        (("--cls_names", "felt", "--data.batch_size", "0"), ["batch size 0"]),
+        (("--cls_names", "felt", "--data.batch_size", "0"), ["data.batch_size must be 1 or more, got 0"]),
         (("--cls_names", "felt", "--model.name", "patchcoer"), ["did you mean 'patchcore'"]),
         (("--cls_names", "felt", "--model.coreset.ratio", "2"), ["ratio lies in (0, 1], got 2.0"]),
         (("--cls_names", "felt", "--model.backbone.name", "resnet_18"), ["did you mean 'resnet18'"]),
@@ -215,7 +215,7 @@ def test_invalid_runs_are_refused(train, tmp_path, words, phrases):
 
 def test_a_missing_gpu_is_reported(train, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert_refused(train("--cls_names", "felt", "--device", "0"), "sees no GPU here", "--device cpu")
+    assert_refused(train("--cls_names", "felt", "--device", "0"), "finds no GPU on this machine", "--device cpu")
 
 
 def test_a_config_without_a_model_is_refused(cli, tiny_root, tmp_path):

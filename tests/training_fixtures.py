@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from anoframe.config import load_config, plain
+from anoframe.config import load_config, to_plain
 from anoframe.features.extraction import FeatureBatch
 from anoframe.models.base import Detector, Observation, Phase
-from anoframe.tracking.timing import Clock
+from anoframe.tracking.timing import StageTimer
 from anoframe.tracking.tracker import Trackers
 from anoframe.training.context import FitContext
 from anoframe.training.seeding import seed_everything
@@ -98,7 +98,7 @@ def section():
     def build(phases=None, **changes):
         changes = {"epochs": 3, "batch_size": 4, "save_minutes": 0.0} | changes
         cfg = load_config("__base__/gradient.py", {f"trainer.{name}": v for name, v in changes.items()})
-        return plain(cfg.trainer) | {"phases": phases or {}}
+        return to_plain(cfg.trainer) | {"phases": phases or {}}
 
     return build
 
@@ -118,7 +118,7 @@ def train(images, section):
 
     def run(detector, state_folder=None, tracker=None, evaluate=None, **changes):
         context = FitContext("felt", 0, section(**changes), tracker or Trackers(), state_folder, evaluate)
-        fit_detector(detector, images, 10, Clock(Trackers()), context)
+        fit_detector(detector, images, 10, StageTimer(Trackers()), context)
         return context
 
     return run

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from anoframe.data.dataset import choose_categories, open_dataset
-from anoframe.data.pairs import save_pairs
-from anoframe.data.validation import check
+from anoframe.data.mask_preview import save_mask_preview
+from anoframe.data.validation import check_dataset
 from anoframe.errors import AnoframeError
 from anoframe.registry import DATASETS
 
@@ -31,14 +31,16 @@ def main(arguments: list[str] | None = None) -> int:
         default=False,
         help="read files outside the root that links in it point to (default: False)",
     )
-    parser.add_argument("--picture", type=Path, default=Path("data_check.png"), help="file of the picture (default: data_check.png)")
+    parser.add_argument(
+        "--picture", type=Path, default=Path("data_check.png"), help="file of the picture (default: data_check.png)"
+    )
     options = parser.parse_args(arguments)
     try:
         dataset = open_dataset(options.name, options.root or Path("data", options.name))
         categories = choose_categories(dataset, options.cls_names)
-        report = check(dataset, categories, decode=True, follow_links=options.follow_links)
+        report = check_dataset(dataset, categories, decode=True, follow_links=options.follow_links)
         print(f"{dataset.name} in {dataset.root}\n{report.table()}")
-        save_pairs(dataset, categories, options.picture)
+        save_mask_preview(dataset, categories, options.picture)
     except AnoframeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -35,8 +35,8 @@ def dotted_options(words: Sequence[str], parser: argparse.ArgumentParser) -> dic
             if "." not in name:
                 options = [option[2:] for option in parser._option_string_actions if option.startswith("--")]
                 raise AnoframeError(
-                    f"unknown option --{name}: {suggest(name, options)}; set a config value by its dotted name, "
-                    "for example --data.root"
+                    f"unknown option --{name}: {suggest(name, options, prefix='--')}; set a config value by its "
+                    "dotted name, for example --data.root"
                 )
             overrides[name] = [value] if equals else []
         elif name:

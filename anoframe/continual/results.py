@@ -10,7 +10,7 @@ from anoframe.evaluation.results import Metrics, percent
 from anoframe.metrics import continual
 from anoframe.metrics.catalogue import METRICS, SUMMARY
 from anoframe.metrics.catalogue import STREAM as STREAM_METRICS
-from anoframe.metrics.continual import Matrix, mean_of
+from anoframe.metrics.continual import Matrix, mean_available
 
 STREAM = "continual.json"  # file name of the results of a task stream, in `results/`
 
@@ -81,7 +81,7 @@ def _matrix(
     tasks: Sequence[Sequence[str]], rows: Sequence[Mapping[str, Metrics]], name: str
 ) -> list[list[float | None]]:
     """Matrix of a metric: for each row the mean over the categories of each task, without those that lack it."""
-    return [[mean_of(row.get(category, {}).get(name) for category in task) for task in tasks] for row in rows]
+    return [[mean_available(row.get(category, {}).get(name) for category in task) for task in tasks] for row in rows]
 
 
 def _cl_metrics(
@@ -98,7 +98,7 @@ def _cl_metrics(
     """
     until = {name: matrix[: len(rows)] for name, matrix in matrices.items()}
     categories = [category for task in tasks[:seen] for category in task]
-    forgetting_per_task = continual.forgetting_of_each(until[key_metric])
+    forgetting_per_task = continual.forgetting_per_task(until[key_metric])
     return {
         "average_performance": continual.average(until[key_metric], seen),
         "average_forgetting": continual.forgetting(until[key_metric]),
@@ -120,7 +120,7 @@ def _stream_metrics(
         name: of the metric.
     """
     values: dict[str, float | None] = dict.fromkeys(STREAM_METRICS)
-    values |= {"acc": continual.average(matrix, seen), "acc_classes": mean_of(category_values)}
+    values |= {"acc": continual.average(matrix, seen), "acc_classes": mean_available(category_values)}
     if seen == len(matrix):
         constant = METRICS[name].constant_score if name in METRICS else None
         baseline = None if constant is None else [constant] * len(matrix[0])

@@ -31,12 +31,12 @@ class Strategy:
         detector: the same for all tasks.
 
     Attributes:
-        least_images: number of training images that each task must have.
+        min_images: number of training images that each task must have.
     """
 
     def __init__(self, detector: Detector):
         self.detector = detector
-        self.least_images = 1
+        self.min_images = 1
 
     def start(self, task: int, images: int) -> None:
         """Start task number `task`, from 0, with `images` training images."""
@@ -71,7 +71,7 @@ class Native(Strategy):
 
     def __init__(self, detector: ContinualDetector):
         super().__init__(detector)
-        self.least_images = detector.least_images
+        self.min_images = detector.min_images
 
     def start(self, task: int, images: int) -> None:
         super().start(task, images)
@@ -193,8 +193,8 @@ def _build_native(detector: Detector) -> Native:
             f"protocol.strategy native: {type(detector).__name__} has no continual learning method of its own: "
             "--protocol.strategy finetune"
         )
-    if detector.cannot_expand:
-        raise AnoframeError(f"protocol.strategy native: {detector.cannot_expand}; --protocol.strategy finetune")
+    if detector.native_strategy_error:
+        raise AnoframeError(f"protocol.strategy native: {detector.native_strategy_error}; --protocol.strategy finetune")
     return Native(detector)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from anoframe.distributed.process_group import Group
 from anoframe.errors import AnoframeError
-from anoframe.features.extraction import Encoded
+from anoframe.features.extraction import FeatureBatch
 from anoframe.metrics.array_checks import as_maps, as_pair
 from anoframe.metrics.threshold_sweep import Sweep, sweep_pixels, sweep_threshold
 from anoframe.models.base import Detector
@@ -53,7 +53,7 @@ class CategoryPredictions:
 
 
 @torch.no_grad()
-def collect(detector: Detector, batches: Iterable[Encoded], images: int, size: int) -> CategoryPredictions:
+def collect(detector: Detector, batches: Iterable[FeatureBatch], images: int, size: int) -> CategoryPredictions:
     """Predict every batch. Memory: five bytes per pixel, and four more per pixel of each extra map.
 
     Args:
@@ -86,7 +86,7 @@ def collect(detector: Detector, batches: Iterable[Encoded], images: int, size: i
 def collect_distributed(
     group: Group,
     detector: Detector,
-    encode: Callable[[Sequence[Sample]], Iterable[Encoded]],
+    encode: Callable[[Sequence[Sample]], Iterable[FeatureBatch]],
     samples: Sequence[Sample],
     batch_size: int,
     size: int,

@@ -16,7 +16,7 @@ import anoframe
 from anoframe.features.tree import FlatFeatures
 from anoframe.models.base import Detector
 from anoframe.tracking.tracker import Tracker
-from anoframe.utils.tensor_cache import Cache, key_of
+from anoframe.utils.tensor_cache import TensorCache, cache_key
 
 _FORMAT = 1  # of the entries: raise it if the code extracts other features from the same image
 
@@ -31,9 +31,9 @@ class FeatureCache:
         tracker: receives a message when entries are about to be written.
     """
 
-    def __init__(self, cache: Cache, detector: Detector, encoding: Sequence[Any], tracker: Tracker):
+    def __init__(self, cache: TensorCache, detector: Detector, encoding: Sequence[Any], tracker: Tracker):
         self._cache, self._tracker = cache, tracker
-        self._recipe = key_of(_FORMAT, encoding, _environment(next(detector.buffers()).device))
+        self._recipe = cache_key(_FORMAT, encoding, _environment(next(detector.buffers()).device))
         self._num_missing = self._num_images = 0
         self._has_room: bool | None = None  # None: unknown until the first features of a pass are known
 
@@ -49,7 +49,7 @@ class FeatureCache:
             image: key of the preprocessed image; None if the file cannot be read, and then there is no key.
             batch_size: number of images that are encoded together.
         """
-        return image and key_of(image, self._recipe, batch_size)
+        return image and cache_key(image, self._recipe, batch_size)
 
     def start_pass(self, num_missing: int, num_images: int) -> None:
         """Start a pass over `num_images` images, of which `num_missing` must be encoded."""
@@ -92,7 +92,7 @@ class FeatureCache:
         self._tracker.log("features", text=text)
 
 
-def open_feature_cache(cache: Cache | None, detector: Detector, tracker: Tracker) -> FeatureCache | None:
+def open_feature_cache(cache: TensorCache | None, detector: Detector, tracker: Tracker) -> FeatureCache | None:
     """The feature cache of a detector; None if `cache` is None, or if the detector's features cannot be cached."""
     encoding = find_encoding(detector) if cache else None
     return FeatureCache(cache, detector, encoding, tracker) if cache and encoding else None

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anoframe.data.cached_reader import Reader
+from anoframe.data.file_checks import THREADS
 from anoframe.data.loader import check_loading, load_batches
-from anoframe.data.probe import THREADS
-from anoframe.data.reader import Reader
 from anoframe.distributed.process_group import Group
 from anoframe.errors import AnoframeError
 from anoframe.features.cache import open_feature_cache
@@ -21,7 +21,7 @@ from anoframe.models.base import Detector, Features
 from anoframe.tracking.tracker import Tracker
 from anoframe.types import Batch, Sample
 from anoframe.utils.progress import progress
-from anoframe.utils.tensor_cache import Cache
+from anoframe.utils.tensor_cache import TensorCache
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class FeatureLoader:
         batch_size: int,
         workers: int,
         tracker: Tracker,
-        cache: Cache | None = None,
+        cache: TensorCache | None = None,
     ):
         check_loading(samples, batch_size, workers)
         self._samples, self._batch_size, self._workers = tuple(samples), batch_size, workers

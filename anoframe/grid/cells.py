@@ -14,8 +14,8 @@ from anoframe.report.compare import group_comparable, read_finished
 from anoframe.report.run_record import RunRecord
 from anoframe.runs.api import train
 from anoframe.runs.folder import earlier_state, run_folder
-from anoframe.runs.protocols import with_categories
-from anoframe.runs.session import Plan
+from anoframe.runs.plan import Plan
+from anoframe.runs.protocols import config_for_run
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def plan_grid(
     cells, records = [], []
     for cfg in loaded:
         check_config(cfg)
-        cfg = with_categories(cfg, categories)
+        cfg = config_for_run(cfg, categories)
         plan = Plan(cfg)
         records.append(RunRecord(Path(cfg.config_name), {}, "", {}, {}, plan.provenance, [], []))
         for fit in plan.fits:
@@ -131,7 +131,7 @@ def _make_cell(
     cfg: ConfigDict, categories: Sequence[str], seed: int, output: str, provenance: Mapping[str, Any]
 ) -> Cell:
     """Build a cell and check that an existing run folder belongs to it."""
-    cfg = with_categories(cfg, categories)
+    cfg = config_for_run(cfg, categories)
     cfg.seed = seed
     check_ranges(cfg)
     cell = Cell(cfg, output)

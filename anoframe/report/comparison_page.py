@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from anoframe.evaluation.results import percent
 from anoframe.metrics.catalogue import HEADLINE, METRICS, STREAM, SUMMARY, names_of, title_of
-from anoframe.report.charts import Series, epoch_chart
+from anoframe.report.charts import Series, series_chart
 from anoframe.report.compare import (
     Column,
     Comparison,
@@ -227,7 +227,7 @@ def _stream_chart(table: Table, metric: str, name: str) -> Markup:
         if values:
             lines.append(Series(label, [(task, mean(values[task])) for task in sorted(values)]))
     title = f"{title_of(metric)}: {title_of(name)}"
-    return Markup(epoch_chart(title, lines, shares=True, over="task"))
+    return Markup(series_chart(title, lines, shares=True, x_label="task"))
 
 
 def _cost_table(table: Table) -> _TableView | None:
@@ -246,7 +246,7 @@ def _cost_table(table: Table) -> _TableView | None:
 
 def _cost_row(table: Table, label: str, measure: Callable[[Stream], float | None]) -> _Row:
     values = [
-        _stream_values(column, lambda stream: measure(stream) if stream.learned else None) for column in table.columns
+        _stream_values(column, lambda stream: measure(stream) if stream.num_rows else None) for column in table.columns
     ]
     return _Row(label, [_Cell(f"{mean(each):,.2f}", mean(each)) if each else _Cell("n/a") for each in values])
 

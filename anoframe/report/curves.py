@@ -7,7 +7,7 @@ import heapq
 import numpy as np
 from numpy.typing import NDArray
 
-from anoframe.metrics.sweep import Floats, PrCurve, RocCurve, Sweep
+from anoframe.metrics.threshold_sweep import Floats, PrCurve, RocCurve, Sweep
 
 MAX_POINTS = 200
 Curve = dict[str, list[float]]  # "x" and "y", of equal length, all in [0, 1]

@@ -20,10 +20,10 @@ from anoframe.metrics.bootstrap import (
     DRAWS,
     LEVEL,
     Floats,
-    draw_images,
-    draws_of_images,
-    draws_of_values,
     interval,
+    mean_metrics_per_draw,
+    mean_per_draw,
+    resample_images,
 )
 from anoframe.metrics.catalogue import HEADLINE, METRICS, names_of
 from anoframe.report.compare import (
@@ -39,7 +39,7 @@ from anoframe.report.run_record import Category, RunRecord
 from anoframe.report.stream_record import Stream
 
 IMAGES, SEEDS = "test images", "seeds"  # what the bootstrap resamples
-MEAN, ACC, FM = "mean", "ACC", "FM"  # labels of summary rows
+MEAN, ACC, FM = "mean", METRICS["acc"].title, "FM"  # labels of summary rows
 STREAM_METRICS = {ACC: "acc", FM: "fm"}  # label of a summary row -> metric of the stream, see the catalogue
 NOTE = (
     f"Percent; higher is better. Mean ± sample standard deviation over seeds, then a {100 * LEVEL:.0f} % bootstrap "
@@ -334,7 +334,7 @@ def _make_figure(
 def _resample_seeds(values: Mapping[int, float], categories: tuple[str, ...] = ()) -> Figure:
     if len(values) < 2:
         return Figure(values, categories=categories)
-    draws = draws_of_values(list(values.values()), np.random.default_rng(0))
+    draws = mean_per_draw(list(values.values()), np.random.default_rng(0))
     return Figure(values, interval(draws), SEEDS, categories)
 
 
@@ -348,7 +348,7 @@ def _draw_images(name: str, records: Sequence[Category]) -> dict[str, Floats]:
         return {}
     labels = [image.is_defect for image in images[0]]
     scores = [[image.score for image in each] for each in images]
-    return draws_of_images(labels, scores, draw_images(labels, np.random.default_rng(crc32(name.encode()))))
+    return mean_metrics_per_draw(labels, scores, resample_images(labels, np.random.default_rng(crc32(name.encode()))))
 
 
 def _shared_facts(runs: Sequence[RunRecord]) -> dict[str, Any]:

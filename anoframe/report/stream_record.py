@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from anoframe.continual.results import JOINT
+from anoframe.continual.names import JOINT
 from anoframe.evaluation.results import Metrics
 from anoframe.models.summary import MethodSummary
 from anoframe.report.method_record import read_summary

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from anoframe.evaluation.results import fixed, percent
 from anoframe.metrics.catalogue import METRICS, STREAM, SUMMARY, Metric, title_of
-from anoframe.metrics.continual import average, forgetting, forgetting_of_each
+from anoframe.metrics.continual import average, forgetting, forgetting_per_task
 from anoframe.report.charts import Series, series_chart
 from anoframe.report.method_section import DEEPEST, MethodView, stream_method_view
 from anoframe.report.stream_record import Stream
@@ -170,7 +170,7 @@ def _matrix(stream: Stream, name: str) -> MatrixView | None:
     if stream.is_joint or len(rows) < 2:
         return MatrixView(title_of(name), views)
     return MatrixView(
-        title_of(name), views, [_percent1(value) for value in forgetting_of_each(rows)], _percent1(forgetting(rows))
+        title_of(name), views, [_percent1(value) for value in forgetting_per_task(rows)], _percent1(forgetting(rows))
     )
 
 

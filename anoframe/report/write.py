@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from anoframe.data.reader import Reader
+from anoframe.data.cached_reader import Reader
 from anoframe.evaluation.decision import Threshold
 from anoframe.evaluation.predictions import CategoryPredictions
 from anoframe.report.page import report_page

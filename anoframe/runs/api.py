@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from anoframe.config import ConfigDict, check_config, flatten, load_config, plain
+from anoframe.config import ConfigDict, check_config, flatten, load_config, to_plain
 from anoframe.config.comparison import RESULT_NEUTRAL_KEYS
-from anoframe.config.discovery import config_of
+from anoframe.config.discovery import find_run_config
 from anoframe.continual.results import STREAM
 from anoframe.data.loader import load_image
 from anoframe.distributed.devices import choose_device
@@ -23,7 +23,7 @@ from anoframe.runs.category_run import evaluate_checkpoints, train_fits
 from anoframe.runs.context import RunContext, open_run
 from anoframe.runs.protocols import config_for_run
 from anoframe.runs.stream_run import StreamRun
-from anoframe.training.checkpoint import Checkpoint, find_checkpoint, find_checkpoints, load_checkpoint
+from anoframe.training.checkpoint import Checkpoint, find_checkpoint, list_checkpoints, load_checkpoint
 from anoframe.types import Prediction
 from anoframe.utils.files import read_json
 
@@ -79,8 +79,8 @@ def test(
     Raises:
         AnoframeError: as `train`; no checkpoint, or one that does not belong to this config or category.
     """
-    folders = find_checkpoints(Path(checkpoint))
-    cfg = load_config(config_of(checkpoint)) if cfg is None else cfg
+    folders = list_checkpoints(Path(checkpoint))
+    cfg = load_config(find_run_config(checkpoint)) if cfg is None else cfg
     check_config(cfg)
     device = join(cfg.device).device
     loaded = [load_checkpoint(folder, device) for folder in folders.values()]
@@ -199,7 +199,7 @@ def _config_for_test(
 
 def _check_same_model(cfg: ConfigDict, trained: Checkpoint, path: Path) -> None:
     """Raise AnoframeError if a config has another model section or preprocessing than the checkpoint."""
-    model = plain(cfg.model)
+    model = to_plain(cfg.model)
     if model != trained.model:
         keys = [key for key in {**model, **trained.model} if model.get(key) != trained.model.get(key)]
         raise AnoframeError(
@@ -217,7 +217,7 @@ def _check_same_training(cfg: ConfigDict, path: Path) -> None:
     The results of a test name the training settings of its config, and these must be true.
     """
     try:
-        trained = _training_settings(load_config(config_of(path)))
+        trained = _training_settings(load_config(find_run_config(path)))
     except AnoframeError:  # a checkpoint without its run: there is nothing to compare with
         return
     given = _training_settings(cfg)

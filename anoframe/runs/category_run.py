@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from anoframe.models.summary import MethodSummary
 from anoframe.runs.context import RunContext
 from anoframe.runs.protocols import Fit
-from anoframe.training.checkpoint import Checkpoint, holder_of
+from anoframe.training.checkpoint import Checkpoint, select_checkpoint
 
 
 def train_fits(run: RunContext) -> None:
@@ -19,7 +19,7 @@ def train_fits(run: RunContext) -> None:
 def evaluate_checkpoints(run: RunContext, checkpoints: Sequence[Checkpoint]) -> None:
     """Evaluate, on each category that is not done yet, the checkpoint that was trained on it."""
     for category in run.plan.categories:
-        _run_fit(run, Fit(category, (category,)), holder_of(checkpoints, category))
+        _run_fit(run, Fit(category, (category,)), select_checkpoint(checkpoints, category))
 
 
 def _run_fit(run: RunContext, fit: Fit, tested: Checkpoint | None = None) -> None:

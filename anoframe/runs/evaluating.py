@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from anoframe.evaluation.predictions import CategoryPredictions, collect_shared
+from anoframe.evaluation.predictions import CategoryPredictions, collect_distributed
 from anoframe.evaluation.results import Metrics, category_metrics, percent
 from anoframe.metrics.catalogue import SUMMARY
 from anoframe.models.base import Detector
@@ -71,7 +71,7 @@ class Evaluator:
         """Predict each test image in one of the processes; None except in the main process."""
         encode = partial(self._samples.encode, detector)
         batch_size = self._cfg.data.batch_size
-        return collect_shared(self._group, detector, encode, self._samples.test(category), batch_size, self._size)
+        return collect_distributed(self._group, detector, encode, self._samples.test(category), batch_size, self._size)
 
     def _metrics(self, predictions: CategoryPredictions) -> Metrics:
         options = self._cfg.evaluation

@@ -9,7 +9,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from anoframe.config import plain
+from anoframe.config import to_plain
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.decision import Threshold
 from anoframe.models.base import Detector, Observation, Phase
@@ -20,9 +20,10 @@ from anoframe.runs.recording import RunRecorder
 from anoframe.runs.samples import RunSamples
 from anoframe.tracking.tracker import Tracker, Trackers
 from anoframe.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from anoframe.training.loop import Training
-from anoframe.training.stages import learn, seed_everything
-from anoframe.training.threshold import thresholds
+from anoframe.training.context import FitContext
+from anoframe.training.seeding import seed_everything
+from anoframe.training.stages import fit_detector
+from anoframe.training.threshold import estimate_thresholds
 from anoframe.types import Sample
 
 ReadStages = Callable[[], Sequence[Observation | Phase]]
@@ -64,7 +65,7 @@ class Fitter:
         training = self._training(fit, seed)
         features = self._samples.encode_for_all(detector, samples)
         read = log_messages(stages, detector, self._recorder.tracker)
-        learn(detector, features, len(samples), self._recorder.clock, training, read)
+        fit_detector(detector, features, len(samples), self._recorder.clock, training, read)
         if training.curves["phases"]:
             self._recorder.folder.write_curves(fit.name, training.curves)
 
@@ -122,11 +123,11 @@ class Fitter:
     def _training_samples(self, fit: Fit) -> list[Sample]:
         return [sample for samples in self._samples.train(fit.training_categories).values() for sample in samples]
 
-    def _training(self, fit: Fit, seed: int) -> Training:
+    def _training(self, fit: Fit, seed: int) -> FitContext:
         folder = self._recorder.folder.training(fit.name) if self._group.is_main else None
         evaluate = partial(self._evaluator.evaluate_in_training, fit.categories)
         tracker = self._recorder.tracker
-        return Training(fit.name, seed, self._plan.trainer, tracker, folder, evaluate, group=self._group)
+        return FitContext(fit.name, seed, self._plan.trainer, tracker, folder, evaluate, group=self._group)
 
     def _thresholds(self, fit: Fit) -> dict[str, Threshold | None]:
         """Find the thresholds of each category from held-back images; None for a category without thresholds."""
@@ -134,11 +135,11 @@ class Fitter:
         if not options.held_back:
             return dict.fromkeys(training)
         size, seed, tracker = self._plan.preprocessing.crop, self._cfg.seed, self._recorder.tracker
-        quiet = Training("threshold", seed, self._plan.trainer, Trackers(), group=self._group)
+        quiet = FitContext("threshold", seed, self._plan.trainer, Trackers(), group=self._group)
         share, rate = options.held_back, options.false_positive_rate
         build, encode = self._plan.new_detector, self._samples.encode_for_all
         try:
-            limits = thresholds(build, encode, training, share, rate, size, quiet)
+            limits = estimate_thresholds(build, encode, training, share, rate, size, quiet)
         except AnoframeError as error:  # training may need more images than are left
             if not self._group.is_single:
                 raise
@@ -152,7 +153,7 @@ class Fitter:
         counts = {category: len(samples) for category, samples in self._samples.train(fit.categories).items()}
         provenance = self._plan.provenance
         training: dict[str, Any] = {key: provenance[key] for key in ("trainer", "selected") if key in provenance}
-        model = plain(self._cfg.model)
+        model = to_plain(self._cfg.model)
         return Checkpoint(detector, self._plan.preprocessing, model, self._cfg.seed, counts, limits, training)
 
 

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from anoframe.config import ConfigDict, flatten, load_config, save_config
 from anoframe.config.comparison import RESULT_NEUTRAL_KEYS
 from anoframe.errors import AnoframeError
-from anoframe.utils.files import inside, read_json, write_json
+from anoframe.utils.files import read_json, safe_path, write_json
 from anoframe.utils.type_check import matches_type
 
 FORMAT = 2  # of run folders; `run.json` has it, except in format 1
@@ -52,7 +52,7 @@ def run_folder(cfg: ConfigDict, categories: Sequence[str], output: str | Path, s
         order = "" if cfg.protocol.order_seed is None else f"-order{cfg.protocol.order_seed}"
         protocol = f"continual-{cfg.protocol.strategy}{order}"
     names = {"config_name": cfg.config_name, "protocol": protocol, "category": joined}
-    return inside(output, **names, seed=f"{cfg.seed}{suffix}")
+    return safe_path(output, **names, seed=f"{cfg.seed}{suffix}")
 
 
 def earlier_state(path: Path, cfg: ConfigDict, provenance: Mapping[str, Any]) -> dict[str, Any]:

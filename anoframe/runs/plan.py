@@ -7,14 +7,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from anoframe.config import ConfigDict, plain
+from anoframe.config import ConfigDict, to_plain
 from anoframe.config.comparison import RESULT_NEUTRAL_KEYS
 from anoframe.config.validation import check_ranges
 from anoframe.continual.results import STREAM
 from anoframe.continual.strategies import build_strategy
+from anoframe.data.preprocessing import Preprocessing
 from anoframe.data.task_streams import Task
-from anoframe.data.transforms import Preprocessing
-from anoframe.data.validation import check
+from anoframe.data.validation import check_dataset
 from anoframe.distributed.process_group import join
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.provenance import git_commit, versions
@@ -24,8 +24,8 @@ from anoframe.models.factory import build_detector
 from anoframe.runs.protocols import open_run_dataset, plan_fits, plan_tasks, resolve_categories
 from anoframe.tracking.factory import check_tracking
 from anoframe.training.checkpoint import Checkpoint
-from anoframe.training.distributed_loss import check_several
-from anoframe.training.settings import settings_of
+from anoframe.training.distributed_loss import check_multi_device
+from anoframe.training.settings import phase_settings
 from anoframe.training.validation import check_training
 
 _PREPROCESSING = tuple(field.name for field in fields(Preprocessing))
@@ -65,16 +65,16 @@ class Plan:
         self.categories = resolve_categories(self.dataset, cfg)
         cfg.categories = tuple(self.categories)  # so that config.yaml repeats this run if a category is added on disk
         self.fits = plan_fits(cfg.protocol.name, self.categories)
-        data = check(self.dataset, self.categories, decode_images, cfg.data.follow_links)
+        data = check_dataset(self.dataset, self.categories, decode_images, cfg.data.follow_links)
         data.raise_if_broken()
         self.warnings = data.remarks
         self.tasks: list[Task] = plan_tasks(cfg) if cfg.protocol.name == "continual" else []
-        self.trainer = plain(cfg.trainer) if "trainer" in cfg else None
+        self.trainer = to_plain(cfg.trainer) if "trainer" in cfg else None
         self._detector: Detector | None = None  # built for the checks, handed out by the first new_detector()
         if tested:
             training = tested.training
         else:
-            self._detector = build_detector(plain(cfg.model), cfg.seed)
+            self._detector = build_detector(to_plain(cfg.model), cfg.seed)
             self._check_detector(self._detector, {counts.name: counts.train for counts in data.categories})
             training = _training_provenance(self._detector.phase_names(), self.trainer)
         self.provenance = self._provenance() | training
@@ -87,13 +87,13 @@ class Plan:
         """
         detector, self._detector = self._detector, None
         if detector is None:
-            detector = build_detector(plain(self.cfg.model), self.cfg.seed)
+            detector = build_detector(to_plain(self.cfg.model), self.cfg.seed)
         return detector.to(self.group.device).eval()
 
     def _check_detector(self, detector: Detector, training_images: Mapping[str, int]) -> None:
         protocol = self.cfg.protocol.name
         if not self.group.is_single:
-            check_several(detector, protocol, f"{self.group.size} processes")
+            check_multi_device(detector, protocol, f"{self.group.size} processes")
         if self.tasks:
             self._check_stream(detector, training_images)
         stages, phases = detector.training_stages(), detector.phase_names()
@@ -108,7 +108,7 @@ class Plan:
         if Path(STREAM).stem in self.categories:
             raise AnoframeError(f"category {Path(STREAM).stem!r} collides with results/{STREAM}: rename that category")
         protocol = self.cfg.protocol
-        least = build_strategy(protocol.strategy, detector, protocol.ewc_weight).least_images
+        least = build_strategy(protocol.strategy, detector, protocol.ewc_weight).min_images
         for number, task in enumerate(self.tasks):
             count = sum(training_images[category] for category in task)
             if count < least:
@@ -129,7 +129,7 @@ class Plan:
             provenance["stream"] = {"tasks": [list(task) for task in self.tasks], "strategy": protocol.strategy}
         if not self.group.is_single:
             provenance["processes"] = self.group.size  # sums over processes round differently
-        return {**provenance, "model": plain(cfg.model), "versions": versions(), "git": git_commit()}
+        return {**provenance, "model": to_plain(cfg.model), "versions": versions(), "git": git_commit()}
 
 
 def check_devices(cfg: ConfigDict) -> None:
@@ -138,7 +138,7 @@ def check_devices(cfg: ConfigDict) -> None:
     Raises:
         AnoframeError: a stream of tasks, or a method without gradient training, which one process must train.
     """
-    check_several(build_detector(plain(cfg.model), cfg.seed), cfg.protocol.name, f"--device {cfg.device}")
+    check_multi_device(build_detector(to_plain(cfg.model), cfg.seed), cfg.protocol.name, f"--device {cfg.device}")
 
 
 def _training_provenance(phases: Sequence[str], trainer: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -151,5 +151,5 @@ def _training_provenance(phases: Sequence[str], trainer: Mapping[str, Any] | Non
     if trainer is None or not phases:
         return {}
     settings = {key: value for key, value in trainer.items() if f"trainer.{key}" not in RESULT_NEUTRAL_KEYS}
-    on_test = any(settings_of(trainer, name).select == "best_on_test" for name in phases)
+    on_test = any(phase_settings(trainer, name).select == "best_on_test" for name in phases)
     return {"trainer": settings, **({"selected": CHOSEN_ON_TEST} if on_test else {})}

@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from anoframe.data.images import is_image_file
+from anoframe.data.image_decoding import is_image_file
 from anoframe.data.loader import load_image
 from anoframe.distributed.devices import choose_device
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.decision import is_defect
 from anoframe.report.pictures import Scale, overlay
 from anoframe.training.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
-from anoframe.utils.files import cannot_write, write_atomic
+from anoframe.utils.files import write_atomic, write_error
 from anoframe.utils.progress import progress
 
 MAPS = ("npy", "png", "none")
@@ -165,7 +165,7 @@ class _Writer:
             with self._csv.open("a", encoding="utf-8") as file:
                 file.write(_csv_line(row))
         except OSError as error:
-            raise cannot_write(self.summary.folder, error) from error
+            raise write_error(self.summary.folder, error) from error
 
     def _write_map(self, name: str, anomaly_map: np.ndarray) -> dict[str, Any]:
         """Write a map and return its entries for `scores.jsonl`."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anoframe.config import ConfigDict
+from anoframe.continual.names import strategy_name
 from anoframe.data.dataset import Dataset, choose_categories, open_dataset
-from anoframe.data.task_streams import STREAMS, Task, stream
+from anoframe.data.task_streams import STREAMS, Task, parse_tasks
 from anoframe.errors import AnoframeError, suggest
-from anoframe.utils.files import plain_name
+from anoframe.utils.files import check_plain_name
 
 PROTOCOLS = ("separate", "unified", "continual")
-_RENAMED_STRATEGIES = {"expand": "native"}  # name in older configs and scripts -> name today
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Fit:
 
     def __post_init__(self) -> None:
         for name in (self.name, *self.categories):  # these become folder names of checkpoints and pictures
-            plain_name(name, "category")
+            check_plain_name(name, "category")
 
     @property
     def training_categories(self) -> tuple[str, ...]:
@@ -52,7 +52,7 @@ def plan_fits(protocol: str, categories: Sequence[str]) -> list[Fit]:
 
 def plan_tasks(cfg: ConfigDict) -> list[Task]:
     """Return the tasks of the stream that a config describes; raises AnoframeError if it describes none."""
-    return stream(cfg.protocol.tasks, cfg.categories, cfg.protocol.order_seed)
+    return parse_tasks(cfg.protocol.tasks, cfg.categories, cfg.protocol.order_seed)
 
 
 def config_for_run(cfg: ConfigDict, categories: Sequence[str] | None) -> ConfigDict:
@@ -68,7 +68,7 @@ def config_for_run(cfg: ConfigDict, categories: Sequence[str] | None) -> ConfigD
     own = cfg.copy_and_resolve_references()
     if categories is not None:
         own.categories = tuple(categories)
-    own.protocol.strategy = _RENAMED_STRATEGIES.get(own.protocol.strategy, own.protocol.strategy)
+    own.protocol.strategy = strategy_name(own.protocol.strategy)
     if own.protocol.name == "continual" and own.protocol.tasks:
         own.categories = _categories_of_stream(own)
     if not own.categories:
@@ -111,7 +111,7 @@ def resolve_categories(dataset: Dataset, cfg: ConfigDict) -> list[str]:
 
 def _categories_of_stream(cfg: ConfigDict) -> tuple[str, ...]:
     """Return the categories of `protocol.tasks`; raises AnoframeError if the config names other categories."""
-    names = tuple(name for task in stream(cfg.protocol.tasks) for name in task)
+    names = tuple(name for task in parse_tasks(cfg.protocol.tasks) for name in task)
     given = set(cfg.categories) - {"all"}
     if given and given != set(names):
         differing = ", ".join(sorted(given ^ set(names)))

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from anoframe.config import plain
+from anoframe.config import to_plain
 from anoframe.errors import AnoframeError, OutputError
 from anoframe.evaluation.provenance import machine
 from anoframe.evaluation.results import Results
@@ -19,7 +19,7 @@ from anoframe.report.write import write_report
 from anoframe.runs.folder import FollowerFolder, RunFolder, run_folder
 from anoframe.runs.plan import Plan
 from anoframe.tracking.factory import open_trackers
-from anoframe.tracking.timing import Clock, Stage
+from anoframe.tracking.timing import Stage, StageTimer
 from anoframe.tracking.tracker import Status, Trackers
 
 
@@ -53,10 +53,10 @@ class RunRecorder:
         self.folder = RunFolder(path, plan.cfg, plan.provenance, start) if is_main else FollowerFolder(path)
         try:
             self.tracker = open_trackers(plan.cfg, path) if is_main else Trackers()
-            self.clock = Clock(self.tracker)
+            self.clock = StageTimer(self.tracker)
             self._restore_stage_times()
             folder = self.folder
-            self.tracker.log("run", id=folder.id, folder=str(path), config=plain(plan.cfg), resumed=folder.resumed)
+            self.tracker.log("run", id=folder.id, folder=str(path), config=to_plain(plan.cfg), resumed=folder.resumed)
             for text in plan.warnings:
                 self.tracker.log("warning", text=text)
         except BaseException:
@@ -126,7 +126,7 @@ class RunRecorder:
     def _write_results(self) -> Results:
         stored = {category: self.folder.result(category) for category in self._plan.categories}
         evaluated = {category: result for category, result in stored.items() if result is not None}
-        results = Results.of(self._plan.provenance, evaluated, self.failed)
+        results = Results.from_categories(self._plan.provenance, evaluated, self.failed)
         if not results.categories:
             raise self._errors[0]
         results.write(self.folder.path)

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from anoframe.config import ConfigDict
-from anoframe.data.reader import Reader
-from anoframe.features.extraction import EncodedSamples
+from anoframe.data.cached_reader import Reader
+from anoframe.features.extraction import FeatureLoader
 from anoframe.models.base import Detector
 from anoframe.runs.plan import Plan
 from anoframe.tracking.tracker import Tracker
 from anoframe.types import Sample
-from anoframe.utils.tensor_cache import KINDS, Cache, cache_root
+from anoframe.utils.tensor_cache import CACHE_KINDS, TensorCache, cache_root
 
 
 class RunSamples:
@@ -35,14 +35,14 @@ class RunSamples:
         """Return the test samples of a category."""
         return self._split(category, "test")
 
-    def encode(self, detector: Detector, samples: Sequence[Sample]) -> EncodedSamples:
+    def encode(self, detector: Detector, samples: Sequence[Sample]) -> FeatureLoader:
         """Return the features of samples in batches of `data.batch_size`, computed on iteration."""
         data = self._data
-        return EncodedSamples(
+        return FeatureLoader(
             detector, samples, self.reader, data.batch_size, data.workers, self._tracker, self._features
         )
 
-    def encode_for_all(self, detector: Detector, samples: Sequence[Sample]) -> EncodedSamples:
+    def encode_for_all(self, detector: Detector, samples: Sequence[Sample]) -> FeatureLoader:
         """Return the features of samples that every process will read; the processes share the work of caching them."""
         encoded = self.encode(detector, samples)
         encoded.prepare(self._group)
@@ -52,8 +52,8 @@ class RunSamples:
         return [sample for sample in self._dataset.samples(category) if sample.split == split]
 
 
-def _open_caches(cfg: ConfigDict, tracker: Tracker) -> list[Cache | None]:
+def _open_caches(cfg: ConfigDict, tracker: Tracker) -> list[TensorCache | None]:
     """Open the caches of images and of features; None stands for a cache that is off."""
     root, max_bytes = cache_root(cfg.cache.folder), int(cfg.cache.max_gb * 1e9)
     warn = partial(tracker.log, "warning")
-    return [Cache(root / kind, max_bytes, warn) if cfg.cache[kind] else None for kind in KINDS]
+    return [TensorCache(root / kind, max_bytes, warn) if cfg.cache[kind] else None for kind in CACHE_KINDS]

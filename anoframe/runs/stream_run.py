@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from anoframe.backbones.weights import read_tensors
-from anoframe.continual.results import JOINT
+from anoframe.continual.names import JOINT
 from anoframe.continual.strategies import Strategy, build_strategy
 from anoframe.data.task_streams import Task
 from anoframe.errors import AnoframeError
@@ -18,7 +17,8 @@ from anoframe.runs.context import RunContext
 from anoframe.runs.protocols import Fit
 from anoframe.runs.stream_rows import StreamRows
 from anoframe.training.checkpoint import Checkpoint
-from anoframe.training.stages import seed_everything
+from anoframe.training.seeding import seed_everything
+from anoframe.utils.tensor_files import read_tensors
 
 _STRATEGY_FILE = "strategy.safetensors"  # in the checkpoint of a task: what the strategy needs for the next task
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from tqdm import tqdm
 
-from anoframe.utils.files import cannot_write
+from anoframe.utils.files import write_error
 
 Status = Literal["finished", "failed", "interrupted"]
 
@@ -94,7 +94,7 @@ class JsonLines:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(f"{start}{line}\n")
         except OSError as error:
-            raise cannot_write(self._path, error) from error
+            raise write_error(self._path, error) from error
         self._has_written = True
 
     def close(self, status: Status) -> None:

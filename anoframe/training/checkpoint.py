@@ -16,14 +16,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from anoframe.backbones.weights import PICKLE, fingerprint, is_pickle
-from anoframe.data.transforms import Preprocessing
+from anoframe.data.preprocessing import Preprocessing
 from anoframe.errors import AnoframeError, suggest
 from anoframe.evaluation.decision import Threshold
 from anoframe.models.base import Detector
 from anoframe.models.factory import build_detector
 from anoframe.registry import check_arguments
-from anoframe.utils.files import plain_name, read_json, write_atomic, write_json
+from anoframe.utils.files import check_plain_name, read_json, write_atomic, write_json
+from anoframe.utils.tensor_files import PICKLE, fingerprint, is_pickle
 from anoframe.utils.type_check import matches_type, type_words
 
 FORMAT = 2  # raise it when tensors or keys get other names
@@ -202,7 +202,7 @@ def _read_description(path: Path) -> dict[str, Any]:
         _check_type(path, f"backbone.{key}", description["backbone"].get(key), str)
     with _naming_file(path):
         for category in description["train_images"]:
-            plain_name(category, "category")
+            check_plain_name(category, "category")
     return description
 
 

@@ -10,7 +10,7 @@ from anoframe.models.base import Phase
 from anoframe.tracking.timing import gpu_peak_memory, peak_memory
 from anoframe.training.context import FitContext
 from anoframe.utils.memory import gigabytes
-from anoframe.utils.progress import Bar
+from anoframe.utils.progress import ProgressBar
 
 
 @dataclass
@@ -66,7 +66,7 @@ class EpochLog:
         self.totals = totals or EpochTotals()
         self._context, self._epochs, self._num_epochs = context, curve["epochs"], num_epochs
 
-    def log_step(self, step: StepRecord, bar: Bar) -> None:
+    def log_step(self, step: StepRecord, bar: ProgressBar) -> None:
         """Add a step to the totals of the epoch, show it in the bar, and log it."""
         self._add(step)
         totals = self.totals

@@ -30,7 +30,7 @@ from anoframe.training.seeding import random_states, seed_generators, set_random
 from anoframe.training.settings import TrainingSettings
 from anoframe.training.state import TrainingState
 from anoframe.types import Sample
-from anoframe.utils.progress import Bar
+from anoframe.utils.progress import ProgressBar
 
 
 class PhaseTrainer:
@@ -83,7 +83,7 @@ class PhaseTrainer:
         self._start_or_resume(state if state and state.steps else None)
         self._warn_about_warmup()
         saved = time.monotonic()
-        bar = Bar(self._num_steps, self._log.title, self._done)
+        bar = ProgressBar(self._num_steps, self._log.title, self._done)
         with self._training_mode(), self._distributed_loss() as loss, bar:
             while self._done < self._num_steps:
                 self._take_step(loss, bar)
@@ -107,7 +107,7 @@ class PhaseTrainer:
     def _distributed_loss(self) -> AbstractContextManager[DistributedLoss]:
         return distributed_loss(self._detector, self._phase, self._loss, self._group, self._settings.sync_batchnorm)
 
-    def _take_step(self, loss: DistributedLoss, bar: Bar) -> None:
+    def _take_step(self, loss: DistributedLoss, bar: ProgressBar) -> None:
         """Take one optimiser step over one batch, in `accumulate` parts."""
         started = time.perf_counter()
         self._schedule.step_update(self._done)

@@ -10,7 +10,7 @@ from anoframe.errors import AnoframeError
 from anoframe.features.extraction import FeatureBatch
 from anoframe.features.store import FeatureStore
 from anoframe.models.base import Detector, Forecast, Observation, Phase, TrainingBatch
-from anoframe.tracking.timing import Clock
+from anoframe.tracking.timing import StageTimer
 from anoframe.tracking.tracker import Tracker
 from anoframe.training.context import FitContext
 from anoframe.training.loop import PhaseTrainer
@@ -29,7 +29,7 @@ def fit_detector(
     detector: Detector,
     batches: Iterable[FeatureBatch],
     num_images: int,
-    clock: Clock,
+    clock: StageTimer,
     context: FitContext,
     training_stages: Callable[[], Stages] | None = None,
 ) -> None:
@@ -100,7 +100,7 @@ def run_observation(
     observation: Observation,
     batches: Iterable[FeatureBatch] | Iterable[TrainingBatch],
     num_images: int,
-    clock: Clock,
+    clock: StageTimer,
     stage: str = "encode",
 ) -> None:
     """Run an observation: one pass over the features, then its conclusion.

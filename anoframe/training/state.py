@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from anoframe.errors import AnoframeError
-from anoframe.utils.files import cannot_write, digest, read_json, write_atomic, write_json
+from anoframe.utils.files import digest, read_json, write_atomic, write_error, write_json
 
 NUM_KEPT = 2  # states kept on disk
 
@@ -62,7 +62,7 @@ class TrainingState:
             for older in _state_folders(folder)[NUM_KEPT:]:
                 shutil.rmtree(older)
         except OSError as error:
-            raise cannot_write(target, error) from error
+            raise write_error(target, error) from error
 
     def _write(self, folder: Path) -> None:
         learned = save({name: value.contiguous().cpu() for name, value in self.learned.items()})

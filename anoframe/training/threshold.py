@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 
-from anoframe.evaluation.decision import Threshold, threshold_of
+from anoframe.evaluation.decision import Threshold, estimate_threshold
 from anoframe.evaluation.predictions import collect
 from anoframe.features.extraction import FeatureBatch
 from anoframe.models.base import Detector
-from anoframe.tracking.timing import Clock
+from anoframe.tracking.timing import StageTimer
 from anoframe.tracking.tracker import Trackers
 from anoframe.training.context import FitContext
 from anoframe.training.seeding import seed_everything
@@ -58,7 +58,7 @@ def estimate_thresholds(
         return dict.fromkeys(training)
     seed_everything(context.seed)
     detector = build()
-    fit_detector(detector, extract(detector, rest), len(rest), Clock(Trackers()), context)
+    fit_detector(detector, extract(detector, rest), len(rest), StageTimer(Trackers()), context)
     return {
         category: _estimate(detector, extract(detector, samples), len(samples), rate, size) if samples else None
         for category, samples in held_out.items()
@@ -79,4 +79,4 @@ def _estimate(
 ) -> Threshold:
     predictions = collect(detector, batches, num_images, size)
     pixel_maxima = predictions.maps.reshape(num_images, -1).max(1)
-    return threshold_of(predictions.scores.tolist(), pixel_maxima.tolist(), rate)
+    return estimate_threshold(predictions.scores.tolist(), pixel_maxima.tolist(), rate)

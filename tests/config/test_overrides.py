@@ -41,7 +41,7 @@ def test_words_become_a_mapping(words, overrides, parser):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--sed", "1"], "unknown option --sed: did you mean 'seed'"),
+        (["--sed", "1"], "unknown option --sed: did you mean '--seed'"),
         (["stray"], "unexpected argument 'stray'"),
         (["--a.b"], "--a.b needs a value"),
     ],

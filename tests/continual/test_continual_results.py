@@ -7,9 +7,9 @@ import pytest
 from stream_example import TASKS, rows, stream_example
 
 from anoframe.continual.results import stream_line, stream_results
+from anoframe.metrics.aupro import aupro
+from anoframe.metrics.auroc import auroc
 from anoframe.metrics.catalogue import STREAM, SUMMARY
-from anoframe.metrics.localisation import aupro
-from anoframe.metrics.ranking import auroc
 from anoframe.models.summary import MethodSummary, Series, Table
 from anoframe.utils.files import read_json, write_json
 

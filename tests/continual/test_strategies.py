@@ -9,7 +9,7 @@ from anoframe.continual.names import ALIASES, STRATEGIES, strategy_name
 from anoframe.continual.strategies import Native, build_strategy
 from anoframe.errors import AnoframeError
 from anoframe.models.base import ContinualDetector, Phase, TrainingBatch
-from anoframe.tracking.timing import Clock
+from anoframe.tracking.timing import StageTimer
 from anoframe.tracking.tracker import Trackers
 from anoframe.training.context import FitContext
 from anoframe.training.stages import fit_detector
@@ -24,7 +24,7 @@ def train_task(images, section):
     def run(detector, strategy, shift=0.0):
         batches = [type(batch)(batch.features + shift, batch.masks, batch.samples) for batch in images]
         context = FitContext("felt", 0, section(), Trackers())
-        fit_detector(detector, batches, 10, Clock(Trackers()), context, strategy.training_stages)
+        fit_detector(detector, batches, 10, StageTimer(Trackers()), context, strategy.training_stages)
 
     return run
 
@@ -202,7 +202,7 @@ def test_former_names_are_replaced():
 
 def test_continual_detector_that_cannot_expand_raises_an_error_with_its_reason(autoencoder):
     class SingleTask(type(autoencoder()), ContinualDetector):
-        cannot_expand = "it is trained on one task"
+        native_strategy_error = "it is trained on one task"
 
         def start_task(self, task, images):
             raise AssertionError
@@ -216,7 +216,7 @@ def test_continual_detector_that_cannot_expand_raises_an_error_with_its_reason(a
 @pytest.mark.parametrize("name", ["native", "expand"])
 def test_native_strategy_calls_the_detector(autoencoder, name):
     class Continual(type(autoencoder()), ContinualDetector):
-        least_images = 3
+        min_images = 3
 
         def start_task(self, task, images):
             self.calls = [("start", task, images)]
@@ -229,4 +229,4 @@ def test_native_strategy_calls_the_detector(autoencoder, name):
     strategy.start(2, 10)
     strategy.finish()
     assert detector.calls == [("start", 2, 10), "finish"]
-    assert (type(strategy), strategy.least_images) == (Native, 3)
+    assert (type(strategy), strategy.min_images) == (Native, 3)

@@ -85,9 +85,7 @@ def accepted(section: str, wrong: str, *says: str) -> Callable[[Act], Act]:
 IMAGES = "Images"
 
 
-@refused(
-    IMAGES, "a file that is missing: a link to nothing", "train/good/000.png: no such file", way_out="check the path"
-)
+@refused(IMAGES, "a missing file: a broken link", "train/good/000.png: no such file", way_out="check the path")
 def _(bench):
     path = bench.felt / "train/good/000.png"
     path.unlink()
@@ -106,7 +104,7 @@ def _visa(bench: Bench, *rows: str) -> Path:
 
 @refused(
     IMAGES,
-    "a file that a split table names and that is missing",
+    "a missing file named in a split table",
     "candle/0.png: no such file",
     way_out="check the path",
 )
@@ -173,7 +171,7 @@ def _(bench):
     return bench.train()
 
 
-@accepted(IMAGES, "another extension than the content: a JPEG called .png")
+@accepted(IMAGES, "an extension that does not match the content: a JPEG called .png")
 def _(bench):
     path = bench.felt / "train/good/000.png"
     Image.open(path).convert("RGB").save(path, "JPEG")
@@ -444,7 +442,7 @@ def _(bench):
 DATASETS = "Datasets and categories"
 
 
-@refused(DATASETS, "a root that is not there", "dataset 'folder': no/such/folder does not exist", way_out="Expected")
+@refused(DATASETS, "a missing root", "dataset 'folder': no/such/folder does not exist", way_out="Expected")
 def _(bench):
     return bench.train("--data.root", "no/such/folder")
 
@@ -490,7 +488,7 @@ def _(bench):
 
 @accepted(
     DATASETS,
-    "only defective test images: what ranks images is not available",
+    "only defective test images: image AUROC and AP are not available",
     "no good test image: image AUROC and AP are not available",
 )
 def _(bench):
@@ -507,7 +505,7 @@ def _(bench):
 
 @refused(
     DATASETS,
-    "a test image that is trained on",
+    "a test image that is also a training image",
     "test/good/000.png: the same bytes as training image",
     way_out="remove one of the two",
 )
@@ -518,7 +516,7 @@ def _(bench):
 
 @refused(
     DATASETS,
-    "normal test images by another name",
+    "normal test images in a folder with another name",
     "test/ok counts as a defect",
     way_out="normal test images belong in test/good",
 )
@@ -532,7 +530,7 @@ def _(bench):
     return bench.train(categories=("flet",))
 
 
-@refused(DATASETS, "all in capitals", "unknown category 'ALL'", way_out="did you mean 'all'")
+@refused(DATASETS, "'all' in capitals", "unknown category 'ALL'", way_out="did you mean 'all'")
 def _(bench):
     return bench.train(categories=("ALL",))
 
@@ -544,7 +542,12 @@ def _(bench):
     return bench.train(categories=("felt,mesh",))
 
 
-@refused(DATASETS, "a category that leads elsewhere", "unknown category '../data/felt'", way_out="Known: felt, mesh")
+@refused(
+    DATASETS,
+    "a category that is a path out of the root",
+    "unknown category '../data/felt'",
+    way_out="Known: felt, mesh",
+)
 def _(bench):
     return bench.train(categories=("../data/felt",))
 
@@ -572,7 +575,7 @@ def _(bench):
 
 @refused(
     DATASETS,
-    "a dataset that is something else",
+    "a dataset name that is another class",
     "dataset 'subprocess:Popen' is not a Dataset",
     way_out="Known: demo, folder, mvtec, visa",
 )
@@ -582,7 +585,7 @@ def _(bench):
 
 @refused(
     DATASETS,
-    "a folder that is not the demo, where the demo should be",
+    "other files in the folder of the demo data",
     "DATA holds files that are not the demo data",
     way_out="choose another --data.root",
 )
@@ -596,7 +599,7 @@ def _(bench):
 CONFIGS = "Command lines and configs"
 
 
-@refused(CONFIGS, "a misspelt option", "unknown option --sede", way_out="did you mean 'seed'")
+@refused(CONFIGS, "a misspelt option", "unknown option --sede", way_out="did you mean '--seed'")
 def _(bench):
     return bench.train("--sede", 1)
 
@@ -617,7 +620,7 @@ def _(bench):
 
 @refused(
     CONFIGS,
-    "a crop larger than what is cropped",
+    "a crop larger than the resized image",
     "crop 65 is larger than resize 64",
     way_out="lower crop or raise resize",
 )
@@ -625,7 +628,7 @@ def _(bench):
     return bench.train("--data.crop", 65)
 
 
-@refused(CONFIGS, "a seed that is none", "seed must be a whole number from 0", "got -1", way_out="from 0 to 2**32 - 1")
+@refused(CONFIGS, "a seed out of range", "seed must be a whole number from 0", "got -1", way_out="from 0 to 2**32 - 1")
 def _(bench):
     return bench.train("--seed", -1)
 
@@ -646,7 +649,10 @@ def _(bench):
 
 
 @refused(
-    CONFIGS, "a method that is something else", "model 'subprocess:Popen' is not a Detector", way_out="Known: patchcore"
+    CONFIGS,
+    "a method name that is another class",
+    "model 'subprocess:Popen' is not a Detector",
+    way_out="Known: patchcore",
 )
 def _(bench):
     return bench.train("--model.name", "subprocess:Popen")
@@ -726,7 +732,7 @@ def _(bench):
 
 @refused(
     CONFIGS,
-    "a config that binds no cfg",
+    "a config without cfg",
     "HERE/own.py: a config file must bind 'cfg' to a ConfigDict",
     way_out="bind 'cfg'",
 )
@@ -859,7 +865,7 @@ def _(bench):
 
 @refused(
     STREAMS,
-    "other categories than the tasks have",
+    "--cls_names that differ from the tasks",
     "--cls_names and protocol.tasks differ in mesh",
     way_out="leave out --cls_names",
 )
@@ -867,7 +873,7 @@ def _(bench):
     return bench.stream("felt;mesh", "--cls_names", "felt")
 
 
-@refused(STREAMS, "an order that is none", "protocol.order_seed is 0 or more", "got -1", way_out="or None")
+@refused(STREAMS, "a negative order seed", "protocol.order_seed is 0 or more", "got -1", way_out="or None")
 def _(bench):
     return bench.python(lambda: parse_tasks("felt;mesh", order_seed=-1))
 
@@ -879,7 +885,7 @@ def _(bench):
 
 @refused(
     STREAMS,
-    "elastic weight consolidation without gradients",
+    "elastic weight consolidation of a method without gradients",
     "PatchCore is not trained by gradient descent",
     way_out="another --protocol.strategy",
 )
@@ -889,7 +895,7 @@ def _(bench):
 
 @refused(
     STREAMS,
-    "elastic weight consolidation without a weight",
+    "elastic weight consolidation with weight 0",
     "protocol.ewc_weight must be above 0, got 0.0",
     way_out="--protocol.strategy finetune",
 )
@@ -900,7 +906,7 @@ def _(bench):
 
 @refused(
     STREAMS,
-    "a method without a way of its own",
+    "a method without continual learning",
     "RD4AD has no continual learning method of its own",
     way_out="--protocol.strategy finetune",
 )
@@ -910,7 +916,7 @@ def _(bench):
 
 @refused(
     STREAMS,
-    "a method without a way of its own, whose heir has one",
+    "a method without continual learning, with a subclass that has it",
     "UniAD has no continual learning method of its own",
     way_out="--protocol.strategy finetune",
 )
@@ -920,7 +926,7 @@ def _(bench):
 
 @refused(
     STREAMS,
-    "a method that cannot go its parent's way",
+    "a method that does not support the continual learning of its base class",
     "patchcore_noising stores the deviations of one task only",
     way_out="--protocol.strategy finetune",
 )
@@ -940,7 +946,7 @@ def _(bench):
 
 @refused(
     STREAMS,
-    "an image of a later task that is damaged in its middle",
+    "damage in the middle of an image of a later task",
     "mesh/train/good/001.png: damaged or truncated",
     way_out="copy or download it again",
     varies=r"(?<=truncated )\(.*\)(?=;)",
@@ -956,7 +962,7 @@ def _(bench):
 
 @refused(
     STREAMS,
-    "a task of too few images for self-expansion",
+    "a task with too few images for self-expansion",
     "task 1 (mesh) has 2 training images, and SemaUniAD needs 3 or more per task",
     way_out="add images, or merge two tasks",
 )
@@ -1025,7 +1031,7 @@ def _(bench):
 
 @refused(
     TRAINING,
-    "an optimiser that wants a GPU, where there is none",
+    "an optimiser that needs a GPU, on a machine without one",
     "optimizer 'fusedadam' is not available on this machine",
     way_out="another --trainer.optimizer.name",
     varies=r"(?<=this machine )\(.*\)(?=: choose another)",
@@ -1037,7 +1043,7 @@ def _(bench):
 
 @refused(
     TRAINING,
-    "an optimiser that wants second derivatives",
+    "an optimiser that needs second derivatives",
     "'adahessian' needs second derivatives, which the gradient loop does not compute",
     way_out="choose another --trainer.optimizer.name",
 )
@@ -1059,7 +1065,7 @@ def _(bench):
 
 @refused(
     TRAINING,
-    "a cosine that rises",
+    "a cosine schedule that increases the learning rate",
     "trainer.schedule.final_lr",
     "got 1.0, which is above 0.005",
     way_out="must be at most trainer.optimizer.lr",
@@ -1070,7 +1076,7 @@ def _(bench):
 
 @refused(
     TRAINING,
-    "the best on the test set, without a look at it",
+    "selection by test metrics without evaluations during training",
     "trainer.select best_on_test requires trainer.evaluate_every above 0, got 0",
     way_out="--trainer.evaluate_every N",
 )
@@ -1088,19 +1094,19 @@ def _(bench):
     return _check_settings(bench, precision="float16")
 
 
-@refused(TRAINING, "no epoch", "trainer.epochs", "got 0", way_out="must be 1 or more")
+@refused(TRAINING, "zero epochs", "trainer.epochs", "got 0", way_out="must be 1 or more")
 def _(bench):
     return _check_settings(bench, epochs=0)
 
 
-@refused(TRAINING, "a longest gradient below 0", "trainer.clip", "got -1.0", way_out="must be 0 or more")
+@refused(TRAINING, "a negative gradient clipping norm", "trainer.clip", "got -1.0", way_out="must be 0 or more")
 def _(bench):
     return _check_settings(bench, clip=-1)
 
 
 @refused(
     TRAINING,
-    "another length than a run began with",
+    "a resumed run with another number of epochs",
     "cannot resume RUNS/own/separate/felt/0, it began with other values",
     "trainer.epochs was 100 and is 200",
     way_out="Use the earlier values, choose another --output, or replace the run with --overwrite",
@@ -1112,14 +1118,16 @@ def _(bench):
     return bench.train("--resume", "--trainer.epochs", 200, config=brief)
 
 
-@refused(TRAINING, "misspelt heads", "model.heads", "got 'liner'", way_out="is one of auto, relu, linear")
+@refused(
+    TRAINING, "a misspelt option of a method", "model.heads", "got 'liner'", way_out="is one of auto, relu, linear"
+)
 def _(bench):
     return _train(bench, "--model.heads", "liner")
 
 
 @refused(
     TRAINING,
-    "a misspelt place of adapters",
+    "a misspelt position of adapters",
     "model.sema.position",
     "got 'fnn'",
     way_out="must be one of ffn, attn, both",
@@ -1135,7 +1143,7 @@ CHECKPOINTS = "Checkpoints and weights"
 
 @refused(
     CHECKPOINTS,
-    "a checkpoint that is not there",
+    "a missing checkpoint",
     "there is no checkpoint no/such/run",
     way_out="give a run folder, or its checkpoint folder",
 )
@@ -1277,7 +1285,7 @@ def _(bench):
 
 @refused(
     CHECKPOINTS,
-    "a pickle with a payload, where a checkpoint should be",
+    "a pickle with a payload in place of a checkpoint",
     "learned.safetensors: a pickle, not safetensors",
     way_out="or fit the detector again",
 )
@@ -1288,7 +1296,7 @@ def _(bench):
 
 @refused(
     CHECKPOINTS,
-    "a file of torch.save, where a checkpoint should be",
+    "a file of torch.save in place of a checkpoint",
     "learned.safetensors: a pickle, not safetensors",
     way_out="or fit the detector again",
 )
@@ -1300,7 +1308,7 @@ def _(bench):
 
 @refused(
     CHECKPOINTS,
-    "a checkpoint whose method is something else",
+    "a checkpoint whose method is another class",
     "detector.json: model 'subprocess:Popen' is not a Detector",
     way_out="Known: patchcore",
 )
@@ -1320,7 +1328,7 @@ def _(bench):
     return bench.test()
 
 
-@refused(CHECKPOINTS, "weights that are not there", "there is no weights file no.pth", way_out="Three ways out")
+@refused(CHECKPOINTS, "a missing weights file", "there is no weights file no.pth", way_out="Three ways out")
 def _(bench):
     return bench.train("--model.backbone.weights", "no.pth")
 
@@ -1404,7 +1412,7 @@ def _(bench):
 
 @refused(
     CHECKPOINTS,
-    "a damaged metrics.json of a run to look at",
+    "a damaged metrics.json of a loaded run",
     "RUN/metrics.json is damaged, its categories cannot be read",
     way_out="test the checkpoint again",
 )
@@ -1415,7 +1423,7 @@ def _(bench):
 
 @refused(
     CHECKPOINTS,
-    "an array that is no image",
+    "an array of another type than an image",
     "uint8 of shape [H, W], [H, W, 3] or [H, W, 4]",
     "got float64 [8, 8]",
     way_out="scale it to 0..255",
@@ -1431,7 +1439,7 @@ MACHINE = "Machine and output"
 
 @refused(
     MACHINE,
-    "no GPU where one was asked for",
+    "a GPU as device, on a machine without one",
     "--device 0: torch",
     "finds no GPU on this machine",
     way_out="use --device cpu",
@@ -1443,7 +1451,7 @@ def _(bench):
 
 @refused(
     MACHINE,
-    "two devices, where the method runs on one",
+    "two devices for a method that runs on one",
     "--device 0 1: this method trains on one device",
     way_out="name one of them",
 )
@@ -1453,7 +1461,7 @@ def _(bench):
 
 @refused(
     MACHINE,
-    "a device that is none",
+    "an unknown device",
     "--device takes auto, cpu, cuda",
     "got 'gpu'",
     way_out="takes auto, cpu, cuda or the number of a GPU",
@@ -1501,7 +1509,7 @@ def _(bench):
 
 @refused(
     MACHINE,
-    "an output that has a run already",
+    "an output that already contains a run",
     "has the results of an earlier run",
     way_out="replace it with --overwrite",
     before_work=False,

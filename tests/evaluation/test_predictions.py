@@ -11,7 +11,7 @@ from torch import nn
 
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.predictions import collect
-from anoframe.features.extraction import Encoded
+from anoframe.features.extraction import FeatureBatch
 from anoframe.models.base import Detector
 from anoframe.types import Prediction, Sample
 
@@ -36,7 +36,7 @@ def batches(*sizes, images=IMAGES):
     for size in sizes:
         rows = slice(start, start + size)
         masks = images[rows, :1] > 100
-        yield Encoded(images[rows], masks, tuple(SAMPLES[rows]))
+        yield FeatureBatch(images[rows], masks, tuple(SAMPLES[rows]))
         start += size
 
 

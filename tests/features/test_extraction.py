@@ -11,15 +11,15 @@ from PIL import Image, ImageFile
 from torch import Tensor, nn
 
 from anoframe.backbones import FeaturePyramid
-from anoframe.data.reader import Reader
-from anoframe.data.transforms import Preprocessing
+from anoframe.data.cached_reader import Reader
+from anoframe.data.preprocessing import Preprocessing
 from anoframe.errors import AnoframeError
 from anoframe.features.cache import find_encoding
 from anoframe.features.extraction import FeatureLoader
 from anoframe.features.tree import flatten
 from anoframe.models.base import Detector
 from anoframe.types import Sample
-from anoframe.utils.tensor_cache import Cache
+from anoframe.utils.tensor_cache import TensorCache
 
 SMALL = Preprocessing(32, 32)
 
@@ -129,7 +129,7 @@ def samples(tmp_path):
 
 @pytest.fixture
 def feature_cache(tmp_path):
-    return Cache(tmp_path / "features", 10**8)
+    return TensorCache(tmp_path / "features", 10**8)
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def load(samples, feature_cache, tmp_path, messages):
     """Function that loads the features of all samples, with caches of images and of features."""
 
     def run(detector=None, only=samples, cache=feature_cache, preprocessing=SMALL, batch_size=3):
-        reader = Reader(preprocessing, Cache(tmp_path / "images", 10**8))
+        reader = Reader(preprocessing, TensorCache(tmp_path / "images", 10**8))
         return list(FeatureLoader(detector or Plain(), only, reader, batch_size, 0, messages, cache))
 
     return run
@@ -339,7 +339,7 @@ def test_entries_removed_during_a_pass_are_extracted_again(load, feature_cache, 
 
 
 def test_features_that_exceed_the_cache_are_not_written(load, tmp_path, messages):
-    small = Cache(tmp_path / "small", 60_000)
+    small = TensorCache(tmp_path / "small", 60_000)
     load(cache=small)
     assert not small.folder.exists()
     assert messages.texts == [
@@ -393,14 +393,14 @@ def test_features_of_another_batch_size_are_not_read_on_a_gpu(count_encoded_on_g
 def test_size_is_logged_before_the_first_entry_is_written(load, feature_cache, messages, monkeypatch):
     order = []
     monkeypatch.setattr(messages, "log", lambda event, text: order.append(text))
-    write = Cache.write
+    write = TensorCache.write
 
     def recording_write(self, key, tensors):
         if self is feature_cache:
             order.append(sum(tensor.nbytes for tensor in tensors.values()))
         write(self, key, tensors)
 
-    monkeypatch.setattr(Cache, "write", recording_write)
+    monkeypatch.setattr(TensorCache, "write", recording_write)
     load()
     assert order[0] == f"7 of 7 images have no cached features: 0.1 MB will be written to {feature_cache.folder}"
     assert order[1:] == [14336] * 7  # 3 x 32 x 32 and 2 x 16 x 16 numbers of four bytes

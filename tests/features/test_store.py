@@ -61,5 +61,5 @@ def test_other_features_raise_an_error(select):
 def test_features_that_do_not_fit_in_memory_are_stored_in_a_file(monkeypatch):
     import anoframe.utils.memory
 
-    monkeypatch.setattr(anoframe.utils.memory, "fits", lambda size: False)
+    monkeypatch.setattr(anoframe.utils.memory, "fits_in_memory", lambda size: False)
     assert torch.equal(FeatureStore(batches(), 5, CPU).batch([2]).features[1], LEVELS[1][2:3])

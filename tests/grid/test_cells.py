@@ -56,7 +56,7 @@ def test_planning_writes_nothing(tiny_config, tmp_path):
         (["fetl"], (0,), {}, "did you mean 'felt'"),
         (["felt", "felt"], (0,), {}, "category given twice"),
         (["felt"], (0, 0), {}, "seed 0 is given more than once"),
-        (["felt"], (-1,), {}, "seed is a whole number"),
+        (["felt"], (-1,), {}, "seed must be a whole number"),
         (["felt"], (), {}, "no seed given"),
         (["felt"], (0,), {"model.sigmaa": "1"}, "unknown config key"),
         (["felt"], (0,), {"data.root": "/nowhere"}, "does not exist"),

@@ -34,16 +34,16 @@ def run_crash_grid(crash_config):
 @pytest.fixture
 def mesh_fails(monkeypatch):
     """Make the evaluation of one category fail."""
-    import anoframe.runs.session as session
+    import anoframe.runs.evaluating as evaluating
 
-    original = session.category_metrics
+    original = evaluating.category_metrics
 
     def fail_on_mesh(predictions, *args):
         if predictions.samples[0].category == "mesh":
             raise AnoframeError("mesh is damaged")
         return original(predictions, *args)
 
-    monkeypatch.setattr(session, "category_metrics", fail_on_mesh)
+    monkeypatch.setattr(evaluating, "category_metrics", fail_on_mesh)
 
 
 def test_cell_equals_a_run_of_the_api(finished_grid, crash_config, tmp_path):
@@ -144,7 +144,7 @@ def test_failure_is_printed_and_gives_status_1(command, tmp_path, crash_config, 
         (["--workers", "two"], "--workers must be 0, a number of processes, or ray"),
         (["--ray", "head:6379"], "--ray requires --workers ray"),
         (["--cores", "2"], "--cores requires --workers ray"),
-        (["--seed", "1"], "did you mean 'seeds'"),
+        (["--seed", "1"], "did you mean '--seeds'"),
         (["--cls_names", "fetl"], "did you mean 'felt'"),
     ],
 )

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import torch
 
-from anoframe.config import load_config, plain
-from anoframe.features.extraction import Encoded
+from anoframe.config import load_config, to_plain
+from anoframe.features.extraction import FeatureBatch
 from anoframe.models.base import Observation, TrainingBatch
 from anoframe.models.sema_uniad.model import SemaUniAD
-from anoframe.tracking.timing import Clock
+from anoframe.tracking.timing import StageTimer
 from anoframe.tracking.tracker import Trackers
-from anoframe.training.loop import Training
-from anoframe.training.stages import learn, seed_everything
+from anoframe.training.context import FitContext
+from anoframe.training.seeding import seed_everything
+from anoframe.training.stages import fit_detector
 from anoframe.types import Sample
 
 CHANNELS, GRID = 15, 4
@@ -61,7 +62,7 @@ def make_batch(features):
 def make_trainer(steps=2, **phases):
     """The `trainer` section of the shipped config with `steps` steps per phase, or those given by phase name."""
     cfg = load_config("__base__/sema_uniad.py", {"trainer.save_minutes": 0.0, "trainer.batch_size": 8})
-    tree = plain(cfg.trainer)
+    tree = to_plain(cfg.trainer)
     for name in ("adapter", "descriptor"):
         tree["phases"][name]["steps"] = phases.get(name, steps)
     return tree | {"steps": phases.get("reconstruction", steps)}
@@ -70,9 +71,9 @@ def make_trainer(steps=2, **phases):
 def train_task(detector, task, features, folder=None, trainer=None):
     """Train a task with the trainer, without `finish_task`."""
     detector.start_task(task, len(features))
-    batches = [Encoded(features, torch.zeros(0), make_samples(len(features)))]
-    training = Training(f"task_{task:02d}", task, trainer or make_trainer(), Trackers(), folder)
-    learn(detector, batches, len(features), Clock(Trackers()), training)
+    batches = [FeatureBatch(features, torch.zeros(0), make_samples(len(features)))]
+    training = FitContext(f"task_{task:02d}", task, trainer or make_trainer(), Trackers(), folder)
+    fit_detector(detector, batches, len(features), StageTimer(Trackers()), training)
 
 
 def train_whole_task(detector, task, features, trainer=None):

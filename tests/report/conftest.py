@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anoframe.metrics.localisation import sweep_pixels
-from anoframe.metrics.sweep import sweep_threshold
+from anoframe.metrics.threshold_sweep import sweep_pixels, sweep_threshold
 from anoframe.report.curves import category_curves
 
 

@@ -272,4 +272,4 @@ def test_tool_names_a_folder_that_is_not_a_run(tool, tmp_path):
 def test_tool_accepts_output_only_for_several_runs(tool, run_like):
     status, streams = tool(run_like("a"), "--output", "x.html")
     assert status == 2
-    assert "--output is for several runs" in streams.err
+    assert "--output needs several runs" in streams.err

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from anoframe.metrics import aupro, auroc, average_precision
-from anoframe.metrics.localisation import sweep_pixels
-from anoframe.metrics.sweep import sweep_threshold
+from anoframe.metrics.threshold_sweep import sweep_pixels, sweep_threshold
 from anoframe.report.curves import MAX_POINTS, category_curves, thin
 
 NAMES = ("roc", "pr", "pro", "pixel_roc", "pixel_pr")

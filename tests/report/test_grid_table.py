@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from anoframe.continual.results import stream_results
-from anoframe.metrics.ranking import auroc
+from anoframe.metrics.auroc import auroc
 from anoframe.report.compare import read_finished
 from anoframe.report.grid_export import csv_text, grid_json, markdown
 from anoframe.report.grid_page import _Axis, _ticks, grid_page

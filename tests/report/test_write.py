@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anoframe.data.reader import Reader
-from anoframe.data.transforms import Preprocessing
+from anoframe.data.cached_reader import Reader
+from anoframe.data.preprocessing import Preprocessing
 from anoframe.evaluation.predictions import CategoryPredictions
 from anoframe.report.write import write_category_pictures
 from anoframe.types import Sample

@@ -10,7 +10,7 @@ import yaml
 
 import anoframe
 from anoframe.backbones import FeaturePyramid
-from anoframe.data.images import read_mask
+from anoframe.data.masks import read_mask
 from anoframe.errors import AnoframeError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -46,8 +46,8 @@ def no_encoder(monkeypatch, first):
         pytest.fail("encoded or decoded again")
 
     monkeypatch.setattr(FeaturePyramid, "forward", fail)
-    monkeypatch.setattr("anoframe.data.reader.to_rgb", fail)
-    monkeypatch.setattr("anoframe.data.reader.read_mask", fail)
+    monkeypatch.setattr("anoframe.data.cached_reader.to_rgb", fail)
+    monkeypatch.setattr("anoframe.data.cached_reader.read_mask", fail)
 
 
 def cache_messages(run) -> list[str]:
@@ -87,13 +87,15 @@ def test_another_resolution_is_encoded(cached, first, train_tiny):
 
 
 def test_images_can_be_cached_without_features(cached, first, monkeypatch):
-    monkeypatch.setattr("anoframe.data.reader.to_rgb", lambda *args: pytest.fail("decoded again"))
+    monkeypatch.setattr("anoframe.data.cached_reader.to_rgb", lambda *args: pytest.fail("decoded again"))
     run = cached(cache__features=False)
     assert (run.metrics, cache_messages(run)) == (first.metrics, [])
 
 
 def test_features_can_be_cached_without_images(cached, first, no_encoder, monkeypatch):
-    monkeypatch.setattr("anoframe.data.reader.read_mask", read_mask)  # for metrics; images are read for pictures only
+    monkeypatch.setattr(
+        "anoframe.data.cached_reader.read_mask", read_mask
+    )  # for metrics; images are read for pictures only
     monkeypatch.setattr("anoframe.runs.evaluating.write_category_pictures", lambda *args: None)
     monkeypatch.setattr("anoframe.runs.recording.write_report", lambda *args: None)
     assert cached(cache__images=False).metrics == first.metrics
@@ -112,7 +114,7 @@ def test_caches_are_not_part_of_a_result(first):
 
 def test_a_size_limit_of_zero_is_refused(tiny_config, tmp_path):
     cfg = anoframe.load_config(tiny_config, {"cache.max_gb": 0})
-    with pytest.raises(AnoframeError, match=r"cache\.max_gb is above 0.*--cache off"):
+    with pytest.raises(AnoframeError, match=r"cache\.max_gb must be a number above 0.*--cache off"):
         anoframe.train(cfg, ["felt"], tmp_path)
 
 

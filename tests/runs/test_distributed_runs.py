@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import Ended, together
-from rebuilder import CONFIG
+from processes import ProcessExited, run_in_processes
+from reconstructor import CONFIG
 
 import anoframe
 from anoframe.config import load_config
@@ -49,7 +49,7 @@ def train(group, config, output, start="new", categories=CATEGORIES, **overrides
 
 def train_and_count(group, *args, **options):
     """Train, and return the metrics with the numbers of images that this process encodes and predicts."""
-    from rebuilder import Rebuilder
+    from reconstructor import Reconstructor
 
     from anoframe.models.base import Detector
 
@@ -63,7 +63,7 @@ def train_and_count(group, *args, **options):
         return call
 
     Detector.encode = counted("encode", Detector.encode)
-    Rebuilder.detect = counted("detect", Rebuilder.detect)
+    Reconstructor.detect = counted("detect", Reconstructor.detect)
     return train(group, *args, **options), counts
 
 
@@ -87,7 +87,7 @@ def one(config, tmp_path_factory):
 def two(config, tmp_path_factory):
     """The folder of the same run of two processes, and the metrics and image counts of each process."""
     output = tmp_path_factory.mktemp("two")
-    results = together(train_and_count, config, output, "new")
+    results = run_in_processes(train_and_count, config, output, "new")
     return output / RUN, [metrics for metrics, _ in results], [counts for _, counts in results]
 
 
@@ -101,7 +101,7 @@ def enough(config, enough_root, tmp_path_factory):
     selecting = {"trainer__select": "best_on_test", "trainer__evaluate_every": 1}
     changes = {"data__root": str(enough_root), **selecting}
     train(None, config, output / "one", categories=["felt"], **changes)
-    together(train_with, str(config), str(output / "two"), changes, ["felt"])
+    run_in_processes(train_with, str(config), str(output / "two"), changes, ["felt"])
     return output / "one" / FELT, output / "two" / FELT
 
 
@@ -161,7 +161,9 @@ def test_only_the_main_process_writes(two):
 
 def test_with_a_cache_no_image_is_encoded_twice(config, two, tmp_path):
     cache = {"cache__features": True, "cache__folder": str(tmp_path / "cache")}
-    counts = [counts["encode"] for _, counts in together(train_with, str(config), str(tmp_path), cache, CATEGORIES)]
+    counts = [
+        counts["encode"] for _, counts in run_in_processes(train_with, str(config), str(tmp_path), cache, CATEGORIES)
+    ]
     assert sum(counts) == 2 * (6 + 7)
     assert min(counts) >= 2 * (2 + 3)
     assert has_same_files(tmp_path / RUN, two[0])
@@ -185,27 +187,27 @@ def test_a_trained_detector_is_not_trained_again(config, two, tmp_path):
     shutil.copytree(two[0], tmp_path / RUN)
     for name in ("results/mesh.json", "metrics.json"):
         (tmp_path / RUN / name).unlink()
-    together(_resume_without_training, str(config), str(tmp_path))
+    run_in_processes(_resume_without_training, str(config), str(tmp_path))
     assert has_same_files(tmp_path / RUN, two[0])
 
 
 def _resume_without_training(group, config, output):
     import anoframe.runs.fitting
 
-    anoframe.runs.fitting.learn = None
+    anoframe.runs.fitting.fit_detector = None
     return train(group, config, output, "resume")
 
 
 @pytest.mark.slow
 def test_a_killed_process_ends_the_run_which_resumes_to_the_same_files(config, two, tmp_path):
-    with pytest.raises(Ended) as ended:
-        together(_killed, str(config), str(tmp_path))
+    with pytest.raises(ProcessExited) as ended:
+        run_in_processes(_killed, str(config), str(tmp_path))
     assert ended.value.args[0] == [2, -signal.SIGKILL]
     assert printed_errors(tmp_path) == [
         "error: another process of this run has ended: the same command with --resume continues this run"
     ]
     assert list((tmp_path / RUN / "training/mesh").iterdir())  # in the middle of the second fit
-    together(_resumed, str(config), str(tmp_path))
+    run_in_processes(_resumed, str(config), str(tmp_path))
     assert has_same_files(tmp_path / RUN, two[0])
 
 
@@ -216,7 +218,7 @@ def _killed(group, config, output):
     original = PhaseTrainer._take_step
 
     def take_step(self, *args):
-        if group.rank == 1 and (self._training.fit, self._step, self._done) == ("mesh", 1, 2):
+        if group.rank == 1 and (self._context.fit, self._stage, self._done) == ("mesh", 1, 2):
             os.kill(os.getpid(), signal.SIGKILL)
         original(self, *args)
 
@@ -257,41 +259,41 @@ def _fail(group, config, output, ranks, error):
     """Run the command line; processes of some ranks fail in the evaluation."""
     import anoframe.runs.evaluating
 
-    original = anoframe.runs.evaluating.collect_shared
+    original = anoframe.runs.evaluating.collect_distributed
 
     def failing(*args):
         if group.rank in ranks:
             raise error
         return original(*args)
 
-    anoframe.runs.evaluating.collect_shared = failing
+    anoframe.runs.evaluating.collect_distributed = failing
     run_command(group, config, output)
 
 
 @pytest.mark.parametrize("ranks", [(0,), (1,), (0, 1)])
 def test_an_error_in_one_process_ends_all_with_one_message(config, tmp_path, ranks):
-    with pytest.raises(Ended) as ended:
-        together(_fail, str(config), str(tmp_path), ranks, AnoframeError("0.png: no good"))
+    with pytest.raises(ProcessExited) as ended:
+        run_in_processes(_fail, str(config), str(tmp_path), ranks, AnoframeError("0.png: no good"))
     assert ended.value.args[0] == [2, 2]
     assert printed_errors(tmp_path) == ["error: 0.png: no good"]
     assert read(tmp_path / RUN, "run.json")["status"] == "failed"
 
 
 def test_a_bug_in_one_process_ends_all_with_its_traceback(config, tmp_path):
-    with pytest.raises(Ended) as ended:
-        together(_fail, str(config), str(tmp_path), (1,), ZeroDivisionError("a bug"))
+    with pytest.raises(ProcessExited) as ended:
+        run_in_processes(_fail, str(config), str(tmp_path), (1,), ZeroDivisionError("a bug"))
     assert ended.value.args[0] == [2, 1]
     lines = printed_errors(tmp_path)
     assert (lines[0], lines[-1]) == ("Traceback (most recent call last):", "ZeroDivisionError: a bug")
 
 
 def test_a_method_without_gradient_training_is_refused(tiny_config, tmp_path):
-    with pytest.raises(AssertionError, match="2 processes: this method runs on one device"):
-        together(train, tiny_config, tmp_path)
+    with pytest.raises(AssertionError, match="2 processes: this method trains on one device"):
+        run_in_processes(train, tiny_config, tmp_path)
 
 
 def test_python_alone_has_one_process_and_names_the_ways_to_more(config, tmp_path):
-    with pytest.raises(AnoframeError, match=r"--device cpu cpu: one process works on one device.*torchrun"):
+    with pytest.raises(AnoframeError, match=r"--device cpu cpu: one process uses one device.*torchrun"):
         train(None, config, tmp_path, device="cpu cpu")
 
 
@@ -327,7 +329,7 @@ def test_the_command_line_ends_with_status_and_message_of_the_process_that_faile
 
 @pytest.mark.parametrize(
     ("device", "error"),
-    [("0 1", "--device 0: this torch .* sees no GPU here"), ("cpu gpu", "--device takes auto, cpu, cuda")],
+    [("0 1", "--device 0: torch .* finds no GPU on this machine"), ("cpu gpu", "--device takes auto, cpu, cuda")],
 )
 def test_missing_devices_are_refused_before_a_process_is_started(cli, config, tmp_path, monkeypatch, device, error):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

@@ -19,10 +19,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 CATEGORIES = ["felt", "mesh"]
 FUNCTIONS = [  # in the order of a run
-    "anoframe.runs.fitting.learn",
-    "anoframe.runs.fitting.thresholds",
+    "anoframe.runs.fitting.fit_detector",
+    "anoframe.runs.fitting.estimate_thresholds",
     "anoframe.runs.fitting.save_checkpoint",
-    "anoframe.runs.evaluating.collect_shared",
+    "anoframe.runs.evaluating.collect_distributed",
     "anoframe.runs.evaluating.category_metrics",
     "anoframe.runs.evaluating.write_category_pictures",
 ]
@@ -100,7 +100,7 @@ def test_a_stopped_run_resumes_to_the_same_files(stop_at, train, finished, funct
 def test_finished_work_is_not_repeated(folder, train, monkeypatch):
     (folder / "results/mesh.json").unlink()
     (folder / "metrics.json").unlink()
-    monkeypatch.setattr("anoframe.runs.fitting.learn", None)  # both detectors are trained already
+    monkeypatch.setattr("anoframe.runs.fitting.fit_detector", None)  # both detectors are trained already
     evaluated = []
     monkeypatch.setattr(
         "anoframe.runs.evaluating.Evaluator._log_metrics", lambda self, category, result: evaluated.append(category)
@@ -110,7 +110,7 @@ def test_finished_work_is_not_repeated(folder, train, monkeypatch):
 
 
 def test_a_finished_run_resumes_to_the_same_metrics(folder, train, finished, monkeypatch):
-    monkeypatch.setattr("anoframe.runs.evaluating.collect_shared", None)
+    monkeypatch.setattr("anoframe.runs.evaluating.collect_distributed", None)
     assert train("resume").metrics == finished.metrics
 
 
@@ -132,7 +132,7 @@ def test_a_damaged_checkpoint_is_trained_again(folder, train, finished):
 
 
 def test_a_stopped_run_has_the_status_interrupted(stop_at, tmp_path):
-    stop_at("anoframe.runs.evaluating.collect_shared", 1)
+    stop_at("anoframe.runs.evaluating.collect_distributed", 1)
     (state,) = tmp_path.rglob("run.json")
     assert json.loads(state.read_text())["status"] == "interrupted"
 
@@ -264,7 +264,7 @@ def test_if_every_category_fails_the_first_error_is_raised(monkeypatch, train):
     def failing(*args, **options):
         raise AnoframeError("nothing works")
 
-    monkeypatch.setattr("anoframe.runs.fitting.learn", failing)
+    monkeypatch.setattr("anoframe.runs.fitting.fit_detector", failing)
     with pytest.raises(AnoframeError, match="nothing works"):
         train()
 
@@ -308,7 +308,7 @@ def _killed(config: str, output: str, name: str) -> None:
 @pytest.mark.parametrize(
     "function",
     [
-        "anoframe.runs.fitting.learn",
+        "anoframe.runs.fitting.fit_detector",
         "anoframe.runs.fitting.save_checkpoint",
         "anoframe.runs.evaluating.category_metrics",
     ],

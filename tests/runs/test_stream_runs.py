@@ -41,9 +41,9 @@ cfg.model.hidden = 16
 cfg.model.encoder_layers = 1
 cfg.model.decoder_layers = 1
 cfg.model.window = 1
-cfg.model.sema_end_layer = 1
-cfg.model.adapter_bottleneck = 4
-cfg.model.rd_dim = 4
+cfg.model.sema.end_layer = 1
+cfg.model.sema.adapter_bottleneck = 4
+cfg.model.sema.descriptor_dim = 4
 cfg.trainer.epochs = 2
 cfg.trainer.save_minutes = 0.0
 cfg.trainer.phases.adapter.epochs = 2
@@ -135,7 +135,7 @@ def test_the_seconds_of_each_task_are_recorded(stream):
 
 def test_a_selection_on_the_test_set_is_marked_even_if_the_last_task_trains_nothing(stream, tmp_path):
     choosing = {"trainer.select": "best_on_test", "trainer.evaluate_every": 1}
-    run = stream("expanding", "native", **STREAM, **choosing, **{"model.expansion_threshold": 1e9})
+    run = stream("expanding", "native", **STREAM, **choosing, **{"model.sema.expansion_threshold": 1e9})
     assert results_of(run)["params_trainable"][1] == 0
     for done in (run, anoframe.test(run.folder, output=tmp_path)):
         assert done.results.provenance["selected"] == "best on test"

@@ -7,7 +7,7 @@ import csv
 import pytest
 from wandb_files import offline_runs
 
-from anoframe.grid.grid import run_grid
+from anoframe.grid.runner import run_grid
 
 
 @pytest.mark.slow

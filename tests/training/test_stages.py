@@ -9,7 +9,7 @@ from torch import nn
 from anoframe.errors import AnoframeError
 from anoframe.features.extraction import FeatureBatch
 from anoframe.models.base import Detector, Forecast, ObservingDetector
-from anoframe.tracking.timing import Clock
+from anoframe.tracking.timing import StageTimer
 from anoframe.tracking.tracker import Trackers
 from anoframe.training import stages
 from anoframe.training.context import FitContext
@@ -51,7 +51,7 @@ def batch(*names):
 
 def test_observation_gets_every_batch_once_and_then_finishes():
     detector = CallRecorder()
-    fit_detector(detector, [batch("a", "b"), batch("c")], 3, Clock(Trackers()), CONTEXT)
+    fit_detector(detector, [batch("a", "b"), batch("c")], 3, StageTimer(Trackers()), CONTEXT)
     assert detector.calls == [
         ("begin", 3),
         ("observe", False, False, ["a", "b"]),
@@ -61,7 +61,7 @@ def test_observation_gets_every_batch_once_and_then_finishes():
 
 
 def test_stages_are_timed():
-    clock = Clock(Trackers())
+    clock = StageTimer(Trackers())
     fit_detector(CallRecorder(), [batch("a")], 1, clock, CONTEXT)
     assert list(clock.stages) == ["encode", "conclude"]
 
@@ -76,7 +76,7 @@ class WithForecast(CallRecorder):
 def test_forecast_is_logged_once_before_the_first_observation(monkeypatch, recorder):
     monkeypatch.setattr(stages, "available_memory", lambda: 8 * 10**9)
     detector = WithForecast()
-    fit_detector(detector, [batch("a"), batch("b")], 2, Clock(recorder), CONTEXT)
+    fit_detector(detector, [batch("a"), batch("b")], 2, StageTimer(recorder), CONTEXT)
     assert [fields["text"] for fields in recorder.of("forecast")] == ["2 images need 7.00 GB"]
     assert len(detector.calls) == 4
 
@@ -85,7 +85,7 @@ def test_forecast_above_free_memory_raises_an_error_with_the_remedy_before_the_f
     monkeypatch.setattr(stages, "available_memory", lambda: 6 * 10**9)
     detector = WithForecast()
     with pytest.raises(AnoframeError, match=r"2 images need 7\.00 GB; 6\.00 GB of memory is free\. Take fewer images"):
-        fit_detector(detector, [batch("a"), batch("b")], 2, Clock(Trackers()), CONTEXT)
+        fit_detector(detector, [batch("a"), batch("b")], 2, StageTimer(Trackers()), CONTEXT)
     assert detector.calls == [("begin", 2)]
 
 
@@ -94,4 +94,4 @@ def test_detector_without_stages_reads_no_batch():
         pytest.fail("a batch was read")
         yield
 
-    fit_detector(ZeroShot(nn.Identity()), batches(), 1, Clock(Trackers()), CONTEXT)
+    fit_detector(ZeroShot(nn.Identity()), batches(), 1, StageTimer(Trackers()), CONTEXT)

@@ -55,4 +55,4 @@ def test_no_threshold_without_held_out_images(without_threshold):
 def test_warning_for_too_few_images(finished):
     log = [json.loads(line) for line in (finished.folder / "log.jsonl").read_text().splitlines()]
     warnings = [event["text"] for event in log if event["event"] == "warning"]
-    assert "felt: too few training images for a threshold, scores alone" in warnings
+    assert "felt: too few training images for a threshold" in warnings

@@ -29,7 +29,7 @@ from anoframe.models.patchcore.reweighting import reweight
 from anoframe.models.summary import MethodSummary
 from anoframe.registry import check_arguments
 from anoframe.types import Prediction, Sample
-from anoframe.utils.memory import empty_or_memmap, fits, gigabytes
+from anoframe.utils.memory import empty_or_memmap, fits_in_memory, gigabytes
 
 IMAGE_SCORES = ("max", "reweight")
 
@@ -147,7 +147,12 @@ class PatchCore(ObservingDetector, ContinualDetector):
         projected_width = min(width, self.coreset.projection_dim)
         selection, seconds = selection_cost(count, projected_width, size)
         all_patches = 4 * count * width  # kept in a file if too large, see `empty_or_memmap`
-        memory = 4 * count * projected_width + selection + 8 * size * width + (all_patches if fits(all_patches) else 0)
+        memory = (
+            4 * count * projected_width
+            + selection
+            + 8 * size * width
+            + (all_patches if fits_in_memory(all_patches) else 0)
+        )
         return Forecast(
             f"memory bank of {size:,} of {count:,} patches with {width} values each, {gigabytes(4 * size * width)}; "
             f"fitting takes about {gigabytes(memory)} of memory, and the coreset selection at most {seconds:,.0f} s "

@@ -75,7 +75,7 @@ class SemaUniAD(UniAD, ContinualDetector):
 
     progress: Tensor
     scan_batch_size = 128
-    least_images = LEAST_RECORDS  # with fewer, z is always 0 for the new slots, so no later task would ever expand
+    min_images = LEAST_RECORDS  # with fewer, z is always 0 for the new slots, so no later task would ever expand
 
     def __init__(self, backbone: nn.Module, sema: Mapping[str, Any] | None = None, seed: int = 0, **uniad: Any):
         check_arguments(UniAD, {"backbone": backbone, **uniad}, "model 'sema_uniad'")

@@ -23,7 +23,7 @@ from sema_stream import (
 from torch import nn
 from uniad_options import OPTIONS, all_equal, outputs
 
-from anoframe.config import load_config, plain
+from anoframe.config import load_config, to_plain
 from anoframe.models.base import Observation
 from anoframe.models.factory import build_detector
 from anoframe.models.sema_uniad.adapters import AdapterContext
@@ -259,14 +259,14 @@ def test_frozen_modules_stay_in_eval_mode_when_train_is_called(backbone):
 
 def test_the_trunk_is_trained_only_in_the_first_phase_of_the_first_task(backbone, monkeypatch):
     detector, modes = make_small(backbone, **ALWAYS), []
-    original = PhaseTrainer._batch
+    original = PhaseTrainer._batch_rows
 
     def batch(trainer, done):
         dropout = detector.reconstruction.transformer.encoder[0].residuals["attn"].dropout
         modes.append((trainer._phase.name, dropout.training, detector.reconstruction.jitter.training))
         return original(trainer, done)
 
-    monkeypatch.setattr(PhaseTrainer, "_batch", batch)
+    monkeypatch.setattr(PhaseTrainer, "_batch_rows", batch)
     train_stream(detector, [make_cluster(0), make_cluster(1)])
     assert set(modes[:4]) == {("reconstruction", True, True), ("descriptor", False, False)}
     assert set(modes[4:]) == {("adapter", False, True), ("descriptor", False, False)}
@@ -485,7 +485,7 @@ def build_ablation(name):
     """The config of an ablation, and its detector at a small size with a random backbone."""
     changes = {"model.backbone.weights": "random", "model.width": 16, "model.hidden": 16}
     cfg = load_config(f"sema_uniad/sema_uniad_lite0{name}.py", changes)
-    return cfg, build_detector(plain(cfg.model))
+    return cfg, build_detector(to_plain(cfg.model))
 
 
 @pytest.fixture(scope="module")
@@ -497,7 +497,7 @@ def base_record():
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_can_be_trained_and_changes_the_setting_of_its_name(base_record, name):
     cfg, detector = build_ablation(f"_{name}")
-    check_training(detector.training_stages(), plain(cfg.trainer), torch.device("cpu"), detector.phase_names())
+    check_training(detector.training_stages(), to_plain(cfg.trainer), torch.device("cpu"), detector.phase_names())
     assert detector.summary().config_records["sema_config"] == base_record | ABLATIONS[name]
     assert (detector.memory.kind == "series") is (name == "memory")
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 from sema_stream import SMALL_UNIAD, make_small
 
-from anoframe.config import load_config, plain
+from anoframe.config import load_config, to_plain
 from anoframe.errors import AnoframeError
 from anoframe.models.factory import build_detector
 from anoframe.models.sema_uniad.model import SemaUniAD
@@ -46,7 +46,7 @@ RECORDED = (
 
 def test_defaults_of_the_class_and_of_the_config_are_those_of_the_docs():
     assert asdict(SemaSettings()) == DEFAULTS
-    assert plain(load_config("__base__/sema_uniad.py").model.sema) == DEFAULTS
+    assert to_plain(load_config("__base__/sema_uniad.py").model.sema) == DEFAULTS
 
 
 def test_records_keep_their_key_names():

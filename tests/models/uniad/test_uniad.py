@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from uniad_options import OPTIONS, all_equal, outputs
 
 from anoframe.backbones import FeaturePyramid
-from anoframe.config import load_config, plain
+from anoframe.config import load_config, to_plain
 from anoframe.errors import AnoframeError
 from anoframe.models.base import Phase, TrainingBatch
 from anoframe.models.factory import build_detector
@@ -125,9 +125,9 @@ def test_the_backbone_has_the_published_size_and_is_frozen():
 
 def test_the_published_config_builds_the_published_model():
     cfg = load_config("uniad/uniad_224.py", {"model.backbone.weights": "random"})
-    detector = build_detector(plain(cfg.model))
+    detector = build_detector(to_plain(cfg.model))
     assert (detector.grid, num_parameters(detector.reconstruction)) == ((14, 14), 7_717_392)
-    trainer = plain(cfg.trainer)
+    trainer = to_plain(cfg.trainer)
     optimizer, schedule = trainer["optimizer"], trainer["schedule"]
     assert (trainer["epochs"], trainer["batch_size"], trainer["clip"]) == (1000, 8, 0.1)
     assert (optimizer["name"], optimizer["lr"], optimizer["weight_decay"]) == ("adamw", 1e-4, 1e-4)
