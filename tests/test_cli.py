@@ -64,7 +64,7 @@ def test_the_command_line_gives_the_bytes_of_the_python_interface(train, finishe
 def test_the_output_ends_with_metrics_stage_times_and_report(train):
     lines = train("--cls_names", "all").out.splitlines()
     rows = [line.split()[0] for line in lines if line and not line.startswith(" ")]
-    stages = ["build", "encode", "conclude", "threshold", "save", "predict", "measure", "draw"]
+    stages = ["build", "encode", "coreset", "threshold", "save", "predict", "measure", "draw"]
     assert rows[-13:] == ["felt", "mesh", "mean", "stage", *stages, "report:"]
 
 

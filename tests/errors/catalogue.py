@@ -1395,7 +1395,7 @@ def _(bench):
     CHECKPOINTS,
     "NaN in features",
     "train/good/001.png: its features are not finite",
-    way_out="check it, and --model.backbone.weights",
+    way_out="check the image, and --model.backbone.weights",
     before_work=False,
 )
 def _(bench):

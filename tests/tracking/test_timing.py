@@ -52,7 +52,7 @@ def test_peak_memory_has_the_size_of_a_process():
 
 def test_run_json_has_the_stages(finished):
     stages = json.loads((finished.folder / "run.json").read_text())["stages"]
-    assert list(stages) == ["build", "encode", "conclude", "threshold", "save", "predict", "measure", "draw"]
+    assert list(stages) == ["build", "encode", "coreset", "threshold", "save", "predict", "measure", "draw"]
     assert all(stage["peak_bytes"] > 0 for stage in stages.values())
 
 

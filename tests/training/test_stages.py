@@ -63,7 +63,7 @@ def test_observation_gets_every_batch_once_and_then_finishes():
 def test_stages_are_timed():
     clock = StageTimer(Trackers())
     fit_detector(CallRecorder(), [batch("a")], 1, clock, CONTEXT)
-    assert list(clock.stages) == ["encode", "conclude"]
+    assert list(clock.stages) == ["encode", "observation"]
 
 
 class WithForecast(CallRecorder):

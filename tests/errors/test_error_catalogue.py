@@ -12,7 +12,7 @@ from catalogue import CASES, Case
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 WRITE = "ANOFRAME_WRITE_ERRORS"
-COMMAND = f"{WRITE}=1 python -m pytest tests/errors/test_catalogue.py"
+COMMAND = f"{WRITE}=1 python -m pytest tests/errors/test_error_catalogue.py"
 HEAD = f"""\
 # Error messages for invalid input
 
