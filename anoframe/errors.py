@@ -25,11 +25,14 @@ def suggest(word: object, known: Iterable[str], limit: int = 12, prefix: str = "
         known: all valid names.
         limit: number of names to list.
         prefix: written before each name, for example `--` of options.
+        prefix: written before each name, for example `--` of options.
 
     >>> suggest("botle", ["bottle", "screw"])
     "did you mean 'bottle'? Known: bottle, screw"
     >>> suggest("EWC", ["ewc", "joint"])
     "did you mean 'ewc'? Known: ewc, joint"
+    >>> suggest("sede", ["seed"], prefix="--")
+    "did you mean '--seed'? Known: --seed"
     >>> suggest("sede", ["seed"], prefix="--")
     "did you mean '--seed'? Known: --seed"
     """

@@ -48,6 +48,9 @@ class Plain(Detector):
         super().__init__(backbone or Waves())
         self.register_buffer("buffer", torch.empty(0))  # tells the device
 
+    def compute_prediction(self, features, size):
+        raise NotImplementedError
+
 
 class Doubled(Plain):
     """Extracts other features without an encoding of its own."""

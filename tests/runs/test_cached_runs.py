@@ -93,9 +93,7 @@ def test_images_can_be_cached_without_features(cached, first, monkeypatch):
 
 
 def test_features_can_be_cached_without_images(cached, first, no_encoder, monkeypatch):
-    monkeypatch.setattr(
-        "anoframe.data.cached_reader.read_mask", read_mask
-    )  # for metrics; images are read for pictures only
+    monkeypatch.setattr("anoframe.data.cached_reader.read_mask", read_mask)  # metrics need masks, pictures need images
     monkeypatch.setattr("anoframe.runs.evaluating.write_category_pictures", lambda *args: None)
     monkeypatch.setattr("anoframe.runs.recording.write_report", lambda *args: None)
     assert cached(cache__images=False).metrics == first.metrics

@@ -161,9 +161,8 @@ def test_only_the_main_process_writes(two):
 
 def test_with_a_cache_no_image_is_encoded_twice(config, two, tmp_path):
     cache = {"cache__features": True, "cache__folder": str(tmp_path / "cache")}
-    counts = [
-        counts["encode"] for _, counts in run_in_processes(train_with, str(config), str(tmp_path), cache, CATEGORIES)
-    ]
+    results = run_in_processes(train_with, str(config), str(tmp_path), cache, CATEGORIES)
+    counts = [counts["encode"] for _, counts in results]
     assert sum(counts) == 2 * (6 + 7)
     assert min(counts) >= 2 * (2 + 3)
     assert has_same_files(tmp_path / RUN, two[0])

@@ -30,13 +30,15 @@ def run(config, tmp_path_factory):
     """Trains with some protocol, once for all tests; returns the run and what the console shows."""
     finished = {}
 
-    def train(protocol, strategy="native"):
-        if (protocol, strategy) not in finished:
-            cfg = load_config(config, {"protocol.name": protocol, "protocol.strategy": strategy})
+    def train(protocol, strategy="native", method="TaskMeans"):
+        key = protocol, strategy, method
+        if key not in finished:
+            names = {"protocol.name": protocol, "protocol.strategy": strategy}
+            cfg = load_config(config, {**names, "model.name": f"toy_method:{method}"})
             with redirect_stdout(StringIO()) as console:
                 done = anoframe.train(cfg, ["felt", "mesh"], tmp_path_factory.mktemp("runs"))
-            finished[protocol, strategy] = done, console.getvalue()
-        return finished[protocol, strategy]
+            finished[key] = done, console.getvalue()
+        return finished[key]
 
     return train
 
@@ -100,9 +102,10 @@ def test_a_stream_has_no_summary_in_the_results_of_categories(run):
     assert "method_summary" not in json.loads((folder / "results/mesh.json").read_text())
 
 
-def test_a_method_without_a_summary_leaves_no_key_and_no_event(finished):
-    assert "method_summary" not in json.loads((finished.folder / "results/mesh.json").read_text())
-    assert events(finished, "method_summary", "method_message") == []
+def test_a_method_that_reports_nothing_leaves_no_key_and_no_event(run):
+    done = run("separate", method="SilentMeans")[0]
+    assert "method_summary" not in json.loads((done.folder / "results/mesh.json").read_text())
+    assert events(done, "method_summary", "method_message") == []
 
 
 def test_the_old_name_of_the_strategy_native_still_works(run):

@@ -73,3 +73,13 @@ class TaskMeans(ContinualDetector):
             task_records={"mean_stats": {"count": len(counts)}},
             stream_records={"means": counts},
         )
+
+
+class SilentMeans(TaskMeans):
+    """The same method, which reports nothing."""
+
+    def messages(self):
+        return ()
+
+    def summary(self):
+        return MethodSummary()
