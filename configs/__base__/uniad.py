@@ -37,9 +37,7 @@ with cfg.unlocked():
     cfg.model.encoder_layers = 4
     cfg.model.decoder_layers = 4
     cfg.model.dropout = 0.1
-    cfg.model.window = (
-        7  # tokens; side of the square that attention does not see; even acts as the next odd
-    )
+    cfg.model.window = 7  # tokens; side of the square that attention does not see; even acts as the next odd
     cfg.model.mask_encoder = True  # mask that square in the encoder
     cfg.model.mask_first = True  # mask it in the decoder's attention to the encoder output
     cfg.model.mask_second = True  # mask it in the decoder's attention to the previous layer
