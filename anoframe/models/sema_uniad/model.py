@@ -49,10 +49,10 @@ def _signature_with(base: type, init: Callable[..., None]) -> inspect.Signature:
 
     `anoframe.registry.check_arguments` reads it, so that an unknown argument is an error and the nearest is suggested.
     """
-    own = [one for one in list(inspect.signature(init).parameters.values())[1:] if one.kind is not one.VAR_KEYWORD]
-    names = {one.name for one in own}
-    passed_on = [one for one in inspect.signature(base).parameters.values() if one.name not in names]
-    return inspect.Signature([*own, *(one.replace(kind=one.KEYWORD_ONLY) for one in passed_on)])
+    own = [p for p in list(inspect.signature(init).parameters.values())[1:] if p.kind is not p.VAR_KEYWORD]
+    names = {p.name for p in own}
+    passed_on = [p for p in inspect.signature(base).parameters.values() if p.name not in names]
+    return inspect.Signature([*own, *(p.replace(kind=p.KEYWORD_ONLY) for p in passed_on)])
 
 
 class SemaUniAD(UniAD, ContinualDetector):
@@ -352,9 +352,11 @@ class SemaUniAD(UniAD, ContinualDetector):
         reconstructed = [self.reconstruct(features, context) for context in contexts]
         if len(paths) == 1:
             return reconstructed[0], contexts[0].token_means
-        best = best_path([self.distance(features, one) for one in reconstructed])
-        sites = range(len(self.sites))
-        means = {site: torch.stack([one.token_means[site] for one in contexts])[best] for site in sites}
+        best = best_path([self.distance(features, f_hat) for f_hat in reconstructed])
+        means = {
+            index: torch.stack([context.token_means[index] for context in contexts])[best]
+            for index in range(len(self.sites))
+        }
         return torch.stack(reconstructed)[best], means
 
     # ------------------------------------------------------------------------------------------------ freezing

@@ -63,7 +63,7 @@ def three_tasks():
 def test_an_image_uses_the_slots_of_the_task_that_reconstructs_it_best(three_tasks):
     images = torch.cat([make_cluster(seed, 4, draw=1) for seed in range(6)])
     by_slot = [three_tasks.reconstruct(images, AdapterContext({1: slot, 2: slot})) for slot in range(3)]
-    errors = torch.stack([(one - images).square().mean((1, 2, 3)) for one in by_slot])
+    errors = torch.stack([(f_hat - images).square().mean((1, 2, 3)) for f_hat in by_slot])
     best = errors.argmin(0)
     assert len(best.unique()) > 1
     reconstructed = three_tasks.reconstruct(images)

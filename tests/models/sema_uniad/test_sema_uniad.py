@@ -387,7 +387,7 @@ def test_the_joint_loss_adds_the_weighted_descriptor_loss_without_gradients_for_
     assert torch.equal(losses["mse"], detector.losses(batch)["mse"])
     descriptors = [name for name in first.parameters if ".descriptor." in name]
     gradients = torch.autograd.grad(losses["descriptor"], list(first.parameters.values()), allow_unused=True)
-    with_gradient = {name for name, one in zip(first.parameters, gradients, strict=True) if one is not None}
+    with_gradient = {name for name, grad in zip(first.parameters, gradients, strict=True) if grad is not None}
     assert with_gradient == set(descriptors)
     expected = 0.5 * make_small(backbone).training_stages()[1].loss(batch)["descriptor"]
     torch.testing.assert_close(losses["descriptor"], expected)

@@ -464,8 +464,8 @@ def test_the_next_task_starts_from_the_checkpoint_of_the_last(backbone, start_fi
     new.load_learned_state(copy_state(detector))
     if start_first:
         assert [stage.name for stage in new.training_stages()] == ["scan"]
-    for one in (detector, new):
-        train_whole_task(one, 1, B)
+    for continued in (detector, new):
+        train_whole_task(continued, 1, B)
     assert find_differences(detector.learned_state(), new.learned_state()) == set()
 
 
@@ -498,7 +498,6 @@ def kill_after(detector, limit):
     return calls
 
 
-@pytest.mark.slow
 def test_a_killed_task_is_resumed_by_the_trainer_with_the_same_result_to_the_bit(backbone, tmp_path):
     """Killed at every call of a loss, an observation, or the end of one; both orders of load and start alternate."""
     trainer = make_trainer(descriptor=1)
