@@ -9,7 +9,6 @@ from pathlib import Path
 from anoframe.config import ConfigDict
 from anoframe.continual.names import strategy_name
 from anoframe.data.dataset import Dataset, choose_categories, open_dataset
-from anoframe.continual.names import strategy_name
 from anoframe.data.task_streams import STREAMS, Task, parse_tasks
 from anoframe.errors import AnoframeError, suggest
 from anoframe.utils.files import check_plain_name

@@ -43,6 +43,9 @@ class Network(Detector):
     def training_stages(self):
         return [Phase("network", dict(self.network.named_parameters()), self.loss)]
 
+    def compute_prediction(self, features, size):
+        raise NotImplementedError
+
 
 def compute_gradients(group, steps, sync=True):
     """Gradients after each step, and the learned state in the end. A step is a list of parts of a batch."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 
 import pytest
+from wandb_files import offline_runs
 
 import anoframe
 
@@ -54,7 +54,7 @@ class Growing(ContinualDetector):
         count = len(self.means)
         return MethodSummary(
             scalars={"growing/means": count},
-            tables=[Table("means", "Stored <means>", ("mean", "length"), [[str(i), float(m.norm())] for i, m in enumerate(self.means)])],
+            tables=[Table("means", "Stored <means>", ("mean",), [[str(number)] for number in range(count)])],
             series=[Series("means <stored>", [(task, task + 1) for task in range(count)])],
             message=f"{count} means are stored",
             config_records={"growing_config": {"kind": "mean"}},
@@ -120,12 +120,8 @@ def test_report_shows_table_series_and_scalars(stream_run):
     assert "means <stored>" not in page
 
 
-def test_log_holds_the_messages_and_summaries(stream_run):
-    events = [json.loads(line) for line in (stream_run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    texts = [event["text"] for event in events if event["event"] == "method_message"]
-    assert texts == ["stored mean number 0", "stored mean number 1"]
-    summaries = [event for event in events if event["event"] == "method_summary"]
-    assert [(event["task"], event["scalars"]) for event in summaries] == [
-        (0, {"growing/means": 1}),
-        (1, {"growing/means": 2}),
-    ]
+def test_wandb_receives_scalars_and_the_table(stream_run):
+    (tracked,) = offline_runs(stream_run.folder)
+    assert [row["growing/means"] for row in tracked.history if "growing/means" in row] == [1, 2]
+    assert [row["growing/task"] for row in tracked.history if "growing/means" in row] == [0, 1]
+    assert any("continual/means" in row for row in tracked.history)
