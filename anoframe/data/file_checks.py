@@ -18,7 +18,7 @@ from anoframe.data.image_decoding import (
     reject_multiple_frames,
     upright_size,
 )
-from anoframe.data.masks import read_mask
+from anoframe.data.masks import mask_files, read_mask
 from anoframe.errors import AnoframeError
 
 THREADS = 8
@@ -71,9 +71,9 @@ def check_image(path: Path, decode: bool) -> FileCheck:
 
 
 def check_mask(path: Path) -> FileCheck:
-    """Check a mask; it is decoded, because only its pixels show whether it marks a defect."""
+    """Check a mask, of one file or several; it is decoded, because only its pixels show whether it marks a defect."""
     try:
-        with open_image(path) as image:
+        with open_image(mask_files(path)[0]) as image:
             header = _read_header(image)
         mask = read_mask(path)
     except AnoframeError as error:

@@ -3,7 +3,7 @@
 <category>/train/good/000.png
 <category>/test/good/000.png
 <category>/test/<defect>/000.png
-<category>/ground_truth/<defect>/000_mask.png     (or 000.png)
+<category>/ground_truth/<defect>/000_mask.png     (or 000.png, or several masks in 000/)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CATEGORY_LAYOUT = """\
       train/good/000.png ...
       test/good/000.png ...
       test/<defect>/000.png ...
-      ground_truth/<defect>/000_mask.png ...   (or 000.png)"""
+      ground_truth/<defect>/000_mask.png ...   (or 000.png, or several masks in 000/)"""
 
 
 def is_category(folder: Path) -> bool:
@@ -55,7 +55,9 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def _masks_by_stem(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in _image_files(folder)}
+    """Return the name of each mask without suffix -> its file, or the folder of its files as in MVTec LOCO."""
+    folders = {path.name: path for path in subfolders(folder) if _image_files(path)}
+    return folders | {path.stem: path for path in _image_files(folder)}
 
 
 class MVTecLayoutDataset(Dataset):

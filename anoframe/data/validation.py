@@ -16,7 +16,7 @@ from anoframe.data.dataset import Counts, Dataset
 from anoframe.data.duplicates import find_duplicates
 from anoframe.data.file_checks import FileCheck, check_files
 from anoframe.data.image_decoding import SUFFIXES, is_image_file, read_image
-from anoframe.data.masks import read_mask, size_mismatch
+from anoframe.data.masks import mask_files, read_mask, size_mismatch
 from anoframe.errors import AnoframeError
 from anoframe.types import GOOD, Sample
 
@@ -104,17 +104,18 @@ def _check_category(dataset: Dataset, category: str, decode: bool, follow_links:
     test = [sample for sample in samples if sample.split == "test"]
     images, masks = [sample.image for sample in samples], [sample.mask for sample in samples if sample.mask]
     checks = check_files(images, masks, decode)
+    files = images + [file for mask in masks if not checks[mask].problem for file in mask_files(mask)]
     counts = _count_images(dataset, category, train, test)
     report.categories.append(counts)
 
     report.problems += [check.problem for check in checks.values() if check.problem]
     report.problems += _split_problems(dataset.folder(category), train, test)
     report.problems += _mask_problems(test, checks)
-    report.problems += _file_name_problems(samples)
+    report.problems += _file_name_problems(files)
     report.problems += _leakage_problems(train, test, checks)
-    unused_problems, unused_remarks = _unused_files(dataset, category, samples)
+    unused_problems, unused_remarks = _unused_files(dataset, category, images + masks)
     report.problems += unused_problems
-    outside_problems, outside_remarks = _files_outside(dataset.root, images + masks, follow_links)
+    outside_problems, outside_remarks = _files_outside(dataset.root, files, follow_links)
     report.problems += outside_problems
 
     remarks = [*unused_remarks, *_count_remarks(counts)]
@@ -153,9 +154,9 @@ def _other_file_hint(folder: Path) -> str:
     return f" (found {other.relative_to(folder.parent)}; supported extensions are {', '.join(sorted(SUFFIXES))})"
 
 
-def _file_name_problems(samples: list[Sample]) -> Iterator[str]:
+def _file_name_problems(files: list[Path]) -> Iterator[str]:
     """File names that cannot be written to result files."""
-    for path in (path for sample in samples for path in (sample.image, sample.mask) if path):
+    for path in files:
         try:
             str(path).encode()
         except UnicodeEncodeError:
@@ -209,13 +210,13 @@ def _mask_size_problem(image: Path, mask: Path, checks: Mapping[Path, FileCheck]
 # ------------------------------------------------------------------------------------------------ other files
 
 
-def _unused_files(dataset: Dataset, category: str, samples: list[Sample]) -> tuple[list[str], list[str]]:
-    """Return problems and remarks about image files of a category that no sample uses."""
-    used = {path for sample in samples for path in (sample.image, sample.mask)}
+def _unused_files(dataset: Dataset, category: str, used_paths: list[Path]) -> tuple[list[str], list[str]]:
+    """Return problems and remarks about image files of a category that no sample uses; a folder is used as a whole."""
+    used = set(used_paths)
     masks = dataset.mask_folder(category)
     problems, ignored, empty_good_masks = [], [], 0
     for path in _walk_image_files(dataset.folder(category)):
-        if path in used:
+        if path in used or path.parent in used:
             continue
         if not path.is_relative_to(masks):
             ignored.append(path)
