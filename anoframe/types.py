@@ -23,7 +23,7 @@ class Sample:
     category: str
     split: str  # "train" or "test"
     defect: str = GOOD  # defect type, or "good"
-    mask: Path | None = None  # ground truth of a defect, None if the dataset has no mask for it
+    mask: Path | None = None  # ground truth of a defect: a file, a folder of files to join, or None
 
     @property
     def name(self) -> str:

@@ -14,7 +14,16 @@ from PIL import Image, features
 from torch import Tensor
 
 from anoframe.data.image_decoding import open_image, read_image, reduce_jpeg, to_rgb, upright_size
-from anoframe.data.masks import empty_mask, read_mask, resize_mask, size_mismatch
+from anoframe.data.masks import (
+    DEFAULT_MASKS,
+    MaskSettings,
+    empty_mask,
+    join_masks,
+    mask_files,
+    mask_orientation,
+    resize_mask,
+    size_mismatch,
+)
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.errors import AnoframeError
 from anoframe.types import Sample
@@ -39,11 +48,15 @@ class Reader:
     Args:
         preprocessing: resize and crop.
         cache: stores the tensors of files; None decodes every file each time.
+        masks: how masks are read.
     """
 
-    def __init__(self, preprocessing: Preprocessing, cache: TensorCache | None = None):
+    def __init__(
+        self, preprocessing: Preprocessing, cache: TensorCache | None = None, masks: MaskSettings = DEFAULT_MASKS
+    ):
         self.preprocessing = preprocessing
         self.cache = cache
+        self.masks = masks
         self._recipe = cache_key(_FORMAT, asdict(preprocessing), _DECODERS)
 
     def key(self, path: Path) -> str | None:
@@ -74,16 +87,18 @@ class Reader:
             image_size: width and height of the original image; by default they are read from the image file.
 
         Raises:
-            AnoframeError: as `anoframe.data.masks.read_mask`, and for a mask of another size than its image.
+            AnoframeError: as `anoframe.data.masks.join_masks`, and for a mask of another size than its image.
         """
         if sample.mask is None:
             return torch.from_numpy(empty_mask(self.preprocessing))[None]
-        data = _read_content(sample.mask)
-        key = self._key("mask", data)
+        files = mask_files(sample.mask)
+        contents = [_read_content(file) for file in files]
+        orientation = mask_orientation(sample.image, self.masks)
+        key = self._key(f"mask {self.masks.rule} {orientation}", *contents)
         entry = self._from_cache(key, ["mask", "size"])
         if entry is None:
-            original = read_mask(sample.mask, data)
-            resized = torch.from_numpy(resize_mask(original, self.preprocessing))[None]
+            original = join_masks(files, contents, orientation)
+            resized = torch.from_numpy(resize_mask(original, self.preprocessing, self.masks.rule))[None]
             entry = {"mask": resized, "size": torch.tensor(original.shape[::-1])}
             self._to_cache(key, entry)
         width, height = entry["size"].tolist()
@@ -101,8 +116,9 @@ class Reader:
             image = to_rgb(file, path)
             return image, image.size
 
-    def _key(self, kind: str, data: bytes | None) -> str | None:
-        return None if data is None else cache_key(kind, digest(data), self._recipe)
+    def _key(self, kind: str, *contents: bytes | None) -> str | None:
+        digests = [digest(data) for data in contents if data is not None]
+        return cache_key(kind, *digests, self._recipe) if digests and len(digests) == len(contents) else None
 
     def _from_cache(self, key: str | None, names: list[str]) -> dict[str, Tensor] | None:
         return self.cache.read(key, names) if self.cache and key else None

@@ -3,7 +3,7 @@
 <category>/train/good/000.png
 <category>/test/good/000.png
 <category>/test/<defect>/000.png
-<category>/ground_truth/<defect>/000_mask.png     (or 000.png)
+<category>/ground_truth/<defect>/000_mask.png     (or 000.png, or several masks in 000/)
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from anoframe.data.dataset import Dataset
-from anoframe.data.image_decoding import is_image_file
+from anoframe.data.listing import is_hidden, list_images
 from anoframe.types import GOOD, Sample
 
 TRAIN, TEST, MASKS = "train", "test", "ground_truth"
+NAMES_OF_GOOD = frozenset({GOOD, "ok", "normal", "nominal", "defect_free", "defect-free"})  # in lower case
 
 CATEGORY_LAYOUT = """\
       train/good/000.png ...
       test/good/000.png ...
       test/<defect>/000.png ...
-      ground_truth/<defect>/000_mask.png ...   (or 000.png)"""
+      ground_truth/<defect>/000_mask.png ...   (or 000.png, or several masks in 000/)"""
 
 
 def is_category(folder: Path) -> bool:
@@ -32,7 +33,16 @@ def subfolders(folder: Path) -> list[Path]:
     """List the direct subfolders, sorted by name, without hidden ones."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+
+
+def misspelt_folder(folder: Path) -> str:
+    """Describe a subfolder with the name of the layout in other capitals, such as `Train`; empty if there is none."""
+    for path in subfolders(folder):
+        lower = path.name.lower()
+        if lower in (TRAIN, TEST, MASKS) and lower != path.name and not (folder / lower).exists():
+            return f"{path} is not read; rename it to {lower}, in lower case"
+    return ""
 
 
 def index_category(folder: Path, category: str) -> list[Sample]:
@@ -40,22 +50,32 @@ def index_category(folder: Path, category: str) -> list[Sample]:
 
     A missing folder has no samples. A defect without a mask file gets the mask None.
     """
-    samples = [Sample(image, category, TRAIN) for image in _image_files(folder / TRAIN / GOOD)]
+    samples = index_folder(folder / TRAIN / GOOD, category, TRAIN)
     for defect in subfolders(folder / TEST):
-        masks = {} if defect.name == GOOD else _masks_by_stem(folder / MASKS / defect.name)
-        samples += [
-            Sample(image, category, TEST, defect.name, masks.get(f"{image.stem}_mask") or masks.get(image.stem))
-            for image in _image_files(defect)
-        ]
+        masks = None if defect.name == GOOD else folder / MASKS / defect.name
+        samples += index_folder(defect, category, TEST, defect.name, masks)
     return samples
 
 
+def index_folder(
+    folder: Path, category: str, split: str, defect: str = GOOD, mask_folder: Path | None = None
+) -> list[Sample]:
+    """List the images of one folder as samples, sorted by name; a missing folder has none."""
+    masks = _masks_by_stem(mask_folder) if mask_folder else {}
+    return [
+        Sample(image, category, split, defect, masks.get(f"{image.stem}_mask") or masks.get(image.stem))
+        for image in _image_files(folder)
+    ]
+
+
 def _image_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if is_image_file(path)) if folder.is_dir() else []
+    return list_images(folder).files
 
 
 def _masks_by_stem(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in _image_files(folder)}
+    """Return the name of each mask without suffix -> its file, or the folder of its files as in MVTec LOCO."""
+    folders = {path.name: path for path in subfolders(folder) if _image_files(path)}
+    return folders | {path.stem: path for path in _image_files(folder)}
 
 
 class MVTecLayoutDataset(Dataset):
@@ -84,6 +104,9 @@ class MVTecLayoutDataset(Dataset):
         for folder in subfolders(self.root):
             if any(self._is_own_category(subfolder) for subfolder in subfolders(folder)):
                 return f"no category in {self.root}, but in {folder}: give that as the root"
+        for folder in (self.root, *subfolders(self.root)):
+            if wrong := misspelt_folder(folder):
+                return f"no category found in {self.root}, but {wrong}"
         if any(is_category(folder) for folder in subfolders(self.root)):
             return f"no category of {self.name!r} in {self.root}; for your own categories use --data.name folder"
         return super()._explain_no_category()

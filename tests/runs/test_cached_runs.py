@@ -10,7 +10,7 @@ import yaml
 
 import anoframe
 from anoframe.backbones import FeaturePyramid
-from anoframe.data.masks import read_mask
+from anoframe.data.masks import join_masks
 from anoframe.errors import AnoframeError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,7 +47,7 @@ def no_encoder(monkeypatch, first):
 
     monkeypatch.setattr(FeaturePyramid, "forward", fail)
     monkeypatch.setattr("anoframe.data.cached_reader.to_rgb", fail)
-    monkeypatch.setattr("anoframe.data.cached_reader.read_mask", fail)
+    monkeypatch.setattr("anoframe.data.cached_reader.join_masks", fail)
 
 
 def cache_messages(run) -> list[str]:
@@ -93,7 +93,9 @@ def test_images_can_be_cached_without_features(cached, first, monkeypatch):
 
 
 def test_features_can_be_cached_without_images(cached, first, no_encoder, monkeypatch):
-    monkeypatch.setattr("anoframe.data.cached_reader.read_mask", read_mask)  # metrics need masks, pictures need images
+    monkeypatch.setattr(
+        "anoframe.data.cached_reader.join_masks", join_masks
+    )  # metrics need masks, pictures need images
     monkeypatch.setattr("anoframe.runs.evaluating.write_category_pictures", lambda *args: None)
     monkeypatch.setattr("anoframe.runs.recording.write_report", lambda *args: None)
     assert cached(cache__images=False).metrics == first.metrics
