@@ -14,7 +14,12 @@ class Folder(MVTecLayoutDataset):
     """
 
     name = "folder"
+    title = "your own images"
     expected_layout = f"    <root>/<category>/           (or <root>/ itself, with one category)\n{CATEGORY_LAYOUT}"
+
+    @classmethod
+    def has_layout(cls, root: Path) -> bool:
+        return is_category(root) or super().has_layout(root)
 
     def folder(self, category: str) -> Path:
         return self.root if self._is_single_category else self.root / category
@@ -22,7 +27,8 @@ class Folder(MVTecLayoutDataset):
     def _find_categories(self) -> list[str]:
         return [self.root.resolve().name] if self._is_single_category else super()._find_categories()
 
-    def _is_own_category(self, folder: Path) -> bool:
+    @classmethod
+    def _is_own_category(cls, folder: Path) -> bool:
         return is_category(folder)
 
     @property

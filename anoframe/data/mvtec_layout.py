@@ -40,14 +40,22 @@ def index_category(folder: Path, category: str) -> list[Sample]:
 
     A missing folder has no samples. A defect without a mask file gets the mask None.
     """
-    samples = [Sample(image, category, TRAIN) for image in _image_files(folder / TRAIN / GOOD)]
+    samples = index_folder(folder / TRAIN / GOOD, category, TRAIN)
     for defect in subfolders(folder / TEST):
-        masks = {} if defect.name == GOOD else _masks_by_stem(folder / MASKS / defect.name)
-        samples += [
-            Sample(image, category, TEST, defect.name, masks.get(f"{image.stem}_mask") or masks.get(image.stem))
-            for image in _image_files(defect)
-        ]
+        masks = None if defect.name == GOOD else folder / MASKS / defect.name
+        samples += index_folder(defect, category, TEST, defect.name, masks)
     return samples
+
+
+def index_folder(
+    folder: Path, category: str, split: str, defect: str = GOOD, mask_folder: Path | None = None
+) -> list[Sample]:
+    """List the images of one folder as samples, sorted by name; a missing folder has none."""
+    masks = _masks_by_stem(mask_folder) if mask_folder else {}
+    return [
+        Sample(image, category, split, defect, masks.get(f"{image.stem}_mask") or masks.get(image.stem))
+        for image in _image_files(folder)
+    ]
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -63,6 +71,10 @@ def _masks_by_stem(folder: Path) -> dict[str, Path]:
 class MVTecLayoutDataset(Dataset):
     """Dataset with one folder per category below its root, in the layout of MVTec AD."""
 
+    @classmethod
+    def has_layout(cls, root: Path) -> bool:
+        return any(is_category(folder) and cls._is_own_category(folder) for folder in subfolders(root))
+
     def folder(self, category: str) -> Path:
         return self.root / category
 
@@ -75,9 +87,10 @@ class MVTecLayoutDataset(Dataset):
     def _find_categories(self) -> list[str]:
         return [folder.name for folder in subfolders(self.root) if self._is_own_category(folder)]
 
-    def _is_own_category(self, folder: Path) -> bool:
+    @classmethod
+    def _is_own_category(cls, folder: Path) -> bool:
         """Return whether a folder is a category of this dataset."""
-        return folder.name in self.official_counts
+        return folder.name in cls.official_counts
 
     def _explain_no_category(self) -> str:
         """Recognise the common wrong roots: a category, the parent of the root, and the user's own categories."""

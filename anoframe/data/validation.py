@@ -16,6 +16,7 @@ from anoframe.data.dataset import Counts, Dataset
 from anoframe.data.duplicates import find_duplicates
 from anoframe.data.file_checks import FileCheck, check_files
 from anoframe.data.image_decoding import SUFFIXES, is_image_file, read_image
+from anoframe.data.layouts import layout_hint
 from anoframe.data.masks import mask_files, read_mask, size_mismatch
 from anoframe.errors import AnoframeError
 from anoframe.types import GOOD, Sample
@@ -58,6 +59,7 @@ class Report:
     categories: list[CategoryReport] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    hint: str = ""  # the dataset whose layout the root has, if it is another one
 
     def raise_if_broken(self) -> None:
         """Raise AnoframeError with the first problems, if there are any."""
@@ -65,7 +67,9 @@ class Report:
             shown = "\n".join(f"  {problem}" for problem in self.problems[:MAX_PROBLEMS])
             more = len(self.problems) - MAX_PROBLEMS
             rest = f"\n  and {more} more: python tools/check_data.py lists them all" if more > 0 else ""
-            raise AnoframeError(f"{self.name} in {self.root} has {_count(self.problems, 'problem')}:\n{shown}{rest}")
+            hint = f" ({self.hint})" if self.hint else ""
+            found = f"{self.name} in {self.root} has {_count(self.problems, 'problem')}{hint}"
+            raise AnoframeError(f"{found}:\n{shown}{rest}")
 
     def table(self) -> str:
         """Format the report: one row per category, then missing categories, remarks and problems."""
@@ -77,6 +81,8 @@ class Report:
             lines.append(f"not on disk: {', '.join(self.missing_categories)}")
         lines += [f"remark: {remark}" for remark in self.remarks]
         lines += [f"PROBLEM: {problem}" for problem in self.problems]
+        if self.problems and self.hint:
+            lines.append(f"hint: {self.hint}")
         lines.append(f"{_count(self.problems, 'problem')}, {_count(self.remarks, 'remark')}")
         return "\n".join(lines)
 
@@ -95,6 +101,8 @@ def check_dataset(
     report = Report(dataset.name, dataset.root, dataset.missing_categories)
     for category in categories:
         _check_category(dataset, category, decode, follow_links, report)
+    if report.problems:
+        report.hint = layout_hint(dataset.root, dataset.name, specific=True)
     return report
 
 
@@ -110,15 +118,21 @@ def _check_category(dataset: Dataset, category: str, decode: bool, follow_links:
 
     report.problems += [check.problem for check in checks.values() if check.problem]
     report.problems += _split_problems(dataset.folder(category), train, test)
-    report.problems += _mask_problems(test, checks)
+    mask_problems, empty_masks = list(_mask_problems(test, checks)), list(_empty_masks(test, checks))
+    report.problems += mask_problems if dataset.empty_masks_published else mask_problems + empty_masks
     report.problems += _file_name_problems(files)
     report.problems += _leakage_problems(train, test, checks)
-    unused_problems, unused_remarks = _unused_files(dataset, category, images + masks)
+    left_out = dataset.left_out(category)
+    others = [path for paths in left_out.values() for path in paths] + dataset.files_of_other_categories(category)
+    unused_problems, unused_remarks = _unused_files(dataset, category, images + masks + others)
     report.problems += unused_problems
     outside_problems, outside_remarks = _files_outside(dataset.root, files, follow_links)
     report.problems += outside_problems
 
-    remarks = [*unused_remarks, *_count_remarks(counts)]
+    remarks = [f"{_count(paths, 'image')} {reason}" for reason, paths in left_out.items() if paths]
+    remarks += [*unused_remarks, *_count_remarks(counts)]
+    if dataset.empty_masks_published and empty_masks:
+        remarks.append(f"{len(empty_masks)} masks of defects mark no pixel, as published")
     remarks += _format_remarks([checks[image] for image in images], [checks[mask] for mask in masks])
     report.remarks.extend(f"{category}: {remark}" for remark in [*remarks, *outside_remarks])
 
@@ -175,7 +189,7 @@ def _leakage_problems(train: list[Sample], test: list[Sample], checks: Mapping[P
 
 
 def _mask_problems(test: list[Sample], checks: Mapping[Path, FileCheck]) -> Iterator[str]:
-    """Defects without a mask where others have one, and masks that are shared, misplaced, empty or of a wrong size."""
+    """Defects without a mask where others have one, and masks that are shared, misplaced or of a wrong size."""
     any_mask = any(sample.mask for sample in test)
     mask_uses = Counter(sample.mask for sample in test if sample.mask)
     for sample in test:
@@ -189,9 +203,14 @@ def _mask_problems(test: list[Sample], checks: Mapping[Path, FileCheck]) -> Iter
             yield (
                 f"{sample.mask}: the mask of {mask_uses[sample.mask]} images, one is {sample.image}; rename the images"
             )
-        if checks[sample.mask].is_empty and sample.is_defect:
-            yield f"{sample.mask}: marks no pixel of the defect in {sample.image}; draw it, or move the image to good"
         yield from _mask_size_problem(sample.image, sample.mask, checks)
+
+
+def _empty_masks(test: list[Sample], checks: Mapping[Path, FileCheck]) -> Iterator[str]:
+    """Masks of defects that mark no pixel."""
+    for sample in test:
+        if sample.mask and checks[sample.mask].is_empty and sample.is_defect:
+            yield f"{sample.mask}: marks no pixel of the defect in {sample.image}; draw it, or move the image to good"
 
 
 def _mask_size_problem(image: Path, mask: Path, checks: Mapping[Path, FileCheck]) -> Iterator[str]:
@@ -218,7 +237,7 @@ def _unused_files(dataset: Dataset, category: str, used_paths: list[Path]) -> tu
     for path in _walk_image_files(dataset.folder(category)):
         if path in used or path.parent in used:
             continue
-        if not path.is_relative_to(masks):
+        if masks is None or not path.is_relative_to(masks):
             ignored.append(path)
         elif path.parent == masks / GOOD and _is_empty_mask(path):
             empty_good_masks += 1

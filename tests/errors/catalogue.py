@@ -577,7 +577,7 @@ def _(bench):
     DATASETS,
     "a dataset name that is another class",
     "dataset 'subprocess:Popen' is not a Dataset",
-    way_out="Known: demo, folder, mvtec, visa",
+    way_out="Known: btad, csv, demo",
 )
 def _(bench):
     return bench.train("--data.name", "subprocess:Popen")
