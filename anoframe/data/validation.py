@@ -132,7 +132,7 @@ def _check_category(dataset: Dataset, category: str, decode: bool, follow_links:
     remarks = [f"{_count(paths, 'image')} {reason}" for reason, paths in left_out.items() if paths]
     remarks += [*unused_remarks, *_count_remarks(counts)]
     if dataset.empty_masks_published and empty_masks:
-        remarks.append(f"{len(empty_masks)} masks of defects mark no pixel, as published")
+        remarks.append(f"{_count(empty_masks, 'mask')} without a pixel of the defect, as published")
     remarks += _format_remarks([checks[image] for image in images], [checks[mask] for mask in masks])
     report.remarks.extend(f"{category}: {remark}" for remark in [*remarks, *outside_remarks])
 

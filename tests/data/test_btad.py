@@ -31,7 +31,7 @@ def test_published_empty_masks_are_a_remark(tmp_path):
     dataset = open_dataset("btad", build_btad(tmp_path))
     report = check_dataset(dataset, ["03"])
     assert report.problems == []
-    assert "03: 1 masks of defects mark no pixel, as published" in report.remarks
+    assert "03: 1 mask without a pixel of the defect, as published" in report.remarks
 
 
 def test_a_mask_without_an_image_is_a_problem(tmp_path):
