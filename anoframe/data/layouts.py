@@ -57,6 +57,6 @@ def _find_layout(root: Path) -> tuple[type[Dataset] | None, Path]:
     if found is None:
         for folder in sorted(path for path in root.iterdir() if path.is_dir()):
             below = recognise_layout(folder)
-            if below:
+            if below and below.name != _GENERIC:
                 return below, folder
     return found, root

@@ -73,7 +73,8 @@ class MVTecLayoutDataset(Dataset):
 
     @classmethod
     def has_layout(cls, root: Path) -> bool:
-        return any(is_category(folder) and cls._is_own_category(folder) for folder in subfolders(root))
+        categories = [folder for folder in subfolders(root) if is_category(folder)]
+        return bool(categories) and all(cls._is_own_category(folder) for folder in categories)
 
     def folder(self, category: str) -> Path:
         return self.root / category
