@@ -14,7 +14,16 @@ from PIL import Image, features
 from torch import Tensor
 
 from anoframe.data.image_decoding import open_image, read_image, reduce_jpeg, to_rgb, upright_size
-from anoframe.data.masks import empty_mask, join_masks, mask_files, resize_mask, size_mismatch
+from anoframe.data.masks import (
+    DEFAULT_MASKS,
+    MaskSettings,
+    empty_mask,
+    join_masks,
+    mask_files,
+    mask_orientation,
+    resize_mask,
+    size_mismatch,
+)
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.errors import AnoframeError
 from anoframe.types import Sample
@@ -39,11 +48,15 @@ class Reader:
     Args:
         preprocessing: resize and crop.
         cache: stores the tensors of files; None decodes every file each time.
+        masks: how masks are read.
     """
 
-    def __init__(self, preprocessing: Preprocessing, cache: TensorCache | None = None):
+    def __init__(
+        self, preprocessing: Preprocessing, cache: TensorCache | None = None, masks: MaskSettings = DEFAULT_MASKS
+    ):
         self.preprocessing = preprocessing
         self.cache = cache
+        self.masks = masks
         self._recipe = cache_key(_FORMAT, asdict(preprocessing), _DECODERS)
 
     def key(self, path: Path) -> str | None:
@@ -80,11 +93,12 @@ class Reader:
             return torch.from_numpy(empty_mask(self.preprocessing))[None]
         files = mask_files(sample.mask)
         contents = [_read_content(file) for file in files]
-        key = self._key("mask", *contents)
+        orientation = mask_orientation(sample.image, self.masks)
+        key = self._key(f"mask {self.masks.rule} {orientation}", *contents)
         entry = self._from_cache(key, ["mask", "size"])
         if entry is None:
-            original = join_masks(files, contents)
-            resized = torch.from_numpy(resize_mask(original, self.preprocessing))[None]
+            original = join_masks(files, contents, orientation)
+            resized = torch.from_numpy(resize_mask(original, self.preprocessing, self.masks.rule))[None]
             entry = {"mask": resized, "size": torch.tensor(original.shape[::-1])}
             self._to_cache(key, entry)
         width, height = entry["size"].tolist()

@@ -6,6 +6,7 @@ import inspect
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -13,6 +14,7 @@ from anoframe.data.layouts import layout_hint
 from anoframe.errors import AnoframeError, suggest
 from anoframe.registry import DATASETS
 from anoframe.types import Sample
+from anoframe.utils.files import digest
 
 
 class Counts(NamedTuple):
@@ -21,6 +23,28 @@ class Counts(NamedTuple):
     train: int
     test_good: int
     test_defect: int
+
+
+@dataclass(frozen=True)
+class NormalSplit:
+    """How normal images are divided where the data themselves have no split.
+
+    Args:
+        train_share: of the images, in (0, 1); the others are test images.
+        seed: of the order in which images are chosen. It follows from their names, not from their content or number.
+    """
+
+    train_share: float = 0.8
+    seed: int = 0
+
+    def divide(self, images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+        """Divide images into those for training and those for testing, in their given order; of two or more, one each.
+
+        Sorted by a hash of the seed and the file name, the first ones are for training.
+        """
+        ordered = sorted(images, key=lambda image: digest(f"{self.seed}/{image.name}".encode("utf-8", "replace")))
+        train = set(ordered[: min(max(1, round(self.train_share * len(images))), max(1, len(images) - 1))])
+        return [image for image in images if image in train], [image for image in images if image not in train]
 
 
 class Dataset(ABC):
@@ -36,6 +60,7 @@ class Dataset(ABC):
         official_counts: category -> counts of the published split; empty for other data.
         empty_masks_published: the published masks of some defects are empty, which is then a remark, not a problem.
         categories: categories on disk, in alphabetical order.
+        normal_split: divides the normal images of a category without a split.
 
     Raises:
         AnoframeError: the root does not exist or contains no category; the message shows the expected layout.
@@ -46,6 +71,8 @@ class Dataset(ABC):
     expected_layout: ClassVar[str]
     official_counts: ClassVar[Mapping[str, Counts]] = {}
     empty_masks_published: ClassVar[bool] = False
+
+    normal_split = NormalSplit()
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -90,6 +117,10 @@ class Dataset(ABC):
         """List the files in the folder of a category that belong to other categories."""
         return []
 
+    def notes(self, category: str) -> list[str]:
+        """State what a user should know about how a category is read, if it is not as expected."""
+        return []
+
     @abstractmethod
     def folder(self, category: str) -> Path:
         """Return the folder that contains all files of a category."""
@@ -115,8 +146,13 @@ class Dataset(ABC):
         return f"no category found in {self.root}" + (f"; {hint}" if hint else "")
 
 
-def open_dataset(name: str, root: str | Path) -> Dataset:
+def open_dataset(name: str, root: str | Path, normal_split: NormalSplit = NormalSplit()) -> Dataset:
     """Open a dataset by its name in a config.
+
+    Args:
+        name: of the dataset.
+        root: folder of the dataset.
+        normal_split: see `Dataset`.
 
     Raises:
         AnoframeError: the name is unknown, or the root is missing or has another layout.
@@ -125,6 +161,7 @@ def open_dataset(name: str, root: str | Path) -> Dataset:
     if not (inspect.isclass(dataset_class) and issubclass(dataset_class, Dataset)):  # never call another object
         raise AnoframeError(f"dataset {name!r} is not a Dataset: {suggest('', DATASETS.names())}")
     dataset: Dataset = DATASETS.build(name, root=root)
+    dataset.normal_split = normal_split
     return dataset
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -12,13 +12,15 @@ from typing import Any
 from PIL import Image
 
 from anoframe.data.image_decoding import (
+    header_orientation,
     open_image,
     read_image,
     reject_high_bit_depth,
     reject_multiple_frames,
     upright_size,
 )
-from anoframe.data.masks import mask_files, read_mask
+from anoframe.data.masks import DEFAULT_MASKS, MaskSettings, mask_files, mask_orientation, read_mask, resize_mask
+from anoframe.data.preprocessing import Preprocessing
 from anoframe.errors import AnoframeError
 
 THREADS = 8
@@ -32,21 +34,35 @@ class FileCheck:
     mode: str = ""  # Pillow's name of the pixel format
     format: str = ""  # by content, not by extension
     size: tuple[int, int] | None = None  # width and height in pixels, upright
+    orientation: int = 1  # EXIF orientation, 1 to 8; 1 is upright
     is_empty: bool | None = None  # a mask without any defect pixel; None for an image
     is_full: bool | None = None  # a mask without any normal pixel; None for an image
+    is_lost: bool | None = None  # a mask with defect pixels, of which resizing and cropping leave none; None if unknown
 
 
-def check_files(images: Iterable[Path], masks: Iterable[Path], decode: bool) -> dict[Path, FileCheck]:
+def check_files(
+    images: Iterable[Path],
+    masks: Mapping[Path, Path],
+    decode: bool,
+    settings: MaskSettings = DEFAULT_MASKS,
+    preprocessing: Preprocessing | None = None,
+) -> dict[Path, FileCheck]:
     """Check all files, in threads, because a disk serves several readers faster than one.
 
     Args:
         images: image files.
-        masks: mask files; they are always decoded.
+        masks: mask -> its image; masks are always decoded.
         decode: decode all images instead of reading only their headers.
+        settings: how masks are read.
+        preprocessing: of a run, to find masks that it loses.
     """
     with ThreadPoolExecutor(THREADS) as pool:
         image_checks = _check_each(pool, partial(check_image, decode=decode), images)
-        return image_checks | _check_each(pool, check_mask, masks)
+
+        def check(mask: Path) -> FileCheck:
+            return check_mask(mask, masks[mask], settings, preprocessing)
+
+        return image_checks | _check_each(pool, check, masks)
 
 
 def _check_each(
@@ -70,20 +86,45 @@ def check_image(path: Path, decode: bool) -> FileCheck:
     return FileCheck(**header)
 
 
-def check_mask(path: Path) -> FileCheck:
-    """Check a mask, of one file or several; it is decoded, because only its pixels show whether it marks a defect."""
+def check_mask(
+    path: Path, image_path: Path, settings: MaskSettings, preprocessing: Preprocessing | None = None
+) -> FileCheck:
+    """Check a mask, of one file or several; it is decoded, because only its pixels show whether it marks a defect.
+
+    Args:
+        path: of the mask.
+        image_path: of its image.
+        settings: how masks are read.
+        preprocessing: None does not check whether defect pixels are left after it.
+    """
     try:
         with open_image(mask_files(path)[0]) as image:
             header = _read_header(image)
-        mask = read_mask(path)
+        mask = read_mask(path, _orientation_for_check(image_path, settings))
     except AnoframeError as error:
         return FileCheck(problem=str(error))
     header["size"] = mask.shape[::-1]
-    return FileCheck(**header, is_empty=not mask.any(), is_full=bool(mask.all()))
+    is_lost = None
+    if preprocessing:
+        is_lost = bool(mask.any()) and not resize_mask(mask, preprocessing, settings.rule).any()
+    return FileCheck(**header, is_empty=not mask.any(), is_full=bool(mask.all()), is_lost=is_lost)
+
+
+def _orientation_for_check(image: Path, settings: MaskSettings) -> int | None:
+    """Return the orientation for the mask of an image; an image that cannot be read is a problem of its own."""
+    try:
+        return mask_orientation(image, settings)
+    except AnoframeError:
+        return None
 
 
 def _read_header(image: Image.Image) -> dict[str, Any]:
-    return {"mode": image.mode, "format": image.format or "", "size": upright_size(image)}
+    return {
+        "mode": image.mode,
+        "format": image.format or "",
+        "size": upright_size(image),
+        "orientation": header_orientation(image),
+    }
 
 
 def _may_be_truncated(path: Path, format_: str) -> bool:

@@ -17,7 +17,21 @@ from PIL import ExifTags, Image, ImageOps
 
 from anoframe.errors import AnoframeError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+# Not .jp2 or .avif: of colour images with more than 8 bits, Pillow drops the low bits and does not say so.
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".pbm", ".pgm", ".ppm", ".pnm"}
+)
+
+SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange width and height
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 _DEEP_MODES = {"I": "32-bit integer", "F": "floating-point"}
 # Pillow reads 16-bit colour by dropping the low byte; only the raw mode of its decoder shows that.
@@ -53,11 +67,26 @@ def to_rgb(image: Image.Image, name: object) -> Image.Image:
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Return width and height from the header of an opened image, after EXIF orientation."""
+    return (image.height, image.width) if header_orientation(image) in SIDEWAYS else image.size
+
+
+def header_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation in the header of an opened image, 1 to 8; 1 is upright."""
     # Pillow decodes a whole PNG to look for EXIF data that is not in the header.
     if image.format == "PNG" and not {"exif", "xmp", "Raw profile type exif"} & image.info.keys():
-        return image.size
-    sideways = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-    return (image.height, image.width) if sideways else image.size
+        return 1
+    return read_orientation(image)
+
+
+def read_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of an opened image wherever it is in the file, 1 to 8; 1 is upright."""
+    value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return value if value in _TURNS else 1
+
+
+def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Turn or mirror stored pixels as an EXIF orientation asks for."""
+    return image if orientation == 1 else image.transpose(_TURNS[orientation])
 
 
 def reduce_jpeg(image: Image.Image, side: int) -> tuple[int, int]:
@@ -124,7 +153,13 @@ def reject_high_bit_depth(image: Image.Image, name: object) -> None:
     """Raise AnoframeError for more than 8 bits per channel: no scale to 8 bits is right for every camera."""
     depth = _DEEP_MODES.get(image.mode)
     raw_modes = str([tile[3] for tile in getattr(image, "tile", [])])
-    if image.mode.startswith("I;16") or _DEEP_RAW_MODE.search(raw_modes):
+    if image.mode.startswith("I;16") or _DEEP_RAW_MODE.search(raw_modes) or _is_deep_pnm(image):
         depth = "16-bit"
     if depth:
         raise AnoframeError(f"{name}: {depth} image (mode {image.mode}); {_EIGHT_BIT}")
+
+
+def _is_deep_pnm(image: Image.Image) -> bool:
+    """Return whether an opened PPM file has a maximum above 255, which Pillow scales to 8 bits without a word."""
+    tiles = [tile for tile in getattr(image, "tile", []) if tile[0] in ("ppm", "ppm_plain")]
+    return any(isinstance(tile[3], tuple) and tile[3][1] > 255 for tile in tiles)

@@ -6,17 +6,55 @@ The mask of an image is one file, or a folder with one file per defect (MVTec LO
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from anoframe.data.image_decoding import is_image_file, open_image, reject_multiple_frames
+from anoframe.data.image_decoding import open_image, read_orientation, reject_multiple_frames, turn_upright
+from anoframe.data.listing import list_images
 from anoframe.data.preprocessing import Preprocessing
-from anoframe.errors import AnoframeError
+from anoframe.errors import AnoframeError, suggest
 
 Mask = NDArray[np.bool_]  # [H, W], True for defect pixels
+
+# rule -> level in 0..255, of a mask that was resized like an image, which a defect pixel exceeds
+_RULES = {"half": 127, "covered": 254, "any": 0}
+_FRAMES = ("upright", "stored")
+
+
+@dataclass(frozen=True)
+class MaskSettings:
+    """How masks are read, the section `data` of a config without the prefix `mask_`.
+
+    Args:
+        rule: which pixels of a resized mask are defect: those of which more than `half` was defect, those that were
+            `covered` by it completely, or those where `any` of it was.
+        frame: the pixels on which masks were drawn: those of the `upright` photograph, or those `stored` in its file
+            before EXIF orientation is applied. EXIF orientation of the mask itself counts only for `upright`.
+
+    Raises:
+        AnoframeError: another rule or frame.
+    """
+
+    rule: str = "half"
+    frame: str = "upright"
+
+    def __post_init__(self) -> None:
+        for key, allowed in (("rule", tuple(_RULES)), ("frame", _FRAMES)):
+            if getattr(self, key) not in allowed:
+                value = getattr(self, key)
+                raise AnoframeError(f"data.mask_{key}: unknown value {value!r}: {suggest(str(value), allowed)}")
+
+    @property
+    def is_upright(self) -> bool:
+        """Whether masks lie on upright photographs."""
+        return self.frame == "upright"
+
+
+DEFAULT_MASKS = MaskSettings()
 
 
 def mask_files(path: Path) -> list[Path]:
@@ -27,35 +65,51 @@ def mask_files(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    files = sorted(file for file in path.iterdir() if is_image_file(file))
-    if not files:
+    if not (files := list_images(path).files):
         raise AnoframeError(f"{path}: a folder without a mask; put a mask into it, or remove it")
     return files
 
 
-def read_mask(path: Path) -> Mask:
+def mask_orientation(image: Path, settings: MaskSettings) -> int | None:
+    """Return the EXIF orientation to apply to the mask of an image; None for that of the mask file itself.
+
+    Raises:
+        AnoframeError: the image cannot be read.
+    """
+    if settings.is_upright:
+        return None
+    with open_image(image) as opened:
+        return read_orientation(opened)
+
+
+def read_mask(path: Path, orientation: int | None = None) -> Mask:
     """Decode a mask as upright bool [H, W]; every value except zero is defect.
 
     Args:
         path: of the file, or of a folder whose masks are joined.
+        orientation: from `mask_orientation`.
 
     Raises:
         AnoframeError: as `join_masks`.
     """
-    return join_masks(mask_files(path))
+    return join_masks(mask_files(path), orientation=orientation)
 
 
-def join_masks(paths: Sequence[Path], contents: Sequence[bytes | None] | None = None) -> Mask:
+def join_masks(
+    paths: Sequence[Path], contents: Sequence[bytes | None] | None = None, orientation: int | None = None
+) -> Mask:
     """Decode the masks of one image and join them: a pixel is defect if any of them marks it.
 
     Args:
         paths: of the files, one or more.
         contents: of the files, in the same order, if they were read before.
+        orientation: from `mask_orientation`.
 
     Raises:
         AnoframeError: as `anoframe.data.image_decoding.read_image`, or a mask has another size than the first.
     """
-    masks = [_decode_mask(path, data) for path, data in zip(paths, contents or [None] * len(paths), strict=True)]
+    files = zip(paths, contents or [None] * len(paths), strict=True)
+    masks = [_decode_mask(path, data, orientation) for path, data in files]
     for path, mask in zip(paths, masks, strict=True):
         if mask.shape != masks[0].shape:
             size, first = (f"{width} x {height}" for height, width in (mask.shape, masks[0].shape))
@@ -63,10 +117,11 @@ def join_masks(paths: Sequence[Path], contents: Sequence[bytes | None] | None = 
                 f"{path}: {size} pixels, but {paths[0].name} of the same image {first}; save all masks of an image at "
                 "the size of the image"
             )
-    return np.logical_or.reduce(masks)
+    joined: Mask = np.logical_or.reduce(masks)
+    return joined
 
 
-def _decode_mask(path: Path, data: bytes | None) -> Mask:
+def _decode_mask(path: Path, data: bytes | None, orientation: int | None) -> Mask:
     """Decode one file of a mask.
 
     Masks of VisA have several grey values and label masks have one value per region, so there is no threshold, and any
@@ -74,17 +129,17 @@ def _decode_mask(path: Path, data: bytes | None) -> Mask:
     """
     with open_image(path, data) as image:
         reject_multiple_frames(image, path)
-        upright = ImageOps.exif_transpose(image)
+        upright = ImageOps.exif_transpose(image) if orientation is None else turn_upright(image, orientation)
         if len(upright.getbands()) > 1 or upright.mode == "P":
             upright = upright.convert("RGB")
         marked = np.asarray(upright) != 0
     return marked.any(axis=2) if marked.ndim == 3 else marked
 
 
-def resize_mask(mask: Mask, preprocessing: Preprocessing) -> Mask:
-    """Resize and crop a mask like its image to [crop, crop]; a pixel is defect if more than half of its area was."""
+def resize_mask(mask: Mask, preprocessing: Preprocessing, rule: str = "half") -> Mask:
+    """Resize and crop a mask like its image to [crop, crop]; `rule` as in `MaskSettings`."""
     levels = Image.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(preprocessing.resize_and_crop(levels)) > 127
+    return np.asarray(preprocessing.resize_and_crop(levels)) > _RULES[rule]
 
 
 def empty_mask(preprocessing: Preprocessing) -> Mask:

@@ -11,10 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from anoframe.data.dataset import Dataset
-from anoframe.data.image_decoding import is_image_file
+from anoframe.data.listing import is_hidden, list_images
 from anoframe.types import GOOD, Sample
 
 TRAIN, TEST, MASKS = "train", "test", "ground_truth"
+NAMES_OF_GOOD = frozenset({GOOD, "ok", "normal", "nominal", "defect_free", "defect-free"})  # in lower case
 
 CATEGORY_LAYOUT = """\
       train/good/000.png ...
@@ -32,7 +33,16 @@ def subfolders(folder: Path) -> list[Path]:
     """List the direct subfolders, sorted by name, without hidden ones."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+
+
+def misspelt_folder(folder: Path) -> str:
+    """Describe a subfolder with the name of the layout in other capitals, such as `Train`; empty if there is none."""
+    for path in subfolders(folder):
+        lower = path.name.lower()
+        if lower in (TRAIN, TEST, MASKS) and lower != path.name and not (folder / lower).exists():
+            return f"{path} is not read; rename it to {lower}, in lower case"
+    return ""
 
 
 def index_category(folder: Path, category: str) -> list[Sample]:
@@ -59,7 +69,7 @@ def index_folder(
 
 
 def _image_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if is_image_file(path)) if folder.is_dir() else []
+    return list_images(folder).files
 
 
 def _masks_by_stem(folder: Path) -> dict[str, Path]:
@@ -100,6 +110,9 @@ class MVTecLayoutDataset(Dataset):
         for folder in subfolders(self.root):
             if any(self._is_own_category(subfolder) for subfolder in subfolders(folder)):
                 return f"no category in {self.root}, but in {folder}: give that as the root"
+        for folder in (self.root, *subfolders(self.root)):
+            if wrong := misspelt_folder(folder):
+                return f"no category found in {self.root}, but {wrong}"
         if any(is_category(folder) for folder in subfolders(self.root)):
             return f"no category of {self.name!r} in {self.root}; for your own categories use --data.name folder"
         return super()._explain_no_category()

@@ -15,15 +15,17 @@ from pathlib import Path
 from anoframe.data.dataset import Counts, Dataset
 from anoframe.data.duplicates import find_duplicates
 from anoframe.data.file_checks import FileCheck, check_files
-from anoframe.data.image_decoding import SUFFIXES, is_image_file, read_image
+from anoframe.data.image_decoding import SIDEWAYS, SUFFIXES, is_image_file, read_image
 from anoframe.data.layouts import layout_hint
-from anoframe.data.masks import mask_files, read_mask, size_mismatch
+from anoframe.data.listing import LeftOut, Reason, describe_left_out, is_hidden, list_images
+from anoframe.data.masks import DEFAULT_MASKS, MaskSettings, mask_files, mask_orientation, read_mask, size_mismatch
+from anoframe.data.mvtec_layout import NAMES_OF_GOOD, misspelt_folder, subfolders
+from anoframe.data.preprocessing import Preprocessing
 from anoframe.errors import AnoframeError
 from anoframe.types import GOOD, Sample
 
 MAX_PROBLEMS = 10  # listed in an error message
 HEADINGS = ("category", "train", "good", "defect", "masks", "official split", "defect types")
-_NAMES_OF_GOOD = {"good", "ok", "normal", "nominal", "defect_free", "defect-free"}
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,17 @@ class Report:
             lines.append(f"not on disk: {', '.join(self.missing_categories)}")
         lines += [f"remark: {remark}" for remark in self.remarks]
         lines += [f"PROBLEM: {problem}" for problem in self.problems]
-        if self.problems and self.hint:
-            lines.append(f"hint: {self.hint}")
         lines.append(f"{_count(self.problems, 'problem')}, {_count(self.remarks, 'remark')}")
         return "\n".join(lines)
 
 
 def check_dataset(
-    dataset: Dataset, categories: Sequence[str], decode: bool = False, follow_links: bool = False
+    dataset: Dataset,
+    categories: Sequence[str],
+    decode: bool = False,
+    follow_links: bool = False,
+    masks: MaskSettings = DEFAULT_MASKS,
+    preprocessing: Preprocessing | None = None,
 ) -> Report:
     """Check every file of the given categories.
 
@@ -97,43 +102,57 @@ def check_dataset(
         categories: names of categories on disk.
         decode: decode every image, which also detects damage in the middle of a file.
         follow_links: accept files outside the root, reached by links or `..`, with a remark.
+        masks: how masks are read.
+        preprocessing: of a run, to find masks that it loses; None does not look for them.
     """
     report = Report(dataset.name, dataset.root, dataset.missing_categories)
+    report.remarks += _unread_in_root(dataset.root)
     for category in categories:
-        _check_category(dataset, category, decode, follow_links, report)
-    if report.problems:
+        _check_category(dataset, category, decode, follow_links, masks, preprocessing, report)
+    if report.problems or not all(category.train and sum(category.counts[1:]) for category in report.categories):
         report.hint = layout_hint(dataset.root, dataset.name, specific=True)
+        report.remarks += [report.hint] if report.hint else []
     return report
 
 
-def _check_category(dataset: Dataset, category: str, decode: bool, follow_links: bool, report: Report) -> None:
+def _check_category(
+    dataset: Dataset,
+    category: str,
+    decode: bool,
+    follow_links: bool,
+    settings: MaskSettings,
+    preprocessing: Preprocessing | None,
+    report: Report,
+) -> None:
     samples = dataset.samples(category)
     train = [sample for sample in samples if sample.split == "train"]
     test = [sample for sample in samples if sample.split == "test"]
     images, masks = [sample.image for sample in samples], [sample.mask for sample in samples if sample.mask]
-    checks = check_files(images, masks, decode)
+    image_by_mask = {sample.mask: sample.image for sample in samples if sample.mask}
+    checks = check_files(images, image_by_mask, decode, settings, preprocessing)
     files = images + [file for mask in masks if not checks[mask].problem for file in mask_files(mask)]
     counts = _count_images(dataset, category, train, test)
     report.categories.append(counts)
 
     report.problems += [check.problem for check in checks.values() if check.problem]
     report.problems += _split_problems(dataset.folder(category), train, test)
-    mask_problems, empty_masks = list(_mask_problems(test, checks)), list(_empty_masks(test, checks))
+    mask_problems, empty_masks = list(_mask_problems(test, checks, settings)), list(_empty_masks(test, checks))
     report.problems += mask_problems if dataset.empty_masks_published else mask_problems + empty_masks
     report.problems += _file_name_problems(files)
     report.problems += _leakage_problems(train, test, checks)
     left_out = dataset.left_out(category)
-    others = [path for paths in left_out.values() for path in paths] + dataset.files_of_other_categories(category)
-    unused_problems, unused_remarks = _unused_files(dataset, category, images + masks + others)
+    unused_problems, unused_remarks = _unused_files(dataset, category, samples, checks, settings)
     report.problems += unused_problems
     outside_problems, outside_remarks = _files_outside(dataset.root, files, follow_links)
     report.problems += outside_problems
 
     remarks = [f"{_count(paths, 'image')} {reason}" for reason, paths in left_out.items() if paths]
-    remarks += [*unused_remarks, *_count_remarks(counts)]
+    remarks += [*dataset.notes(category), *unused_remarks, *_count_remarks(counts)]
     if dataset.empty_masks_published and empty_masks:
         remarks.append(f"{_count(empty_masks, 'mask')} without a pixel of the defect, as published")
     remarks += _format_remarks([checks[image] for image in images], [checks[mask] for mask in masks])
+    remarks += _frame_remarks(test, checks, settings)
+    remarks += _lost_mask_remarks(masks, checks, settings, preprocessing)
     report.remarks.extend(f"{category}: {remark}" for remark in [*remarks, *outside_remarks])
 
 
@@ -149,23 +168,37 @@ def _count_images(dataset: Dataset, category: str, train: list[Sample], test: li
 
 def _split_problems(folder: Path, train: list[Sample], test: list[Sample]) -> Iterator[str]:
     """Empty splits, and normal test images in a folder that counts as a defect type."""
+    if wrong := misspelt_folder(folder):
+        yield f"{folder}: {wrong}"
     if not train:
         hint = _other_file_hint(folder / "train")
-        yield f"{folder}: no training image{hint}; normal images belong in train/good"
-    if not test:
-        yield f"{folder}: no test image{_other_file_hint(folder / 'test')}; they belong in test/good and test/<defect>"
+        yield f"{folder}: no training image{hint}; normal images belong in train/good{_rename_hint(folder, 'train')}"
+    if not test and (hint := _other_file_hint(folder / "test")):
+        yield f"{folder}: no test image{hint}; they belong in test/good and test/<defect>"
     for defect in sorted({sample.defect for sample in test} - {GOOD}):
-        if defect.lower() in _NAMES_OF_GOOD:
-            yield f"{folder}: test/{defect} counts as a defect; normal test images belong in test/good"
+        if defect.lower() in NAMES_OF_GOOD and (folder / "test").is_dir():
+            yield (
+                f"{folder}: test/{defect} counts as a defect; normal test images belong in test/good"
+                + _rename_hint(folder, "test")
+            )
+
+
+def _rename_hint(folder: Path, split: str) -> str:
+    """Name a subfolder of a split that has another name for `good`, or other capitals, for an error message."""
+    names = [path.name for path in subfolders(folder / split) if path.name.lower() in NAMES_OF_GOOD - {path.name}]
+    if not names or (folder / split / GOOD).exists():
+        return ""
+    capitals = ", which differs only in capitals" if names[0].lower() == GOOD else ""
+    return f": rename {split}/{names[0]}{capitals}"
 
 
 def _other_file_hint(folder: Path) -> str:
-    """Name a file with another extension in a folder without images, for an error message."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    """Name a file in a folder without samples, for an error message; empty if there is none."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not is_hidden(path.name)]
     other = next((path for path in files if not is_image_file(path)), None)
-    if other is None:
-        return ""
-    return f" (found {other.relative_to(folder.parent)}; supported extensions are {', '.join(sorted(SUFFIXES))})"
+    if other:
+        return f" (found {other.relative_to(folder.parent)}; supported extensions are {', '.join(sorted(SUFFIXES))})"
+    return f" (found {files[0].relative_to(folder.parent)})" if files else ""
 
 
 def _file_name_problems(files: list[Path]) -> Iterator[str]:
@@ -188,14 +221,15 @@ def _leakage_problems(train: list[Sample], test: list[Sample], checks: Mapping[P
 # ------------------------------------------------------------------------------------------------ masks
 
 
-def _mask_problems(test: list[Sample], checks: Mapping[Path, FileCheck]) -> Iterator[str]:
+def _mask_problems(test: list[Sample], checks: Mapping[Path, FileCheck], settings: MaskSettings) -> Iterator[str]:
     """Defects without a mask where others have one, and masks that are shared, misplaced or of a wrong size."""
     any_mask = any(sample.mask for sample in test)
     mask_uses = Counter(sample.mask for sample in test if sample.mask)
     for sample in test:
         if sample.mask is None:
             if any_mask and sample.is_defect:
-                yield f"{sample.image}: no mask, although other defects have one; add it, or remove all masks"
+                size = _size_words(checks[sample.image], settings)
+                yield f"{sample.image}: no mask, although other defects have one; add it{size}, or remove all masks"
             continue
         if not sample.is_defect:
             yield f"{sample.mask}: a mask for the good image {sample.image}; remove it, or move the image to its defect"
@@ -203,7 +237,7 @@ def _mask_problems(test: list[Sample], checks: Mapping[Path, FileCheck]) -> Iter
             yield (
                 f"{sample.mask}: the mask of {mask_uses[sample.mask]} images, one is {sample.image}; rename the images"
             )
-        yield from _mask_size_problem(sample.image, sample.mask, checks)
+        yield from _mask_size_problem(sample.image, sample.mask, checks, settings)
 
 
 def _empty_masks(test: list[Sample], checks: Mapping[Path, FileCheck]) -> Iterator[str]:
@@ -213,51 +247,105 @@ def _empty_masks(test: list[Sample], checks: Mapping[Path, FileCheck]) -> Iterat
             yield f"{sample.mask}: marks no pixel of the defect in {sample.image}; draw it, or move the image to good"
 
 
-def _mask_size_problem(image: Path, mask: Path, checks: Mapping[Path, FileCheck]) -> Iterator[str]:
+def _mask_size_problem(
+    image: Path, mask: Path, checks: Mapping[Path, FileCheck], settings: MaskSettings
+) -> Iterator[str]:
     """A mask of another size than its image; if the headers differ, the decoded sizes decide."""
     if checks[image].size == checks[mask].size or checks[image].problem or checks[mask].problem:
         return
     try:
-        image_size, (mask_height, mask_width) = read_image(image).size, read_mask(mask).shape
+        image_size = read_image(image).size
+        mask_height, mask_width = read_mask(mask, mask_orientation(image, settings)).shape
     except AnoframeError as error:
         yield str(error)
         return
     if image_size != (mask_width, mask_height):
-        yield size_mismatch(mask, (mask_width, mask_height), image, image_size)
+        other = "stored" if settings.is_upright else "upright"
+        fits_other = image_size == (mask_height, mask_width) and checks[image].orientation in SIDEWAYS
+        hint = f", or set data.mask_frame {other} if the masks lie on the {other} picture" if fits_other else ""
+        yield size_mismatch(mask, (mask_width, mask_height), image, image_size) + hint
+
+
+def _size_words(check: FileCheck, settings: MaskSettings) -> str:
+    """Size that the mask of an image must have, for an error message; empty for an image that cannot be read."""
+    if check.size is None:
+        return ""
+    width, height = check.size
+    if not settings.is_upright and check.orientation in SIDEWAYS:
+        width, height = height, width
+    return f" with {width} x {height} pixels"
 
 
 # ------------------------------------------------------------------------------------------------ other files
 
 
-def _unused_files(dataset: Dataset, category: str, used_paths: list[Path]) -> tuple[list[str], list[str]]:
-    """Return problems and remarks about image files of a category that no sample uses; a folder is used as a whole."""
-    used = set(used_paths)
-    masks = dataset.mask_folder(category)
+def _unread_in_root(root: Path) -> Iterator[str]:
+    """Entries of the root that may have been meant as categories: broken links and folders without permission."""
+    reasons = (Reason.BROKEN_LINK, Reason.UNREADABLE)
+    yield from describe_left_out(entry for entry in list_images(root).left_out if entry.reason in reasons)
+
+
+def _unused_files(
+    dataset: Dataset,
+    category: str,
+    samples: list[Sample],
+    checks: Mapping[Path, FileCheck],
+    settings: MaskSettings,
+) -> tuple[list[str], list[str]]:
+    """Return problems and remarks about files of a category that no sample uses."""
+    used = {path for sample in samples for path in (sample.image, sample.mask) if path}
+    used.update(path for paths in dataset.left_out(category).values() for path in paths)
+    used.update(dataset.files_of_other_categories(category))
+    folder, masks = dataset.folder(category), dataset.mask_folder(category)
+    listing = list_images(folder, recursive=True)
     problems, ignored, empty_good_masks = [], [], 0
-    for path in _walk_image_files(dataset.folder(category)):
-        if path in used or path.parent in used:
+    for path in listing.files:
+        if path in used or path.parent in used:  # a folder of masks is used as a whole
             continue
         if masks is None or not path.is_relative_to(masks):
             ignored.append(path)
         elif path.parent == masks / GOOD and _is_empty_mask(path):
             empty_good_masks += 1
         else:
-            problems.append(f"{path}: a mask without a defect image of that name; rename or remove it")
+            problems.append(_stray_mask(path, masks, samples, checks, settings))
     remarks = []
     if ignored:
         remarks.append(
-            f"{_count(ignored, 'image')} in neither train/good nor test/<defect> nor a split table, "
-            f"and therefore not used: {ignored[0]}"
+            f"{_count(ignored, 'image')} in neither train/good nor test/<defect> nor a split table, nor directly in "
+            f"such a folder, and therefore not used: {ignored[0]}"
         )
     if empty_good_masks:
         remarks.append(f"{empty_good_masks} all-zero masks of good images, which are not needed")
-    return problems, remarks
+    return problems, remarks + list(describe_left_out(_unread(listing.left_out, folder, used)))
 
 
-def _walk_image_files(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        yield from (path for path in (Path(parent, name) for name in sorted(names)) if is_image_file(path))
+def _unread(left_out: list[LeftOut], folder: Path, used: set[Path]) -> Iterator[LeftOut]:
+    """Yield what is left out of a category, without notes beside its folders and links whose images are used."""
+    folders = {path.parent for path in used}
+    for entry in left_out:
+        is_note = entry.reason is Reason.SUFFIX and entry.path.parent == folder
+        if not is_note and entry.path not in folders:
+            yield entry
+
+
+def _stray_mask(
+    path: Path, masks: Path, samples: list[Sample], checks: Mapping[Path, FileCheck], settings: MaskSettings
+) -> str:
+    """Describe a mask that no image uses, with the name and the size that the mask of the likely image has."""
+    defect = path.relative_to(masks).parts[0]
+    near = [
+        sample.image
+        for sample in samples
+        if sample.is_defect and sample.defect == defect and path.stem.lower().startswith(sample.image.stem.lower())
+    ]
+    message = f"{path}: a mask without a defect image of that name; rename or remove it. "
+    if not near:
+        return message + "The mask of test/<defect>/NAME.png is ground_truth/<defect>/NAME_mask.png, at the same size"
+    image = max(near, key=lambda image: len(image.stem))
+    return (
+        f"{message}The mask of {image} is {image.stem}_mask.png{_size_words(checks[image], settings)}; several masks "
+        f"of it belong in a folder {defect}/{image.stem}"
+    )
 
 
 def _is_empty_mask(path: Path) -> bool:
@@ -294,6 +382,9 @@ def _count_remarks(counts: CategoryReport) -> Iterator[str]:
     """Small or incomplete splits, and the metrics that are not available for them."""
     if counts.train == 1:
         yield "one training image; most methods need more"
+    if not counts.test_good and not counts.defects:
+        yield "no test image: no metric is available; thresholds and predictions are"
+        return
     if not counts.test_good:
         yield "no good test image: image AUROC and AP are not available"
     if not counts.defects:
@@ -315,6 +406,44 @@ def _format_remarks(images: list[FileCheck], masks: list[FileCheck]) -> Iterator
     full = sum(bool(check.is_full) for check in masks)
     if full:
         yield f"{full} masks mark every pixel: are they inverted?"
+
+
+def _frame_remarks(test: list[Sample], checks: Mapping[Path, FileCheck], settings: MaskSettings) -> Iterator[str]:
+    """Images that EXIF turns or mirrors, with masks whose size does not show on which pixels they were drawn."""
+    turned = [
+        sample.image
+        for sample in test
+        if sample.mask
+        and checks[sample.image].orientation != checks[sample.mask].orientation
+        and (checks[sample.image].orientation not in SIDEWAYS or _is_square(checks[sample.image]))
+    ]
+    if turned:
+        other = "stored" if settings.is_upright else "upright"
+        are = "is" if len(turned) == 1 else "are"
+        yield (
+            f"{_count(turned, 'image')} with a mask {are} turned or mirrored by EXIF, and the masks are taken to lie "
+            f"on the {settings.frame} picture; if they do not, set data.mask_frame {other}: {turned[0]}"
+        )
+
+
+def _is_square(check: FileCheck) -> bool:
+    return check.size is not None and check.size[0] == check.size[1]
+
+
+def _lost_mask_remarks(
+    masks: list[Path],
+    checks: Mapping[Path, FileCheck],
+    settings: MaskSettings,
+    preprocessing: Preprocessing | None,
+) -> Iterator[str]:
+    """Masks of which no defect pixel is left at the resolution of a run."""
+    lost = [mask for mask in masks if checks[mask].is_lost]
+    if lost and preprocessing:
+        lose = "loses" if len(lost) == 1 else "lose"
+        yield (
+            f"{_count(lost, 'mask')} {lose} every defect pixel at data.resize {preprocessing.resize}, data.crop "
+            f"{preprocessing.crop} and data.mask_rule {settings.rule}: {lost[0]}"
+        )
 
 
 def _table_row(category: CategoryReport) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from anoframe.config.comparison import RESULT_NEUTRAL_KEYS
 from anoframe.config.validation import check_ranges
 from anoframe.continual.results import STREAM
 from anoframe.continual.strategies import build_strategy
+from anoframe.data.masks import MaskSettings
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.data.task_streams import Task
 from anoframe.data.validation import check_dataset
@@ -29,6 +30,7 @@ from anoframe.training.settings import phase_settings
 from anoframe.training.validation import check_training
 
 _PREPROCESSING = tuple(field.name for field in fields(Preprocessing))
+_MASKS = ("mask_rule", "mask_frame")
 
 
 class Plan:
@@ -42,7 +44,7 @@ class Plan:
 
     Attributes:
         group: processes that work on the run together.
-        preprocessing, dataset, categories: what is read.
+        preprocessing, masks, dataset, categories: what is read, and how.
         fits: detectors to train and to evaluate.
         tasks: tasks of a stream; empty for another protocol.
         trainer: the `trainer` section of the config, None if it has none.
@@ -61,11 +63,14 @@ class Plan:
         self.is_test = tested is not None
         self.group = join(cfg.device)
         self.preprocessing = Preprocessing(**{name: cfg.data[name] for name in _PREPROCESSING})
+        self.masks = MaskSettings(cfg.data.mask_rule, cfg.data.mask_frame)
         self.dataset = open_run_dataset(cfg)
         self.categories = resolve_categories(self.dataset, cfg)
         cfg.categories = tuple(self.categories)  # so that config.yaml repeats this run if a category is added on disk
         self.fits = plan_fits(cfg.protocol.name, self.categories)
-        data = check_dataset(self.dataset, self.categories, decode_images, cfg.data.follow_links)
+        data = check_dataset(
+            self.dataset, self.categories, decode_images, cfg.data.follow_links, self.masks, self.preprocessing
+        )
         data.raise_if_broken()
         self.warnings = data.remarks
         self.tasks: list[Task] = plan_tasks(cfg) if cfg.protocol.name == "continual" else []
@@ -123,7 +128,7 @@ class Plan:
             "config": cfg.config_name,
             "protocol": protocol.name,
             "seed": cfg.seed,
-            "data": {"name": self.dataset.name, **{key: cfg.data[key] for key in _PREPROCESSING}},
+            "data": {"name": self.dataset.name, **{key: cfg.data[key] for key in (*_PREPROCESSING, *_MASKS)}},
         }
         if self.tasks:
             provenance["stream"] = {"tasks": [list(task) for task in self.tasks], "strategy": protocol.strategy}

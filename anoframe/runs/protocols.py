@@ -8,7 +8,7 @@ from pathlib import Path
 
 from anoframe.config import ConfigDict
 from anoframe.continual.names import strategy_name
-from anoframe.data.dataset import Dataset, choose_categories, open_dataset
+from anoframe.data.dataset import Dataset, NormalSplit, choose_categories, open_dataset
 from anoframe.data.task_streams import STREAMS, Task, parse_tasks
 from anoframe.errors import AnoframeError, suggest
 from anoframe.utils.files import check_plain_name
@@ -88,7 +88,8 @@ def check_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> None:
 
 def open_run_dataset(cfg: ConfigDict) -> Dataset:
     """Open the dataset that a config names; raises AnoframeError if it is not on disk."""
-    return open_dataset(cfg.data.name, cfg.data.root or Path("data") / cfg.data.name)
+    split = NormalSplit(cfg.data.train_share, cfg.data.split_seed)
+    return open_dataset(cfg.data.name, cfg.data.root or Path("data") / cfg.data.name, split)
 
 
 def resolve_categories(dataset: Dataset, cfg: ConfigDict) -> list[str]:

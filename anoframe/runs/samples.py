@@ -24,7 +24,7 @@ class RunSamples:
 
     def __init__(self, plan: Plan, tracker: Tracker):
         images, self._features = _open_caches(plan.cfg, tracker)
-        self.reader = Reader(plan.preprocessing, images)
+        self.reader = Reader(plan.preprocessing, images, plan.masks)
         self._group, self._dataset, self._data, self._tracker = plan.group, plan.dataset, plan.cfg.data, tracker
 
     def train(self, categories: Iterable[str]) -> dict[str, list[Sample]]:

@@ -22,6 +22,12 @@ cfg.data.follow_links = False  # True: also read files outside the root that lin
 cfg.data.resize = 256  # pixels; both sides, or the shorter side with keep_aspect
 cfg.data.crop = 224  # pixels; side of the centre square that is kept; at most `resize`
 cfg.data.keep_aspect = False  # True: keep the aspect ratio; the crop then loses the ends of images that are not square
+cfg.data.mask_rule = "half"  # half | covered | any: a pixel of a resized mask is defect if so much of its area was
+cfg.data.mask_frame = (
+    "upright"  # upright | stored: masks lie on the photograph as shown, or as stored before EXIF turns
+)
+cfg.data.train_share = 0.8  # share of normal images for training, in (0, 1), of data without a split (good/ and bad/)
+cfg.data.split_seed = 0  # chooses these images by their file names
 cfg.data.jpeg_draft = False  # True: decode large JPEGs at 1/2, 1/4 or 1/8 size; faster, slightly different pixels
 cfg.data.batch_size = 16  # images per forward pass of the backbone; changes memory and speed, not results
 cfg.data.workers = -1  # processes that decode images, up to 256; 0: none; -1: chosen for the machine

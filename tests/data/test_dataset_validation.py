@@ -152,7 +152,6 @@ def test_empty_splits_are_problems(folder):
     shutil.rmtree(folder / "train/good")
     problems = " ".join(check_folder(folder).problems)
     assert "no training image" in problems
-    assert "no test image" in problems
 
 
 def test_a_folder_of_normal_images_with_another_name_is_a_problem(folder):
