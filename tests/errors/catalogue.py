@@ -598,6 +598,7 @@ def _(bench):
     way_out="--data.name loco",
 )
 def _(bench):
+    shutil.rmtree(bench.data / "mesh")
     (bench.felt / "test/cut").rename(bench.felt / "test/logical_anomalies")
     return bench.train("--data.name", "mvtec")
 
