@@ -19,7 +19,7 @@ from anoframe.utils.tensor_cache import CACHE_KINDS, cache_root, clear_caches
 
 _EXAMPLES = """\
 every value of the config can be set by its dotted name; --print_config shows all names and values:
-  --data.name mvtec|visa|folder|demo   --data.root DIR           --protocol separate|unified|continual
+  --data.name mvtec|visa|loco|csv|...  --data.root DIR           --protocol separate|unified|continual
   --model.backbone.name NAME           --model.coreset.ratio 0.01
 
 decoded images and features of the frozen encoder are cached, which makes later runs faster and changes no result:

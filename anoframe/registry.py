@@ -152,6 +152,13 @@ DATASETS = Registry(
     {
         "mvtec": "anoframe.data.mvtec:MVTec",
         "visa": "anoframe.data.visa:VisA",
+        "loco": "anoframe.data.loco:Loco",
+        "mvtec_ad_2": "anoframe.data.mvtec_ad_2:MVTecAD2",
+        "btad": "anoframe.data.btad:BTAD",
+        "mpdd": "anoframe.data.mpdd:MPDD",
+        "real_iad": "anoframe.data.real_iad:RealIAD",
+        "ksdd2": "anoframe.data.ksdd2:KolektorSDD2",
+        "csv": "anoframe.data.csv_table:CsvTable",
         "folder": "anoframe.data.folder:Folder",
         "demo": "anoframe.data.demo:Demo",
     },

@@ -32,7 +32,9 @@ def test_methods_of_the_package_are_discovered():
 
 
 def test_names_of_datasets():
-    assert DATASETS.names() == ["demo", "folder", "mvtec", "visa"]
+    assert DATASETS.names() == [
+        *("btad", "csv", "demo", "folder", "ksdd2", "loco", "mpdd", "mvtec", "mvtec_ad_2", "real_iad", "visa")
+    ]
 
 
 @pytest.mark.parametrize("registry", [MODELS, DATASETS], ids=["models", "datasets"])

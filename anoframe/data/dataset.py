@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from anoframe.data.layouts import layout_hint
 from anoframe.errors import AnoframeError, suggest
 from anoframe.registry import DATASETS
 from anoframe.types import Sample
@@ -54,8 +55,10 @@ class Dataset(ABC):
 
     Attributes:
         name: of the dataset in a config.
+        title: name in messages that suggest this dataset; empty: none does.
         expected_layout: folders and files below the root, shown in error messages.
         official_counts: category -> counts of the published split; empty for other data.
+        empty_masks_published: the published masks of some defects are empty, which is then a remark, not a problem.
         categories: categories on disk, in alphabetical order.
         normal_split: divides the normal images of a category without a split.
 
@@ -64,8 +67,10 @@ class Dataset(ABC):
     """
 
     name: ClassVar[str]
+    title: ClassVar[str] = ""
     expected_layout: ClassVar[str]
     official_counts: ClassVar[Mapping[str, Counts]] = {}
+    empty_masks_published: ClassVar[bool] = False
 
     normal_split = NormalSplit()
 
@@ -79,9 +84,9 @@ class Dataset(ABC):
             )
         self.categories: tuple[str, ...] = tuple(sorted(self._find_categories()))
         if not self.categories:
-            raise AnoframeError(
-                f"dataset {self.name!r}: {self._explain_no_category()}. Expected\n{self.expected_layout}"
-            )
+            hint = layout_hint(self.root, self.name, specific=True)
+            reason = f"no category found in {self.root}; {hint}" if hint else self._explain_no_category()
+            raise AnoframeError(f"dataset {self.name!r}: {reason}. Expected\n{self.expected_layout}")
 
     @property
     def missing_categories(self) -> tuple[str, ...]:
@@ -99,6 +104,19 @@ class Dataset(ABC):
         _check_category_name(self, category)
         return self._index(category)
 
+    @classmethod
+    def has_layout(cls, root: Path) -> bool:
+        """Return whether a folder is a root of this dataset, judged by a few names in it."""
+        return False
+
+    def left_out(self, category: str) -> Mapping[str, Sequence[Path]]:
+        """List the images of a category that are not used on purpose, by the reason, which follows their number."""
+        return {}
+
+    def files_of_other_categories(self, category: str) -> list[Path]:
+        """List the files in the folder of a category that belong to other categories."""
+        return []
+
     def notes(self, category: str) -> list[str]:
         """State what a user should know about how a category is read, if it is not as expected."""
         return []
@@ -108,8 +126,8 @@ class Dataset(ABC):
         """Return the folder that contains all files of a category."""
 
     @abstractmethod
-    def mask_folder(self, category: str) -> Path:
-        """Return the folder that contains all masks of a category; it may not exist."""
+    def mask_folder(self, category: str) -> Path | None:
+        """Return the folder that contains only masks of a category, existing or not; None if masks lie elsewhere."""
 
     @abstractmethod
     def _index(self, category: str) -> list[Sample]:
@@ -121,7 +139,11 @@ class Dataset(ABC):
 
     def _explain_no_category(self) -> str:
         """Describe why the root contains no category, for an error message."""
-        return f"no category found in {self.root}"
+        for folder in sorted(self.root.iterdir()):
+            if folder.is_dir() and self.has_layout(folder):
+                return f"no category in {self.root}, but in {folder}: give that as the root"
+        hint = layout_hint(self.root, self.name)
+        return f"no category found in {self.root}" + (f"; {hint}" if hint else "")
 
 
 def open_dataset(name: str, root: str | Path, normal_split: NormalSplit = NormalSplit()) -> Dataset:

@@ -44,6 +44,7 @@ class Demo(Folder):
     """
 
     name = "demo"
+    title = ""
 
     def __init__(self, root: str | Path = "data/demo") -> None:
         make_demo(Path(root))

@@ -29,6 +29,7 @@ class Folder(MVTecLayoutDataset):
     """
 
     name = "folder"
+    title = "your own images"
     expected_layout = f"""\
     <root>/<category>/           (or <root>/ itself, with one category)
 {CATEGORY_LAYOUT}
@@ -37,6 +38,10 @@ class Folder(MVTecLayoutDataset):
       good/000.png ...           (or normal/, ok/)
       <defect>/000.png ...       (bad/, scratch/, ...)
       ground_truth/<defect>/000_mask.png ..."""
+
+    @classmethod
+    def has_layout(cls, root: Path) -> bool:
+        return is_category(root) or super().has_layout(root)
 
     def folder(self, category: str) -> Path:
         return self.root if self._is_single_category else self.root / category
@@ -71,7 +76,8 @@ class Folder(MVTecLayoutDataset):
                 samples += index_folder(defect, category, TEST, defect.name, folder / MASKS / defect.name)
         return samples
 
-    def _is_own_category(self, folder: Path) -> bool:
+    @classmethod
+    def _is_own_category(cls, folder: Path) -> bool:
         return is_category(folder) or _is_unsplit_category(folder)
 
     @cached_property

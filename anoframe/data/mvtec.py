@@ -28,5 +28,6 @@ class MVTec(MVTecLayoutDataset):
     """MVTec AD as unpacked from the download."""
 
     name = "mvtec"
+    title = "MVTec AD"
     official_counts = MVTEC_COUNTS
     expected_layout = f"    <root>/bottle/               (or cable, capsule, ...)\n{CATEGORY_LAYOUT}"

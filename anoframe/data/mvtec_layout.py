@@ -81,6 +81,11 @@ def _masks_by_stem(folder: Path) -> dict[str, Path]:
 class MVTecLayoutDataset(Dataset):
     """Dataset with one folder per category below its root, in the layout of MVTec AD."""
 
+    @classmethod
+    def has_layout(cls, root: Path) -> bool:
+        categories = [folder for folder in subfolders(root) if is_category(folder)]
+        return bool(categories) and all(cls._is_own_category(folder) for folder in categories)
+
     def folder(self, category: str) -> Path:
         return self.root / category
 
@@ -93,9 +98,10 @@ class MVTecLayoutDataset(Dataset):
     def _find_categories(self) -> list[str]:
         return [folder.name for folder in subfolders(self.root) if self._is_own_category(folder)]
 
-    def _is_own_category(self, folder: Path) -> bool:
+    @classmethod
+    def _is_own_category(cls, folder: Path) -> bool:
         """Return whether a folder is a category of this dataset."""
-        return folder.name in self.official_counts
+        return folder.name in cls.official_counts
 
     def _explain_no_category(self) -> str:
         """Recognise the common wrong roots: a category, the parent of the root, and the user's own categories."""

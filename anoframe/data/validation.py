@@ -16,6 +16,7 @@ from anoframe.data.dataset import Counts, Dataset
 from anoframe.data.duplicates import find_duplicates
 from anoframe.data.file_checks import FileCheck, check_files
 from anoframe.data.image_decoding import SIDEWAYS, SUFFIXES, is_image_file, read_image
+from anoframe.data.layouts import layout_hint
 from anoframe.data.listing import LeftOut, Reason, describe_left_out, is_hidden, list_images
 from anoframe.data.masks import DEFAULT_MASKS, MaskSettings, mask_files, mask_orientation, read_mask, size_mismatch
 from anoframe.data.mvtec_layout import NAMES_OF_GOOD, misspelt_folder, subfolders
@@ -60,6 +61,7 @@ class Report:
     categories: list[CategoryReport] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    hint: str = ""  # the dataset whose layout the root has, if it is another one
 
     def raise_if_broken(self) -> None:
         """Raise AnoframeError with the first problems, if there are any."""
@@ -67,7 +69,9 @@ class Report:
             shown = "\n".join(f"  {problem}" for problem in self.problems[:MAX_PROBLEMS])
             more = len(self.problems) - MAX_PROBLEMS
             rest = f"\n  and {more} more: python tools/check_data.py lists them all" if more > 0 else ""
-            raise AnoframeError(f"{self.name} in {self.root} has {_count(self.problems, 'problem')}:\n{shown}{rest}")
+            hint = f" ({self.hint})" if self.hint else ""
+            found = f"{self.name} in {self.root} has {_count(self.problems, 'problem')}{hint}"
+            raise AnoframeError(f"{found}:\n{shown}{rest}")
 
     def table(self) -> str:
         """Format the report: one row per category, then missing categories, remarks and problems."""
@@ -105,6 +109,9 @@ def check_dataset(
     report.remarks += _unread_in_root(dataset.root)
     for category in categories:
         _check_category(dataset, category, decode, follow_links, masks, preprocessing, report)
+    if report.problems or not all(category.train and sum(category.counts[1:]) for category in report.categories):
+        report.hint = layout_hint(dataset.root, dataset.name, specific=True)
+        report.remarks += [report.hint] if report.hint else []
     return report
 
 
@@ -129,15 +136,20 @@ def _check_category(
 
     report.problems += [check.problem for check in checks.values() if check.problem]
     report.problems += _split_problems(dataset.folder(category), train, test)
-    report.problems += _mask_problems(test, checks, settings)
+    mask_problems, empty_masks = list(_mask_problems(test, checks, settings)), list(_empty_masks(test, checks))
+    report.problems += mask_problems if dataset.empty_masks_published else mask_problems + empty_masks
     report.problems += _file_name_problems(files)
     report.problems += _leakage_problems(train, test, checks)
+    left_out = dataset.left_out(category)
     unused_problems, unused_remarks = _unused_files(dataset, category, samples, checks, settings)
     report.problems += unused_problems
     outside_problems, outside_remarks = _files_outside(dataset.root, files, follow_links)
     report.problems += outside_problems
 
-    remarks = [*dataset.notes(category), *unused_remarks, *_count_remarks(counts)]
+    remarks = [f"{_count(paths, 'image')} {reason}" for reason, paths in left_out.items() if paths]
+    remarks += [*dataset.notes(category), *unused_remarks, *_count_remarks(counts)]
+    if dataset.empty_masks_published and empty_masks:
+        remarks.append(f"{_count(empty_masks, 'mask')} without a pixel of the defect, as published")
     remarks += _format_remarks([checks[image] for image in images], [checks[mask] for mask in masks])
     remarks += _frame_remarks(test, checks, settings)
     remarks += _lost_mask_remarks(masks, checks, settings, preprocessing)
@@ -210,7 +222,7 @@ def _leakage_problems(train: list[Sample], test: list[Sample], checks: Mapping[P
 
 
 def _mask_problems(test: list[Sample], checks: Mapping[Path, FileCheck], settings: MaskSettings) -> Iterator[str]:
-    """Defects without a mask where others have one, and masks that are shared, misplaced, empty or of a wrong size."""
+    """Defects without a mask where others have one, and masks that are shared, misplaced or of a wrong size."""
     any_mask = any(sample.mask for sample in test)
     mask_uses = Counter(sample.mask for sample in test if sample.mask)
     for sample in test:
@@ -225,9 +237,14 @@ def _mask_problems(test: list[Sample], checks: Mapping[Path, FileCheck], setting
             yield (
                 f"{sample.mask}: the mask of {mask_uses[sample.mask]} images, one is {sample.image}; rename the images"
             )
-        if checks[sample.mask].is_empty and sample.is_defect:
-            yield f"{sample.mask}: marks no pixel of the defect in {sample.image}; draw it, or move the image to good"
         yield from _mask_size_problem(sample.image, sample.mask, checks, settings)
+
+
+def _empty_masks(test: list[Sample], checks: Mapping[Path, FileCheck]) -> Iterator[str]:
+    """Masks of defects that mark no pixel."""
+    for sample in test:
+        if sample.mask and checks[sample.mask].is_empty and sample.is_defect:
+            yield f"{sample.mask}: marks no pixel of the defect in {sample.image}; draw it, or move the image to good"
 
 
 def _mask_size_problem(
@@ -277,6 +294,8 @@ def _unused_files(
 ) -> tuple[list[str], list[str]]:
     """Return problems and remarks about files of a category that no sample uses."""
     used = {path for sample in samples for path in (sample.image, sample.mask) if path}
+    used.update(path for paths in dataset.left_out(category).values() for path in paths)
+    used.update(dataset.files_of_other_categories(category))
     folder, masks = dataset.folder(category), dataset.mask_folder(category)
     listing = list_images(folder, recursive=True)
     problems, ignored, empty_good_masks = [], [], 0

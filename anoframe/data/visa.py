@@ -39,6 +39,7 @@ class VisA(MVTecLayoutDataset):
     """VisA in either layout; if a split table exists, it defines the split."""
 
     name = "visa"
+    title = "VisA"
     official_counts = VISA_COUNTS
     expected_layout = f"""\
     <root>/split_csv/1cls.csv
@@ -48,6 +49,10 @@ class VisA(MVTecLayoutDataset):
     or the layout of MVTec AD
     <root>/candle/
 {CATEGORY_LAYOUT}"""
+
+    @classmethod
+    def has_layout(cls, root: Path) -> bool:
+        return (root / "split_csv" / "1cls.csv").is_file() or super().has_layout(root)
 
     def mask_folder(self, category: str) -> Path:
         if self._split_table is None:

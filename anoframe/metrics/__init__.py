@@ -10,11 +10,13 @@ from anoframe.metrics.average_precision import average_precision, pr_curve
 from anoframe.metrics.category_metrics import image_metrics, pixel_metrics
 from anoframe.metrics.f1 import accuracy_at, f1_at, f1_max
 from anoframe.metrics.iou import iou_at, iou_max
+from anoframe.metrics.spro import auspro, spro_curve
 
 __all__ = [
     "accuracy_at",
     "aupro",
     "auroc",
+    "auspro",
     "average_precision",
     "f1_at",
     "f1_max",
@@ -26,4 +28,5 @@ __all__ = [
     "pro_curve",
     "pro_per_image",
     "roc_curve",
+    "spro_curve",
 ]

@@ -159,7 +159,7 @@ def test_error_of_a_wrong_root_suggests_the_right_one(tmp_path, category):
         ("folder", "sets"): "sets/mvtec: give that as the root",
         ("mvtec", "own"): "--data.name folder",
         ("visa", "own/gear"): "--data.name folder",
-        ("visa", "sets/mvtec"): "--data.name folder",
+        ("visa", "sets/mvtec"): "looks like MVTec AD: --data.name mvtec",
         ("folder", "own/gear/train"): "no category found",
     }
     for (name, root), message in cases.items():

@@ -466,6 +466,14 @@ def _(bench):
 DATASETS = "Datasets and categories"
 
 
+def write_table(bench: Bench, name: str, row: str) -> Path:
+    """Write a table with one image."""
+    path = bench.folder / "tables" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"image,category,split,label\n{row}\n")
+    return path
+
+
 @refused(DATASETS, "a missing root", "dataset 'folder': no/such/folder does not exist", way_out="Expected")
 def _(bench):
     return bench.train("--data.root", "no/such/folder")
@@ -649,10 +657,82 @@ def _(bench):
     DATASETS,
     "a dataset name that is another class",
     "dataset 'subprocess:Popen' is not a Dataset",
-    way_out="Known: demo, folder, mvtec, visa",
+    way_out="Known: btad, csv, demo",
 )
 def _(bench):
     return bench.train("--data.name", "subprocess:Popen")
+
+
+@refused(
+    DATASETS,
+    "the name of another published dataset",
+    "no category found in DATA; this looks like MVTec LOCO",
+    way_out="--data.name loco",
+)
+def _(bench):
+    shutil.rmtree(bench.data / "mesh")
+    (bench.felt / "test/cut").rename(bench.felt / "test/logical_anomalies")
+    return bench.train("--data.name", "mvtec")
+
+
+@refused(
+    DATASETS,
+    "several tables of images",
+    "HERE/tables holds several tables, a.csv, b.csv",
+    way_out="choose one, for example --data.root",
+)
+def _(bench):
+    write_table(bench, "a.csv", "1.png,felt,train,good")
+    write_table(bench, "b.csv", "1.png,felt,train,good")
+    return bench.train("--data.name", "csv", "--data.root", bench.folder / "tables")
+
+
+@refused(
+    DATASETS,
+    "an unknown split in a table of images",
+    "a.csv, line 2: split 'dev'",
+    way_out="expected train, test or val",
+)
+def _(bench):
+    table = write_table(bench, "a.csv", "1.png,felt,dev,good")
+    return bench.train("--data.name", "csv", "--data.root", table)
+
+
+@refused(
+    DATASETS,
+    "a defect among the training images of a table",
+    "a.csv, line 2: label 'cut' in split train",
+    way_out="move the row to split test, or write label good",
+)
+def _(bench):
+    table = write_table(bench, "a.csv", "1.png,felt,train,cut")
+    return bench.train("--data.name", "csv", "--data.root", table)
+
+
+@refused(
+    DATASETS,
+    "an image of KolektorSDD2 without its mask",
+    "test/2.png: no mask 2_GT.png, which decides whether the image is normal",
+    way_out="take it from the download again",
+)
+def _(bench):
+    root = bench.folder / "surface"
+    for name in ("train/1.png", "train/1_GT.png", "test/2.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(root / name)
+    return bench.train("--data.name", "ksdd2", "--data.root", root, categories=("ksdd2",))
+
+
+@refused(
+    DATASETS,
+    "a damaged split of Real-IAD",
+    "realiad_jsons/felt.json: not a readable split",
+    way_out="take it from the download again",
+)
+def _(bench):
+    (bench.data / "realiad_jsons").mkdir()
+    (bench.data / "realiad_jsons/felt.json").write_text("{}")
+    return bench.train("--data.name", "real_iad")
 
 
 @refused(

@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-MODULES = ("auroc", "average_precision", "f1", "iou", "aupro", "category_metrics", "continual", "catalogue")
+MODULES = ("auroc", "average_precision", "f1", "iou", "aupro", "spro", "category_metrics", "continual", "catalogue")
 
 
 @pytest.mark.parametrize("name", MODULES)
