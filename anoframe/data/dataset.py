@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple
 from anoframe.errors import AnoframeError, suggest
 from anoframe.registry import DATASETS
 from anoframe.types import Sample
+from anoframe.utils.paths import expand_path
 
 
 class Counts(NamedTuple):
@@ -102,7 +103,7 @@ def open_dataset(name: str, root: str | Path) -> Dataset:
     dataset_class = DATASETS.load(name)
     if not (inspect.isclass(dataset_class) and issubclass(dataset_class, Dataset)):  # never call another object
         raise AnoframeError(f"dataset {name!r} is not a Dataset: {suggest('', DATASETS.names())}")
-    dataset: Dataset = DATASETS.build(name, root=root)
+    dataset: Dataset = DATASETS.build(name, root=expand_path(root, "data.root"))
     return dataset
 
 
