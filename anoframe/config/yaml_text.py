@@ -69,7 +69,7 @@ def dump_yaml(tree: dict[str, Any]) -> str:
 def with_types(tree: dict[Any, Any], reference: ConfigDict | None, prefix: str = "") -> dict[Any, Any]:
     """Give the values of a parsed tree the types that their keys have in a reference config.
 
-    Lists become tuples. A whole number becomes a float and None a typed placeholder where the reference has one, so
+    Lists become tuples. A whole number of a float key becomes a float, and None a placeholder of the key's type, so
     that an override of the key is converted as for a Python config. A value of a wrong type is left for the checks.
 
     Args:
@@ -79,15 +79,14 @@ def with_types(tree: dict[Any, Any], reference: ConfigDict | None, prefix: str =
     """
     typed: dict[Any, Any] = {}
     for key, value in tree.items():
-        known = reference is not None and key in reference
-        kind = reference.get_type(key) if reference is not None and known else None
+        default, kind = (reference[key], reference.get_type(key)) if reference and key in reference else (None, None)
+        section = default if isinstance(default, ConfigDict) else None
         if isinstance(value, dict):
-            section = reference[key] if reference is not None and known else None
-            typed[key] = with_types(value, section if isinstance(section, ConfigDict) else None, f"{prefix}{key}.")
+            typed[key] = with_types(value, section, f"{prefix}{key}.")
         elif isinstance(value, list):
             takes_text = f"{prefix}{key}" in TEXT_LISTS
             typed[key] = tuple(_settle(item, str if takes_text else None) for item in value)
-        elif value is None and reference is not None and known and reference[key] is None:
+        elif value is None and kind is not None and section is None:
             typed[key] = placeholder(kind)
         else:
             typed[key] = _settle(value, kind)
