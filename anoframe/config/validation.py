@@ -30,9 +30,10 @@ def check_config(cfg: ConfigDict) -> None:
     """
     where = f"config {cfg.get('config_name') or 'without a name'}"
     check_keys(cfg, default_config(), where)
+    values = dict(flatten(cfg))
     for name in _PATHS:
-        if value := dict(flatten(cfg))[name]:
-            expand_path(value, name)
+        if values[name]:
+            expand_path(values[name], name)
     if not isinstance(cfg.get("model"), ConfigDict):
         raise AnoframeError(f"{where} has no model section: inherit from a method's config")
     _check_moved_keys(cfg.model, where)

@@ -80,9 +80,8 @@ def pooled_embedding(levels: Sequence[Tensor], pretrain_dim: int, target_dim: in
 
 def _pool_neighbourhoods(level: Tensor, pretrain_dim: int, dim: int, patch_size: int) -> Tensor:
     """Pool neighbourhoods, channel-major, to `pretrain_dim` values, and these to `dim`, a divisor of it."""
-    blocks = F.unfold(level, kernel_size=patch_size, padding=patch_size // 2).transpose(
-        1, 2
-    )  # [B, h_l * w_l, C_l * p²]
+    unfolded = F.unfold(level, kernel_size=patch_size, padding=patch_size // 2)
+    blocks = unfolded.transpose(1, 2)  # [B, h_l * w_l, C_l * patch_size**2]
     blocks = F.avg_pool1d(F.adaptive_avg_pool1d(blocks, pretrain_dim), pretrain_dim // dim)
     return blocks.transpose(1, 2).unflatten(2, level.shape[-2:])
 
