@@ -17,6 +17,7 @@ from anoframe.data.masks import MaskSettings
 from anoframe.data.validation import check_dataset
 from anoframe.errors import AnoframeError
 from anoframe.registry import DATASETS
+from anoframe.utils.paths import expand_path
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,15 +45,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         masks = MaskSettings(frame=options.mask_frame)
+        picture = expand_path(options.picture, "--picture")
         dataset = open_dataset(options.name, options.root or Path("data", options.name))
         categories = choose_categories(dataset, options.cls_names)
         report = check_dataset(dataset, categories, decode=True, follow_links=options.follow_links, masks=masks)
         print(f"{dataset.name} in {dataset.root}\n{report.table()}")
-        save_mask_preview(dataset, categories, options.picture, masks)
+        save_mask_preview(dataset, categories, picture, masks)
     except AnoframeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"picture: {options.picture}")
+    print(f"picture: {picture}")
     return 1 if report.problems else 0
 
 

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from anoframe.errors import AnoframeError
 from anoframe.report.comparison_page import write_comparison
 from anoframe.report.write import write_report
+from anoframe.utils.paths import expand_path
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     if len(options.runs) == 1 and options.output:
         parser.error("--output needs several runs: the report of one run is report.html in its folder")
     try:
-        return _write(options.runs, options.output or Path("comparison.html"))
+        runs = [expand_path(run, "run folder") for run in options.runs]
+        return _write(runs, expand_path(options.output or "comparison.html", "--output"))
     except AnoframeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

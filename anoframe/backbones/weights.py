@@ -30,6 +30,7 @@ from huggingface_hub.constants import ENDPOINT
 from torch import Tensor
 
 from anoframe.errors import AnoframeError, suggest
+from anoframe.utils.paths import expand_path
 from anoframe.utils.tensor_files import read_tensors
 
 State = dict[str, Tensor]
@@ -94,7 +95,7 @@ def load_state(architecture: str, weights: str) -> State | None:
         return _load_package(architecture, value)
     if kind == "hub":
         return _load_from_hub(architecture, value)
-    return _load_file(architecture, Path(weights))
+    return _load_file(architecture, expand_path(weights, "model.backbone.weights"))
 
 
 def random_seed(weights: str) -> int:

@@ -103,10 +103,16 @@ def default_config() -> ConfigDict:
     return run_config_file(configs_root() / "__base__" / "default.py").cfg
 
 
-def base_model_section(name: object) -> ConfigDict | None:
-    """Return the `model` section of `configs/__base__/<name>.py`; None if that file or the section does not exist."""
+def gradient_config() -> ConfigDict:
+    """Return the base config of methods with gradient training: the default keys and the section `trainer`."""
+    return run_config_file(configs_root() / "__base__" / "gradient.py").cfg
+
+
+def method_config(name: object) -> ConfigDict | None:
+    """Return the base config `configs/__base__/<name>.py` of a method; None if there is none with a model section."""
     path = base_config(name) if isinstance(name, str) else None
-    return run_config_file(path).cfg.get("model") if path else None
+    cfg = run_config_file(path).cfg if path else None
+    return cfg if cfg is not None and "model" in cfg else None
 
 
 def _describe_error(error: Exception, cfg: Any) -> str:

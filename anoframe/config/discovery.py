@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from anoframe.errors import AnoframeError, suggest
+from anoframe.utils.paths import expand_path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SUFFIXES = (".py", ".yaml", ".yml")
@@ -41,8 +42,9 @@ def find_config(name: str | Path) -> Path:
     Raises:
         AnoframeError: no such config, or a file of another type.
     """
-    shipped = Path(*Path(name).parts[1:]) if Path(name).parts[:1] == ("configs",) else Path(name)
-    for path in (Path(name), configs_root() / shipped):
+    given = expand_path(name, "config")
+    shipped = Path(*given.parts[1:]) if given.parts[:1] == ("configs",) else given
+    for path in (given, configs_root() / shipped):
         with suppress(OSError):  # a name that is too long for a file name
             if path.is_dir() and (path / "config.yaml").is_file():
                 return (path / "config.yaml").resolve()
@@ -66,11 +68,12 @@ def find_run_config(checkpoint: str | Path) -> Path:
     Raises:
         AnoframeError: no such path, several runs below it, or no `config.yaml`.
     """
-    for folder in (Path(checkpoint), *Path(checkpoint).resolve().parents[:2]):
+    checkpoint = expand_path(checkpoint, "checkpoint")
+    for folder in (checkpoint, *checkpoint.resolve().parents[:2]):
         if (folder / "config.yaml").is_file():
             return folder / "config.yaml"
-    if not Path(checkpoint).exists():
+    if not checkpoint.exists():
         raise AnoframeError(f"there is no checkpoint {checkpoint}: give a run folder, or its checkpoint folder")
-    if runs := [file.parent for file in sorted(Path(checkpoint).glob("*/*/*/config.yaml"))]:
+    if runs := [file.parent for file in sorted(checkpoint.glob("*/*/*/config.yaml"))]:
         raise AnoframeError(f"{checkpoint} contains {len(runs)} run(s): give one of them, for example {runs[0]}")
     raise AnoframeError(f"no config.yaml next to {checkpoint}: name the config to test with (--config)")

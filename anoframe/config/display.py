@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ml_collections import ConfigDict
 
+from anoframe.config.yaml_text import dump_yaml
 from anoframe.utils.files import write_atomic
 
 
@@ -40,7 +40,7 @@ def to_plain(cfg: ConfigDict) -> dict[str, Any]:
 
 def format_config(cfg: ConfigDict) -> str:
     """Format a config as YAML text that `load_config` reads back."""
-    return yaml.safe_dump(to_plain(cfg), sort_keys=False, allow_unicode=True)
+    return dump_yaml(to_plain(cfg))
 
 
 def save_config(cfg: ConfigDict, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Compare dotted key names: suggestions for unknown keys, and keys that moved to another section."""
+"""Dotted key names: lists of text, suggestions for unknown keys, and keys that moved to another section."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
+TEXT_LISTS = ("categories", "wandb.tags")  # their items are text, also `7` and `no`
 _CUTOFF = 0.5  # similarity below which a key is not suggested
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import yaml
 from ml_collections import ConfigDict
 
-from anoframe.config.config_file import default_config, run_config_file
+from anoframe.config.config_file import default_config, gradient_config, method_config, run_config_file
 from anoframe.config.discovery import find_config
 from anoframe.config.display import to_plain
 from anoframe.config.overrides import override
 from anoframe.config.validation import check_keys, check_spelling
+from anoframe.config.yaml_text import parse_yaml, with_types
 from anoframe.errors import AnoframeError
 
 
@@ -41,25 +42,29 @@ def load_config(source: str | Path, overrides: Mapping[str, Any] | None = None) 
 
 
 def read_yaml(path: Path) -> ConfigDict:
-    """Read a `config.yaml` and lock it.
+    """Read a `config.yaml` and lock it; its values get the types of the method's base config.
 
     In the file of a run, missing keys get their default: the run may be of an earlier version that lacked them.
     """
     tree = _parse_yaml(path)
-    if "config_name" in tree:  # written by a run
-        defaults = default_config()
+    defaults = default_config() if "config_name" in tree else None  # the file of a run
+    if defaults is not None:
         check_spelling(tree, defaults, str(path))
         _complete(tree, to_plain(defaults))
-        check_keys(tree, defaults, str(path))
+    model = tree.get("model")
+    reference = method_config(model.get("name") if isinstance(model, dict) else None) or gradient_config()
     try:
-        return ConfigDict(_lists_to_tuples(tree)).lock()
+        cfg = ConfigDict(with_types(tree, reference)).lock()
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise AnoframeError(f"{path}: not a config.yaml, not all of its keys are names: {error}") from error
+    if defaults is not None:
+        check_keys(cfg, defaults, str(path))
+    return cfg
 
 
 def _parse_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = parse_yaml(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise AnoframeError(f"{path}{line}: not YAML: {error.problem or error.context}; correct that line") from error
@@ -77,9 +82,3 @@ def _complete(tree: dict[str, Any], defaults: Mapping[str, Any]) -> None:
     for key, value in defaults.items():
         if isinstance(tree.setdefault(key, value), dict) and isinstance(value, dict):
             _complete(tree[key], value)
-
-
-def _lists_to_tuples(tree: dict[str, Any]) -> dict[str, Any]:
-    """Convert lists to tuples at every level: the inverse of `to_plain`."""
-    converted = {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()}
-    return {key: _lists_to_tuples(value) if isinstance(value, dict) else value for key, value in converted.items()}

@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from anoframe.config.display import flatten
-from anoframe.config.key_names import nearest_key
+from anoframe.config.key_names import TEXT_LISTS, nearest_key
 from anoframe.errors import AnoframeError, suggest
 from anoframe.utils.type_check import type_words
 
@@ -67,7 +67,10 @@ def override(cfg: ConfigDict, name: str, value: Any) -> None:
         raise AnoframeError(f"{name!r} is a section, set one of its keys: {', '.join(keys)}")
     kind = node.get_type(key)
     try:
-        node[key] = _convert(value, kind, optional=node[key] is None)
+        if name in TEXT_LISTS:
+            node[key] = tuple(_parse_text(item) for item in _split(value))
+        else:
+            node[key] = _convert(value, kind, optional=node[key] is None)
     except (ValueError, SyntaxError, TypeError) as error:
         raise AnoframeError(f"{name} takes {type_words(kind)}, got {value!r}") from error
 
@@ -75,28 +78,32 @@ def override(cfg: ConfigDict, name: str, value: Any) -> None:
 def _convert(value: Any, kind: type, optional: bool) -> Any:
     """Convert text to `kind`; accept another value only if it has that type already (an int for a float does).
 
-    A `kind` of NoneType is a placeholder that was saved as YAML, which keeps no type: it accepts text.
+    A `kind` of NoneType is a placeholder of another package's method, saved as YAML, which keeps no type: it accepts
+    text.
     """
+    if optional and value in (None, "None"):
+        return None
     if kind is tuple:
-        return _to_tuple(value)
+        return tuple(_parse_item(item) for item in _split(value))
     if isinstance(value, str) and kind is not str:
         if kind is type(None):
-            return None if value == "None" else value
+            return value
         value = _BOOLS[value.lower()] if kind is bool and value.lower() in _BOOLS else ast.literal_eval(value)
     if kind is float and type(value) is int:
         value = float(value)
-    if type(value) is not kind and kind is not type(None) and not (optional and value is None):
+    if type(value) is not kind and kind is not type(None):
         raise TypeError(f"{value!r} is not {kind.__name__}")
     return value
 
 
-def _to_tuple(value: Any) -> tuple[Any, ...]:
+def _split(value: Any) -> tuple[Any, ...]:
+    """Split text at its commas; return another list as it is."""
     if isinstance(value, str):
         text = value.strip().removeprefix("(").removeprefix("[").removesuffix(")").removesuffix("]")
         value = [item.strip() for item in text.split(",") if item.strip()]
     if not isinstance(value, (list, tuple)):
         raise TypeError(f"{value!r} is not a list")
-    return tuple(_parse_item(item) for item in value)
+    return tuple(value)
 
 
 def _parse_item(item: Any) -> Any:
@@ -107,3 +114,9 @@ def _parse_item(item: Any) -> Any:
         return ast.literal_eval(item)
     except (ValueError, SyntaxError):
         return item
+
+
+def _parse_text(item: Any) -> Any:
+    """Remove the quotes of quoted text; `7` and `True` stay text."""
+    parsed = _parse_item(item)
+    return parsed if isinstance(parsed, str) else item

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from anoframe.config.config_file import base_model_section, default_config
+from anoframe.config.config_file import default_config, gradient_config, method_config
 from anoframe.config.display import flatten
-from anoframe.config.key_names import find_moved_key
+from anoframe.config.key_names import TEXT_LISTS, find_moved_key
+from anoframe.config.yaml_text import read_plain
 from anoframe.errors import AnoframeError
+from anoframe.utils.paths import expand_path
 from anoframe.utils.type_check import matches_type, type_words
 
 _MOST_RENAMES = 3  # renamed keys in one message
+_PATHS = ("data.root", "cache.folder")  # kept as written, and expanded where they are used
 
 # ---------------------------------------------------------------------------------------------------- keys and types
 
@@ -27,12 +30,18 @@ def check_config(cfg: ConfigDict) -> None:
     """
     where = f"config {cfg.get('config_name') or 'without a name'}"
     check_keys(cfg, default_config(), where)
+    values = dict(flatten(cfg))
+    for name in _PATHS:
+        if values[name]:
+            expand_path(values[name], name)
     if not isinstance(cfg.get("model"), ConfigDict):
         raise AnoframeError(f"{where} has no model section: inherit from a method's config")
     _check_moved_keys(cfg.model, where)
+    if isinstance(cfg.get("trainer"), ConfigDict):
+        check_keys(cfg.trainer, gradient_config().trainer, where, "trainer.", complete=False)
 
 
-def check_keys(tree: Any, defaults: ConfigDict, where: str, prefix: str = "") -> None:
+def check_keys(tree: Any, defaults: ConfigDict, where: str, prefix: str = "", complete: bool = True) -> None:
     """Check that a tree has every key of `defaults`, with a value of the same type.
 
     Args:
@@ -40,18 +49,42 @@ def check_keys(tree: Any, defaults: ConfigDict, where: str, prefix: str = "") ->
         defaults: the required keys.
         where: file or config, for messages.
         prefix: dotted name of `tree` in the config, with a trailing dot.
+        complete: whether a missing key is an error.
     """
     for key in defaults:
         name = prefix + key
         if key not in tree:
+            if not complete:
+                continue
             raise AnoframeError(f"{where} lacks the key {name}: inherit from a config that has it, or add it")
         value, kind = tree[key], defaults.get_type(key)
         if isinstance(defaults[key], ConfigDict):
             if not isinstance(value, dict | ConfigDict):
                 raise AnoframeError(f"{where}: {name} is a section of keys, got {value!r}")
-            check_keys(value, defaults[key], where, f"{name}.")
+            check_keys(value, defaults[key], where, f"{name}.", complete)
         elif not matches_type(value, kind) and not (value is None and defaults[key] is None):
-            raise AnoframeError(f"{where}: {name} takes {type_words(kind)}, got {value!r}")
+            raise AnoframeError(f"{where}: {name} takes {type_words(kind)}, got {value!r}{_quotes_remedy(value, kind)}")
+        elif name in TEXT_LISTS:
+            check_text(value, name, where)
+
+
+def check_text(values: Iterable[Any], name: str, where: str) -> None:
+    """Check that each value of a list, for example of category names, is text.
+
+    Raises:
+        AnoframeError: names the key and the value.
+    """
+    for value in values:
+        if not isinstance(value, str):
+            raise AnoframeError(f"{where}: each value of {name} is text, got {value!r}{_quotes_remedy(value, str)}")
+
+
+def _quotes_remedy(value: Any, kind: type) -> str:
+    """Return what to do about a value with quotes too few or too many; "" if quotes are not the reason."""
+    if kind is str and value is not None and not isinstance(value, (list, tuple, Mapping, ConfigDict)):
+        return ": put it in quotes, as in '01' or 'no', which are a number and False without them"
+    is_quoted = isinstance(value, str) and kind in (int, float, bool) and matches_type(read_plain(value), kind)
+    return ": remove its quotes" if is_quoted else ""
 
 
 def check_spelling(tree: Mapping[str, Any], defaults: ConfigDict, where: str, prefix: str = "") -> None:
@@ -75,10 +108,10 @@ def _check_moved_keys(section: ConfigDict, where: str) -> None:
     section lacks: `memory_slots`, now `memory.slots`. Any other unknown key is reported by the argument check when
     the detector is built. So no version number is needed in `config.yaml`, and files without one are recognised.
     """
-    base = base_model_section(section.get("name"))
+    base = method_config(section.get("name"))
     if base is None:  # a method outside of this package
         return
-    keys, base_keys = dict(flatten(section)), dict(flatten(base))
+    keys, base_keys = dict(flatten(section)), dict(flatten(base.model))
     absent = [key for key in base_keys if key not in keys]
     unknown = [key for key in keys if key not in base_keys]
     moved = {key: new for key in unknown if (new := find_moved_key(key, absent))}

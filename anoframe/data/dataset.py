@@ -15,6 +15,7 @@ from anoframe.errors import AnoframeError, suggest
 from anoframe.registry import DATASETS
 from anoframe.types import Sample
 from anoframe.utils.files import digest
+from anoframe.utils.paths import expand_path
 
 
 class Counts(NamedTuple):
@@ -160,7 +161,7 @@ def open_dataset(name: str, root: str | Path, normal_split: NormalSplit = Normal
     dataset_class = DATASETS.load(name)
     if not (inspect.isclass(dataset_class) and issubclass(dataset_class, Dataset)):  # never call another object
         raise AnoframeError(f"dataset {name!r} is not a Dataset: {suggest('', DATASETS.names())}")
-    dataset: Dataset = DATASETS.build(name, root=root)
+    dataset: Dataset = DATASETS.build(name, root=expand_path(root, "data.root"))
     dataset.normal_split = normal_split
     return dataset
 

@@ -20,6 +20,7 @@ from anoframe.report.grid_table import Failure, GridSummary, summarise
 from anoframe.report.run_record import RunRecord
 from anoframe.tracking.tracker import Console, Trackers
 from anoframe.utils.files import write_atomic, write_json
+from anoframe.utils.paths import expand_path
 
 FOLDER = "grid"  # in the output folder: logs of processes, and files of W&B
 
@@ -64,10 +65,10 @@ def run_grid(
     """
     if workers == "ray":
         check_ray()
-    plan = plan_grid(configs, categories, seeds, output, overrides)
+    folder = expand_path(output, "output")
+    plan = plan_grid(configs, categories, seeds, folder, overrides)
     for reason in plan.refusals:
         Console().log("warning", text=reason)
-    folder = Path(output)
     with Scheduler(plan.cells) as scheduler:
         if workers == "ray":
             run_on_ray(scheduler, address, cores)

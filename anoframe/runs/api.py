@@ -26,6 +26,7 @@ from anoframe.runs.stream_run import StreamRun
 from anoframe.training.checkpoint import Checkpoint, find_checkpoint, list_checkpoints, load_checkpoint
 from anoframe.types import Prediction
 from anoframe.utils.files import read_json
+from anoframe.utils.paths import expand_path
 
 ImageLike = str | Path | Image.Image | np.ndarray
 
@@ -53,6 +54,7 @@ def train(
             be written.
     """
     check_config(cfg)
+    output = expand_path(output, "output")
     with open_run(config_for_run(cfg, categories), output, start) as run:
         if run.plan.tasks:
             StreamRun(run).run()
@@ -79,15 +81,16 @@ def test(
     Raises:
         AnoframeError: as `train`; no checkpoint, or one that does not belong to this config or category.
     """
-    folders = list_checkpoints(Path(checkpoint))
+    checkpoint, output = expand_path(checkpoint, "checkpoint"), expand_path(output, "output")
+    folders = list_checkpoints(checkpoint)
     cfg = load_config(find_run_config(checkpoint)) if cfg is None else cfg
     check_config(cfg)
     device = join(cfg.device).device
     loaded = [load_checkpoint(folder, device) for folder in folders.values()]
-    _check_same_model(cfg, loaded[0], Path(checkpoint))
+    _check_same_model(cfg, loaded[0], checkpoint)
     if loaded[0].detector.phase_names():
-        _check_same_training(cfg, Path(checkpoint))
-    own = _config_for_test(cfg, loaded, categories, Path(checkpoint))
+        _check_same_training(cfg, checkpoint)
+    own = _config_for_test(cfg, loaded, categories, checkpoint)
     with open_run(own, output, start, loaded[0]) as run:
         evaluate_checkpoints(run, loaded)
         return _finish(run)
@@ -99,7 +102,7 @@ def load_run(path: str | Path) -> Run:
     Raises:
         AnoframeError: there is no such folder, or it has no results.
     """
-    folder = Path(path)
+    folder = expand_path(path, "run folder")
     if not folder.is_dir():
         raise AnoframeError(f"there is no run folder {folder}: give the folder that has metrics.json")
     return Run(folder, load_config(folder), Results.read(folder))
@@ -160,6 +163,7 @@ class Run:
             Prediction with a score `[]` and an anomaly map `[H, W]` at the resolution of the detector.
         """
         checkpoint = self._checkpoint(category)
+        image = expand_path(image, "image") if isinstance(image, str | Path) else image
         pixels = load_image(image, checkpoint.preprocessing)
         device = next(checkpoint.detector.buffers()).device
         prediction = checkpoint.detector.predict(pixels[None].to(device))

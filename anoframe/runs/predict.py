@@ -23,6 +23,7 @@ from anoframe.evaluation.decision import is_defect
 from anoframe.report.pictures import Scale, overlay
 from anoframe.training.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from anoframe.utils.files import write_atomic, write_error
+from anoframe.utils.paths import expand_path
 from anoframe.utils.progress import progress
 
 MAPS = ("npy", "png", "none")
@@ -82,12 +83,13 @@ def predict(
         raise AnoframeError(f"maps is one of {', '.join(MAPS)}, got {maps!r}")
     if batch_size < 1:
         raise AnoframeError(f"batch_size is 1 or more, got {batch_size}")
-    root, files = _list_images(Path(source), Path(output))
-    trained = load_checkpoint(find_checkpoint(Path(checkpoint), category), choose_device(device))
+    checkpoint, output = expand_path(checkpoint, "checkpoint"), expand_path(output, "output")
+    root, files = _list_images(expand_path(source, "input"), output)
+    trained = load_checkpoint(find_checkpoint(checkpoint, category), choose_device(device))
     if category is None and len(trained.categories) > 1 and any(trained.thresholds.values()):
         names = ", ".join(trained.categories)
         raise AnoframeError(f"{checkpoint} has one threshold per category, choose a category: {names} (--cls_names)")
-    writer = _Writer(Path(output), trained, category or trained.categories[0], maps, overlays, overwrite)
+    writer = _Writer(output, trained, category or trained.categories[0], maps, overlays, overwrite)
     with torch.no_grad():
         for start in progress(range(0, len(files), batch_size), "predict", unit="batch"):
             _predict_batch(trained, root, files[start : start + batch_size], writer)

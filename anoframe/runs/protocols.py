@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anoframe.config import ConfigDict
+from anoframe.config.validation import check_text
 from anoframe.continual.names import strategy_name
 from anoframe.data.dataset import Dataset, NormalSplit, choose_categories, open_dataset
 from anoframe.data.task_streams import STREAMS, Task, parse_tasks
@@ -67,6 +68,7 @@ def config_for_run(cfg: ConfigDict, categories: Sequence[str] | None) -> ConfigD
     """
     own = cfg.copy_and_resolve_references()
     if categories is not None:
+        check_text(categories, "categories", "arguments")
         own.categories = tuple(categories)
     own.protocol.strategy = strategy_name(own.protocol.strategy)
     if own.protocol.name == "continual" and own.protocol.tasks:

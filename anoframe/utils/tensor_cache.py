@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anoframe.utils.files import replace_file
+from anoframe.utils.paths import expand_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,8 +34,10 @@ def cache_root(folder: str | None = None) -> Path:
 
     It is `folder`, `$ANOFRAME_CACHE`, `$XDG_CACHE_HOME/anoframe` or `~/.cache/anoframe`, the first that is set.
     """
-    if configured := folder or os.environ.get("ANOFRAME_CACHE"):
-        return Path(configured).expanduser()
+    if folder:
+        return expand_path(folder, "cache.folder")
+    if configured := os.environ.get("ANOFRAME_CACHE"):
+        return expand_path(configured, "ANOFRAME_CACHE")
     user_cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(user_cache) if user_cache else Path.home() / ".cache") / "anoframe"
 

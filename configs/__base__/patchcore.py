@@ -18,6 +18,7 @@ with cfg.unlocked():
     cfg.model.embedding.method = "pooled"  # or "concat", as in anomalib
     cfg.model.embedding.pretrain_dim = 1024
     cfg.model.embedding.target_dim = 1024
+    cfg.model.embedding.patch_size = 3  # side of a neighbourhood in locations of its level, an odd number
 
     cfg.model.coreset = ConfigDict()
     cfg.model.coreset.ratio = 0.1  # share of all training patches in the bank

@@ -9,7 +9,7 @@ cfg.data.crop = 224
 cfg.threshold.held_back = 0.0  # a threshold needs a second training, twice the time: --threshold.held_back 0.2
 
 cfg.trainer.epochs = 1000
-cfg.trainer.batch_size = 8
+cfg.trainer.batch_size = 8  # as on one GPU; the published run had 8 per process on 8 GPUs: 64 images per step
 cfg.trainer.clip = 0.1
 cfg.trainer.optimizer.name = "adamw"
 cfg.trainer.optimizer.lr = 1e-4

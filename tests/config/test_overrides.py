@@ -42,6 +42,7 @@ def test_words_become_a_mapping(words, overrides, parser):
     ("words", "message"),
     [
         (["--sed", "1"], "unknown option --sed: did you mean '--seed'"),
+        (["--seeds", "1"], "unknown option --seeds: did you mean '--seed'"),
         (["stray"], "unexpected argument 'stray'"),
         (["--a.b"], "--a.b needs a value"),
     ],
@@ -127,6 +128,8 @@ def test_none_is_not_a_number(name, value):
         ("model.ratio", "model.coreset.ratio"),
         ("ratoi", "model.coreset.ratio"),
         ("Data.Root", "data.root"),
+        ("data.Root", "data.root"),
+        ("model.coreset.Ratio", "model.coreset.ratio"),
     ],
 )
 def test_unknown_key_suggests_the_nearest(name, suggested):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from anoframe.config import check_config, load_config, to_plain, validation
+from anoframe.config import check_config, format_config, load_config, to_plain, validation
 from anoframe.config.validation import check_ranges
 from anoframe.errors import AnoframeError
 
@@ -29,6 +29,21 @@ CONFIG = "patchcore/patchcore_224.py"
 def test_damaged_config_of_a_run_is_an_error(edit_saved, old, new, message):
     with pytest.raises(AnoframeError, match=message):
         load_config(edit_saved(old, new))
+
+
+def test_quoted_number_of_the_trainer_is_an_error(tmp_path):
+    text = format_config(load_config("rd4ad/rd4ad_lite0_256.py"))
+    assert " lr: 0.005" in text
+    (tmp_path / "own.yaml").write_text(text.replace(" lr: 0.005", " lr: '5e-3'"))
+    with pytest.raises(AnoframeError, match=r"trainer\.optimizer\.lr takes a number, got '5e-3': remove its quotes$"):
+        check_config(load_config(tmp_path / "own.yaml"))
+
+
+def test_category_that_is_no_text_is_an_error_in_a_python_config():
+    cfg = load_config(CONFIG)
+    cfg.categories = ("felt", 7)
+    with pytest.raises(AnoframeError, match=r"config patchcore_224: each value of categories is text, got 7"):
+        check_config(cfg)
 
 
 def test_config_without_a_required_key_is_an_error():

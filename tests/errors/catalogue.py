@@ -935,6 +935,36 @@ def _(bench):
 
 @refused(
     CONFIGS,
+    "a category in a config.yaml that YAML takes for a number",
+    "RUN/config.yaml: each value of categories is text, got 1",
+    way_out="put it in quotes",
+)
+def _(bench):
+    return bench.train(config=bench.replace(bench.run / "config.yaml", "- felt", "- 01"))
+
+
+@refused(
+    CONFIGS,
+    "a number in quotes in a config.yaml",
+    "RUN/config.yaml: cache.max_gb takes a number, got '20'",
+    way_out="remove its quotes",
+)
+def _(bench):
+    return bench.train(config=bench.replace(bench.run / "config.yaml", "max_gb: 20.0", "max_gb: '20'"))
+
+
+@refused(
+    CONFIGS,
+    "a path with an environment variable that is not set",
+    "data.root $NO_SUCH_VARIABLE/data: the environment variable NO_SUCH_VARIABLE is not set",
+    way_out="set it, or write the whole path",
+)
+def _(bench):
+    return bench.train("--data.root", "$NO_SUCH_VARIABLE/data")
+
+
+@refused(
+    CONFIGS,
     "a misspelt key in a config.yaml",
     "RUN/config.yaml: unknown config key 'data.corp'",
     way_out="did you mean 'crop'",

@@ -1,7 +1,8 @@
 """PatchCore: the distance of each patch to its nearest entry in a memory bank of normal patches.
 
 Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022. Where the paper's text and the authors'
-code differ, the default is the code, which produced the published numbers; each difference is named below.
+code differ, the default is the code, which produced the published numbers, except for `squared`: distances are the
+paper's. Each difference is named below.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ class PatchCore(ObservingDetector, ContinualDetector):
         embedding: arguments of :class:`PatchEmbedding`.
         coreset: arguments of :class:`CoresetSettings`.
         neighbours: number of nearest entries; a patch's distance is the mean over them.
-        squared: use squared distances, as the reference code does. With one neighbour the image ranking is the same;
-            maps differ, because they are interpolated and smoothed.
+        squared: use squared distances, as the reference code does; by default they are not squared, as in the paper.
+            With one neighbour the image ranking is the same; maps differ, because they are interpolated and smoothed.
         image_score: `"max"` is the largest patch score (the code); `"reweight"` multiplies it by the factor of the
             paper's equation 7.
         reweight_neighbours: `b` of that equation; the paper does not state it, anomalib uses 9.

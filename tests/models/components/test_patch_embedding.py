@@ -14,13 +14,13 @@ from anoframe.models.components.patch_embedding import (
 )
 
 
-def naive_neighbourhood(level, i, j):
-    """Neighbourhood `[C, 3, 3]` of a location, with zeros outside the map."""
+def naive_neighbourhood(level, i, j, size=3):
+    """Neighbourhood `[C, size, size]` of a location, with zeros outside the map."""
     channels, height, width = level.shape
-    block = torch.zeros(channels, 3, 3, dtype=level.dtype)
-    for a in range(3):
-        for b in range(3):
-            y, x = i + a - 1, j + b - 1
+    block = torch.zeros(channels, size, size, dtype=level.dtype)
+    for a in range(size):
+        for b in range(size):
+            y, x = i + a - size // 2, j + b - size // 2
             if 0 <= y < height and 0 <= x < width:
                 block[:, a, b] = level[:, y, x]
     return block
@@ -32,13 +32,13 @@ def naive_pool(values, size):
     return torch.stack([values[i * n // size : -(-(i + 1) * n // size)].mean() for i in range(size)])
 
 
-def naive_pooled(levels, pretrain_dim, target_dim):
+def naive_pooled(levels, pretrain_dim, target_dim, size=3):
     """The steps of the reference code for one image: blocks, resized blocks, pooling, concatenation, pooling."""
     height, width = levels[0].shape[-2:]
     resized_levels = []
     for level in levels:
         rows, columns = level.shape[-2:]
-        blocks = torch.stack([naive_neighbourhood(level, i, j) for i in range(rows) for j in range(columns)])
+        blocks = torch.stack([naive_neighbourhood(level, i, j, size) for i in range(rows) for j in range(columns)])
         grid = blocks.flatten(1).T.reshape(1, -1, rows, columns)
         resized_levels.append(F.interpolate(grid, (height, width), mode="bilinear", align_corners=False)[0])
     patches = torch.empty(height * width, target_dim, dtype=levels[0].dtype)
@@ -67,6 +67,30 @@ def test_pooled_equals_the_reference_code_step_by_step(shapes, pretrain_dim, tar
     patches, _ = PatchEmbedding("pooled", pretrain_dim, target_dim)(levels)
     expected = naive_pooled([level[0] for level in levels], pretrain_dim, target_dim)
     assert_allclose(patches[0], expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("size", [1, 5, 7])
+def test_pooled_with_another_patch_size_equals_the_reference_code(size, rng):
+    levels = levels_of(rng, (1, 3, 6, 5), (1, 4, 3, 2))
+    patches, _ = PatchEmbedding("pooled", 8, 10, size)(levels)
+    assert_allclose(patches[0], naive_pooled([level[0] for level in levels], 8, 10, size), atol=1e-12, rtol=0)
+
+
+def test_concat_with_patches_of_5_averages_25_locations(rng):
+    (level,) = levels_of(rng, (1, 3, 6, 5))
+    patches, _ = PatchEmbedding("concat", patch_size=5)([level])
+    blocks = [naive_neighbourhood(level[0], i, j, 5).mean((1, 2)) for i in range(6) for j in range(5)]
+    assert_allclose(patches[0], torch.stack(blocks), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("size", [0, -3, 2, 4])
+def test_patch_size_is_an_odd_number(size):
+    with pytest.raises(AnoframeError, match=rf"model\.embedding\.patch_size is an odd number, 1 or more, got {size}"):
+        PatchEmbedding(patch_size=size)
+
+
+def test_the_closed_form_is_not_used_for_another_patch_size():
+    assert not PatchEmbedding(patch_size=5).closed_form_applies([512, 1024])
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
