@@ -37,7 +37,19 @@ def result_keys(cfg: Mapping[str, Any] | ConfigDict, prefix: str = "", ignored: 
     {'seed': 0}
     """
     neutral = (*RESULT_NEUTRAL_KEYS, *ignored)
-    return {key: value for key, value in flatten(cfg) if key.startswith(prefix) and not key.startswith(neutral)}
+    values = fill_later_keys(dict(flatten(cfg)))
+    return {key: value for key, value in values.items() if key.startswith(prefix) and not key.startswith(neutral)}
+
+
+def fill_later_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """Add the keys that a config or provenance of an earlier version lacks, with the value that it had in effect.
+
+    Args:
+        values: by dotted name; it is changed and returned.
+    """
+    if "trainer.select" in values:
+        values.setdefault("trainer.select_metric", "summary")
+    return values
 
 
 def diff_config(source: str | Path, overrides: Mapping[str, Any] | None = None) -> str:

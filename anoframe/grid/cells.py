@@ -104,7 +104,7 @@ def plan_grid(
         records.append(RunRecord(Path(cfg.config_name), {}, "", {}, {}, plan.provenance, [], []))
         for fit in plan.fits:
             for seed in seeds:
-                cells.append(_make_cell(cfg, fit.categories, seed, str(output), plan.provenance))
+                cells.append(_make_cell(cfg, fit.categories, seed, str(output), plan))
     return GridPlan(cells, group_comparable(records)[1])
 
 
@@ -127,9 +127,7 @@ def _load_configs(configs: Sequence[str | Path], overrides: Mapping[str, Any]) -
     return loaded
 
 
-def _make_cell(
-    cfg: ConfigDict, categories: Sequence[str], seed: int, output: str, provenance: Mapping[str, Any]
-) -> Cell:
+def _make_cell(cfg: ConfigDict, categories: Sequence[str], seed: int, output: str, plan: Plan) -> Cell:
     """Build a cell and check that an existing run folder belongs to it."""
     cfg = config_for_run(cfg, categories)
     cfg.seed = seed
@@ -137,7 +135,7 @@ def _make_cell(
     cell = Cell(cfg, output)
     if (cell.folder / "config.yaml").exists():
         try:
-            earlier_state(cell.folder, cfg, {**provenance, "seed": seed})
+            earlier_state(cell.folder, cfg, {**plan.provenance, "seed": seed}, plan.files)
         except AnoframeError as error:
             raise AnoframeError(
                 f"{error}. A grid has no --overwrite: choose another --output, or remove that folder"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anoframe.config import flatten
-from anoframe.config.comparison import RESULT_NEUTRAL_KEYS
+from anoframe.config.comparison import RESULT_NEUTRAL_KEYS, fill_later_keys
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.results import Metrics
 from anoframe.report.run_record import Category, RunRecord, read_run
@@ -81,9 +81,9 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     """Read runs, sort them into tables of comparable runs, and group runs that differ only in their seed as columns.
 
     Runs share a table if dataset, preprocessing and protocol are the same, and also the sample counts and test images
-    of their common categories. Backbone weights, seed and config may differ: the column headings show this. A run whose
-    epoch was chosen on the test set never shares a column with a run that reports its last epoch, and is never marked
-    as the best.
+    (names and content) of their common categories. Backbone weights, seed and config may differ: the column headings
+    show this. A run whose epoch was chosen on the test set never shares a column with a run that reports its last
+    epoch, and is never marked as the best.
 
     Raises:
         AnoframeError: Fewer than two folders, a folder that is not a run folder, or a run without results.
@@ -125,9 +125,9 @@ def mismatches(first: RunRecord, second: RunRecord) -> list[str]:
         for key in list(own):
             if key.startswith("counts.") and key.split(".")[1] not in categories_of(partner):
                 del own[key]
-    for own, others in zip(facts, facts[::-1], strict=True):  # runs of earlier versions have no list of test images
+    for own, others in zip(facts, facts[::-1], strict=True):  # runs of earlier versions lack these
         for key in list(own):
-            if key.startswith("test_images.") and key not in others:
+            if key.startswith(("test_images.", "test_data.")) and key not in others:
                 del own[key]
     keys = dict.fromkeys([*facts[0], *facts[1]])
     return [
@@ -172,6 +172,9 @@ def _comparison_facts(run: RunRecord) -> Iterator[tuple[str, Any]]:
         for key, value in counts.items():
             # a dot in the name of a category would look like a separator
             yield f"counts.{category.replace('.', '_')}.{key}", value
+    for name, data in (provenance.get("data_fingerprint") or {}).items():
+        if isinstance(data, Mapping) and "test" in data:
+            yield f"test_data.{name}", str(data["test"])[:12]
     for category in run.categories:
         if category.images is not None:
             names = "\n".join(image.name for image in category.images)
@@ -200,7 +203,8 @@ def identity(run: RunRecord) -> tuple[Any, ...]:
 
 
 def _settings(run: RunRecord) -> dict[str, Any]:
-    return {key: value for key, value in flatten(run.config) if not key.startswith(_IGNORED_KEYS)}
+    values = fill_later_keys(dict(flatten(run.config)))
+    return {key: value for key, value in values.items() if not key.startswith(_IGNORED_KEYS)}
 
 
 def seed_of(run: RunRecord) -> Any:

@@ -23,6 +23,7 @@ from anoframe.utils.files import read_json
 
 Curve = dict[str, list[float]]  # "x" and "y"
 PICTURE_INDEX = "pictures.json"
+_PROVENANCE_OBJECTS = ("data", "backbone", "versions", "counts", "trainer", "data_fingerprint")
 WRONG = ("missed", "false alarm")  # outcomes
 
 
@@ -221,7 +222,7 @@ def read_run(folder: str | Path) -> RunRecord:
     with _naming_file(folder / "metrics.json"):
         measured = {name: read_metrics(values) for name, values in metrics.get("categories", {}).items()}
         mean = read_metrics(metrics.get("mean", {}))
-        provenance = _with_objects(metrics.get("provenance", {}), "data", "backbone", "versions", "counts", "trainer")
+        provenance = _with_objects(metrics.get("provenance", {}), *_PROVENANCE_OBJECTS)
         counts = {name: dict(values) for name, values in provenance.get("counts", {}).items()}
     with _naming_file(folder / "run.json"):
         failed = {name: str(reason) for name, reason in (run.get("failed") or {}).items()}

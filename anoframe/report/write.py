@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from anoframe.data.cached_reader import Reader
+from anoframe.errors import OutputError
 from anoframe.evaluation.decision import Threshold
 from anoframe.evaluation.predictions import CategoryPredictions
 from anoframe.report.page import report_page
 from anoframe.report.pictures import category_scale, choose_images, strip
 from anoframe.report.run_record import PICTURE_INDEX, read_run
-from anoframe.utils.files import write_atomic, write_json
+from anoframe.utils.files import file_name, write_atomic, write_json
 
 
 def write_category_pictures(
@@ -24,8 +26,11 @@ def write_category_pictures(
     reader: Reader,
     count: int,
     threshold: Threshold | None = None,
+    warn: Callable[..., object] | None = None,
 ) -> list[dict[str, Any]]:
     """Write `pictures/<category>/*.png` and their index `pictures.json`.
+
+    A picture that cannot be made is left out.
 
     Args:
         folder: run folder.
@@ -33,23 +38,45 @@ def write_category_pictures(
         reader: reads the test images as the detector got them.
         count: largest number of pictures.
         threshold: thresholds of the detector, if it has any.
+        warn: called with `text=` if pictures are left out: how many, and the first reason.
 
     Returns:
         The index: file, kind, defect type, name and score of each picture.
     """
+    chosen = choose_images(predictions.labels, predictions.scores, count)
+    if not chosen:  # there is no scale without test images
+        write_json(folder / "pictures" / category / PICTURE_INDEX, [])
+        return []
     scale = category_scale(predictions, threshold)
     pictures = folder / "pictures" / category
     index: list[dict[str, Any]] = []
-    for place, (kind, i) in enumerate(choose_images(predictions.labels, predictions.scores, count)):
+    errors: list[Exception] = []
+    for place, (kind, i) in enumerate(chosen):
         sample = predictions.samples[i]
-        image = reader.image(sample.image).pixels.permute(1, 2, 0).numpy()
-        picture = strip(image, predictions.masks[i], predictions.maps[i], scale)
-        file = f"{place:03d}_{kind}_{sample.defect}_{sample.image.stem}.png"
-        write_atomic(pictures / file, _png(picture))
+        try:
+            image = reader.image(sample.image).pixels.permute(1, 2, 0).numpy()
+            picture = _png(strip(image, predictions.masks[i], predictions.maps[i], scale))
+            file = _write_picture(pictures, f"{place:03d}_{kind}", f"{sample.defect}_{sample.image.stem}", picture)
+        except Exception as error:  # no picture is worth a result
+            errors.append(error)
+            continue
         facts = {"kind": kind, "defect": sample.defect, "name": sample.name, "score": float(predictions.scores[i])}
         index.append({"file": file, **facts})
     write_json(pictures / PICTURE_INDEX, index)
+    if errors and warn:
+        warn(text=f"{category}: {len(errors)} of {len(chosen)} pictures are left out: {errors[0]}")
     return index
+
+
+def _write_picture(folder: Path, place: str, name: str, picture: bytes) -> str:
+    """Write a picture and return its file name, which is `place` alone where the file system refuses a longer one."""
+    file = file_name(f"{place}_{name}", ".png")
+    try:
+        write_atomic(folder / file, picture)
+    except OutputError:
+        file = f"{place}.png"
+        write_atomic(folder / file, picture)
+    return file
 
 
 def _png(picture: Image.Image) -> bytes:

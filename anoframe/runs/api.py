@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from anoframe.config import ConfigDict, check_config, flatten, load_config, to_plain
-from anoframe.config.comparison import RESULT_NEUTRAL_KEYS
+from anoframe.config import ConfigDict, check_config, load_config, result_keys, to_plain
 from anoframe.config.discovery import find_run_config
 from anoframe.continual.results import STREAM
 from anoframe.data.loader import load_image
@@ -21,6 +20,7 @@ from anoframe.errors import AnoframeError, suggest
 from anoframe.evaluation.results import Metrics, Results
 from anoframe.runs.category_run import evaluate_checkpoints, train_fits
 from anoframe.runs.context import RunContext, open_run
+from anoframe.runs.folder import data_changes
 from anoframe.runs.protocols import config_for_run
 from anoframe.runs.stream_run import StreamRun
 from anoframe.training.checkpoint import Checkpoint, find_checkpoint, list_checkpoints, load_checkpoint
@@ -92,6 +92,7 @@ def test(
         _check_same_training(cfg, checkpoint)
     own = _config_for_test(cfg, loaded, categories, checkpoint)
     with open_run(own, output, start, loaded[0]) as run:
+        _warn_about_other_data(run, Path(checkpoint))
         evaluate_checkpoints(run, loaded)
         return _finish(run)
 
@@ -201,6 +202,19 @@ def _config_for_test(
     return own
 
 
+def _warn_about_other_data(run: RunContext, path: Path) -> None:
+    """Warn if the test images are not those of the run that trained the checkpoint."""
+    plan, folder = run.plan, run.recorder.folder
+    try:
+        trained = find_run_config(path).parent
+        changes = data_changes(trained, plan.categories, folder.state.get("provenance", {}), plan.files, ("test",))
+    except AnoframeError:  # a checkpoint without its run: there is nothing to compare with
+        return
+    if changes:
+        text = f"the test images are not those of the run that trained this checkpoint, {trained}: {'; '.join(changes)}"
+        run.recorder.tracker.log("warning", text=f"{text}. The results are not comparable with those of that run")
+
+
 def _check_same_model(cfg: ConfigDict, trained: Checkpoint, path: Path) -> None:
     """Raise AnoframeError if a config has another model section or preprocessing than the checkpoint."""
     model = to_plain(cfg.model)
@@ -221,18 +235,12 @@ def _check_same_training(cfg: ConfigDict, path: Path) -> None:
     The results of a test name the training settings of its config, and these must be true.
     """
     try:
-        trained = _training_settings(load_config(find_run_config(path)))
+        trained = result_keys(load_config(find_run_config(path)), prefix="trainer.")
     except AnoframeError:  # a checkpoint without its run: there is nothing to compare with
         return
-    given = _training_settings(cfg)
+    given = result_keys(cfg, prefix="trainer.")
     for key in sorted(trained.keys() | given.keys()):
         if trained.get(key) != given.get(key):
             raise AnoframeError(
                 f"{path} was trained with {key} {trained.get(key)}, got {given.get(key)}: leave it unchanged"
             )
-
-
-def _training_settings(cfg: ConfigDict) -> Mapping[str, object]:
-    """Return the keys of the `trainer` section that results can depend on."""
-    settings = ((key, value) for key, value in flatten(cfg) if key.startswith("trainer."))
-    return {key: value for key, value in settings if not key.startswith(RESULT_NEUTRAL_KEYS)}

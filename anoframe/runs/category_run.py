@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from anoframe.models.summary import MethodSummary
@@ -31,6 +32,8 @@ def _run_fit(run: RunContext, fit: Fit, tested: Checkpoint | None = None) -> Non
     recorder = run.recorder
     missing = [category for category in fit.categories if recorder.folder.result(category) is None]
     missing = run.plan.group.broadcast(missing)
+    for category in set(fit.categories) - set(missing):
+        recorder.warn_without_pictures(category)
     if not missing:
         recorder.tracker.log("done", fit=fit.name)
         return
@@ -49,6 +52,10 @@ def _run_fit(run: RunContext, fit: Fit, tested: Checkpoint | None = None) -> Non
 def _load(run: RunContext, fit: Fit, tested: Checkpoint | None) -> tuple[Checkpoint, MethodSummary]:
     """Return the trained detector of a fit with its summary, and log the summary."""
     checkpoint = tested or run.fitter.load_or_train(fit)
-    summary = checkpoint.detector.summary()
+    summary = MethodSummary()
+    with run.recorder.isolate_decoration(f"{fit.name}: the summary of the method"):
+        reported = checkpoint.detector.summary()
+        json.dumps(reported.to_json(), allow_nan=False)  # one that JSON cannot hold would cost the result file
+        summary = reported
     run.recorder.log_summary(fit.name, None, summary)
     return checkpoint, summary

@@ -1,8 +1,8 @@
-"""Evaluation of one category: predictions, metrics, pictures and its result file."""
+"""Evaluation of one category: predictions, metrics and its result file, then its pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -31,7 +31,9 @@ class Evaluator:
         self._samples, self._recorder = samples, recorder
 
     def evaluate(self, checkpoint: Checkpoint, category: str, summary: MethodSummary | None = None) -> None:
-        """Predict and measure a category, and write its result and pictures.
+        """Predict and measure a category, and write its result, then its pictures.
+
+        A picture that cannot be drawn or written is left out with a warning: the result is on disk by then.
 
         Args:
             summary: what the detector reports about its learned state, for the result file.
@@ -45,13 +47,14 @@ class Evaluator:
             result = self._result(checkpoint, category, predictions)
         if summary and not is_empty(summary):
             result["method_summary"] = summary.to_json()
-        threshold, count = checkpoint.thresholds.get(category), self._cfg.report.pictures
-        with clock.stage("draw"):
-            rows = write_category_pictures(folder.path, category, predictions, self._samples.reader, count, threshold)
         folder.write_result(category, result)
         self._log_metrics(category, result)
-        tracker.log("pictures", category=category, folder=folder.path / "pictures" / category, rows=rows)
         tracker.log("curves", category=category, curves=result["curves"])
+        threshold, count = checkpoint.thresholds.get(category), self._cfg.report.pictures
+        with self._recorder.isolate_decoration(f"{category}: the pictures"), clock.stage("draw"):
+            reader, warn = self._samples.reader, partial(tracker.log, "warning")
+            rows = write_category_pictures(folder.path, category, predictions, reader, count, threshold, warn)
+            tracker.log("pictures", category=category, folder=folder.path / "pictures" / category, rows=rows)
 
     def measure(self, detector: Detector, category: str) -> Metrics:
         """Return the metrics of a category without writing anything. For a run of one process."""
@@ -80,6 +83,9 @@ class Evaluator:
     def _result(self, checkpoint: Checkpoint, category: str, predictions: CategoryPredictions) -> dict[str, Any]:
         """Return the content of `results/<category>.json`."""
         threshold, defects = checkpoint.thresholds.get(category), int(predictions.labels.sum())
+        curves: dict[str, Any] = {}
+        with self._recorder.isolate_decoration(f"{category}: the curves"):
+            curves = category_curves(predictions.image_sweep, predictions.pixel_sweep)
         return {
             "category": category,
             "metrics": self._metrics(predictions),
@@ -95,7 +101,7 @@ class Evaluator:
                 {"name": sample.name, "defect": sample.defect, "score": float(score)}
                 for sample, score in zip(predictions.samples, predictions.scores, strict=True)
             ],
-            "curves": category_curves(predictions.image_sweep, predictions.pixel_sweep),
+            "curves": curves,
         }
 
     def _log_metrics(self, category: str, result: dict[str, Any]) -> None:
@@ -105,4 +111,13 @@ class Evaluator:
             text = f"{category}: resizing and cropping removed every defect pixel of {images}"
             tracker.log("warning", text=f"{text}: a defect is too small for data.resize or outside data.crop")
         summary = ", ".join(f"{name} {percent(metrics[name])}" for name in SUMMARY)
+        if all(value is None for value in metrics.values()):
+            summary = f"no metric is available: {_missing_images(result['counts'])}"
         tracker.log("evaluated", category=category, summary=summary, metrics=metrics)
+
+
+def _missing_images(counts: Mapping[str, int]) -> str:
+    """Describe what a test set lacks for any metric, by the counts of a result."""
+    if not counts["test_defect"]:
+        return f"the test set has {counts['test_good'] or 'no'} normal images and no defect"
+    return "the test set has no normal images, and no masks"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from anoframe.config import to_plain
@@ -25,6 +25,7 @@ from anoframe.training.seeding import seed_everything
 from anoframe.training.stages import fit_detector
 from anoframe.training.threshold import estimate_thresholds
 from anoframe.types import Sample
+from anoframe.utils.files import write_atomic
 
 ReadStages = Callable[[], Sequence[Observation | Phase]]
 
@@ -89,8 +90,7 @@ class Fitter:
         folder = self._recorder.folder.checkpoint(fit.name)
         with self._recorder.clock.stage("save"):
             for name, tensors in (extra or {}).items():
-                folder.mkdir(parents=True, exist_ok=True)
-                save_file({key: tensor.contiguous().cpu() for key, tensor in tensors.items()}, folder / name)
+                write_atomic(folder / name, save({key: tensor.contiguous().cpu() for key, tensor in tensors.items()}))
             description = save_checkpoint(folder, checkpoint)
             self._recorder.folder.end_training(fit.name)
         self._recorder.tracker.log("checkpoint", fit=fit.name, folder=folder, metadata=description)

@@ -2,7 +2,8 @@
 
 The files themselves say what is done: `checkpoint/<fit>/detector.json` exists when a fit is done,
 `results/<category>.json` when a category is evaluated. Each is written after everything it stands for. Nothing has to
-be recorded before a kill, and a run can continue from whatever its folder holds.
+be recorded before a kill, and a run can continue from whatever its folder holds. Pictures and report are written last:
+no result waits for them.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from anoframe.config import ConfigDict, flatten, load_config, save_config
-from anoframe.config.comparison import RESULT_NEUTRAL_KEYS
+from anoframe.config import ConfigDict, flatten, load_config, result_keys, save_config
+from anoframe.config.comparison import fill_later_keys
+from anoframe.data.fingerprint import FINGERPRINT, SPLITS, FileHashes, describe_changes
 from anoframe.errors import AnoframeError
 from anoframe.utils.files import read_json, safe_path, write_json
 from anoframe.utils.type_check import matches_type
 
 FORMAT = 2  # of run folders; `run.json` has it, except in format 1
 START = ("new", "resume", "overwrite")
-_FILES = ("metrics.json", "metrics.csv", "run.json", "log.jsonl", "report.html")
+DATA_FILE = "data.json"  # category -> split -> file -> hash of its content; runs of earlier versions lack it
+_FILES = ("metrics.json", "metrics.csv", "run.json", "log.jsonl", "report.html", DATA_FILE)
 _FOLDERS = ("checkpoint", "training", "results", "pictures", "wandb", "tensorboard")
 _RESULT_TYPES = {
     "category": str,
@@ -55,19 +58,77 @@ def run_folder(cfg: ConfigDict, categories: Sequence[str], output: str | Path, s
     return safe_path(output, **names, seed=f"{cfg.seed}{suffix}")
 
 
-def earlier_state(path: Path, cfg: ConfigDict, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the state of an interrupted run that is to continue with this config.
+def earlier_state(
+    path: Path, cfg: ConfigDict, provenance: Mapping[str, Any], files: FileHashes | None = None
+) -> dict[str, Any]:
+    """Read the state of an interrupted run that is to continue with this config and these data.
+
+    Args:
+        path: of the run folder.
+        cfg: of this run.
+        provenance: of this run; its fingerprint of the data may have further categories.
+        files: hashes of the files of this run, to name those that differ.
 
     Raises:
-        AnoframeError: the run has another config, provenance or format, or its files are damaged.
+        AnoframeError: the run has another config, provenance, format or other data, or its files are damaged.
     """
-    state = read_json(path / "run.json")
-    _check_format(path, state)
-    if not _has_types(state, _STATE_TYPES):
-        raise AnoframeError(f"{path / 'run.json'} is damaged: start again with --overwrite")
-    _check_equal(path, _relevant_keys(load_config(path / "config.yaml")), _relevant_keys(cfg))
-    _check_equal(path, dict(flatten(state["provenance"])), dict(flatten(provenance)))
+    state = _read_state(path)
+    _check_equal(path, result_keys(load_config(path / "config.yaml")), result_keys(cfg))
+    _check_equal(path, _flat_without_data(state["provenance"]), _flat_without_data(provenance))
+    if changes := data_changes(path, cfg.categories, provenance, files):
+        raise AnoframeError(
+            f"cannot resume {path}, its data have changed since it began: {'; '.join(changes)}. Restore the data, "
+            "choose another --output, or replace the run with --overwrite"
+        )
     return state
+
+
+def data_changes(
+    path: Path,
+    categories: Sequence[str],
+    provenance: Mapping[str, Any],
+    files: FileHashes | None = None,
+    splits: Sequence[str] = SPLITS,
+) -> list[str]:
+    """Describe how data differ from those of a run; empty if they are the same, or if the run did not record its data.
+
+    Args:
+        path: of the run folder.
+        categories: to compare; those that the run does not have are skipped.
+        provenance: has the fingerprint of the data.
+        files: hashes of the files of these data.
+        splits: to compare.
+
+    Raises:
+        AnoframeError: `run.json` is missing or damaged.
+    """
+    earlier, current = (tree.get(FINGERPRINT, {}) for tree in (_read_state(path)["provenance"], provenance))
+    recorded = _recorded_files(path)
+    now = files or {}
+    changes = []
+    for category in (name for name in categories if name in earlier and name in current):
+        differing = [split for split in splits if earlier[category].get(split) != current[category][split]]
+        if differing:
+            changes.append(describe_changes(category, differing, recorded.get(category, {}), now.get(category, {})))
+    return changes
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    state: dict[str, Any] = read_json(path / "run.json")
+    _check_format(path, state)
+    is_whole = _has_types(state, _STATE_TYPES)
+    if not is_whole or not matches_type(state["provenance"].get(FINGERPRINT, {}), dict[str, dict[str, Any]]):
+        raise AnoframeError(f"{path / 'run.json'} is damaged: start again with --overwrite")
+    return state
+
+
+def _recorded_files(path: Path) -> FileHashes:
+    """Read the hashes of the files of a run; empty if it has none, or if they are damaged."""
+    try:
+        tree = read_json(path / DATA_FILE)
+    except AnoframeError:
+        return {}
+    return tree if matches_type(tree, FileHashes) else {}
 
 
 class RunFolder:
@@ -80,6 +141,7 @@ class RunFolder:
             same.
         start: `"new"` raises if the folder has a run, `"resume"` continues that run or begins one if there is none,
             and `"overwrite"` removes it.
+        files: hashes of the files of this run, for `data.json`.
 
     Attributes:
         id: eight hex digits; a resumed run keeps its id.
@@ -90,7 +152,14 @@ class RunFolder:
         AnoframeError: the folder cannot be written to, is in use, or holds another run.
     """
 
-    def __init__(self, path: Path, cfg: ConfigDict, provenance: Mapping[str, Any], start: str = "new"):
+    def __init__(
+        self,
+        path: Path,
+        cfg: ConfigDict,
+        provenance: Mapping[str, Any],
+        start: str = "new",
+        files: FileHashes | None = None,
+    ):
         if start not in START:
             raise AnoframeError(f"start is one of {', '.join(START)}, got {start!r}")
         self.path = path
@@ -102,11 +171,12 @@ class RunFolder:
             self.resumed = has_run and start == "resume"
             self.state: dict[str, Any]
             if self.resumed:
-                self.state = earlier_state(path, cfg, provenance)
+                self.state = earlier_state(path, cfg, provenance, files)
             else:
                 self._remove_run()
                 run_id = secrets.token_hex(4)
                 self.state = {"id": run_id, "format": FORMAT, "provenance": dict(provenance), "stages": {}}
+                write_json(path / DATA_FILE, files or {})
             self.id: str = self.state["id"]
             self.write_state(status="running", failed={})
             save_config(cfg, path / "config.yaml")  # last: with this file there is a run to resume
@@ -232,9 +302,9 @@ def _folder_has_run(path: Path) -> str:
     return f"{path} has {content}: continue it with --resume, choose another --output, or replace it with --overwrite"
 
 
-def _relevant_keys(cfg: ConfigDict) -> dict[str, Any]:
-    """Return the config values that results can depend on, by dotted name."""
-    return {key: value for key, value in flatten(cfg) if not key.startswith(RESULT_NEUTRAL_KEYS)}
+def _flat_without_data(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a provenance by dotted name, without the fingerprint of the data."""
+    return fill_later_keys(dict(flatten({key: value for key, value in provenance.items() if key != FINGERPRINT})))
 
 
 def _check_equal(path: Path, earlier: Mapping[str, Any], current: Mapping[str, Any]) -> None:

@@ -12,14 +12,16 @@ from anoframe.config.comparison import RESULT_NEUTRAL_KEYS
 from anoframe.config.validation import check_ranges
 from anoframe.continual.results import STREAM
 from anoframe.continual.strategies import build_strategy
+from anoframe.data.fingerprint import FINGERPRINT, FileHashes, fingerprint_data
 from anoframe.data.masks import MaskSettings
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.data.task_streams import Task
-from anoframe.data.validation import check_dataset
+from anoframe.data.validation import CategoryReport, check_dataset
 from anoframe.distributed.process_group import join
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.provenance import git_commit, versions
 from anoframe.evaluation.results import CHOSEN_ON_TEST
+from anoframe.metrics.catalogue import METRICS, Level
 from anoframe.models.base import Detector
 from anoframe.models.factory import build_detector
 from anoframe.runs.protocols import open_run_dataset, plan_fits, plan_tasks, resolve_categories
@@ -51,6 +53,7 @@ class Plan:
         warnings: oddities of the dataset that do not stop a run.
         is_test: whether the run only tests.
         provenance: provenance of `metrics.json`, as far as it is known before training.
+        files: hash of each image and mask; empty except in the main process, which alone reads them all.
 
     Raises:
         AnoframeError: a value, device, category, file or part of the detector is wrong.
@@ -82,7 +85,13 @@ class Plan:
             self._detector = build_detector(to_plain(cfg.model), cfg.seed)
             self._check_detector(self._detector, {counts.name: counts.train for counts in data.categories})
             training = _training_provenance(self._detector.phase_names(), self.trainer)
+            if "selected" in training:
+                self._check_selection(self._detector.phase_names(), data.categories)
         self.provenance = self._provenance() | training
+        self.files: FileHashes = {}
+        if self.group.is_main:
+            data_now = fingerprint_data(self.dataset, self.categories)
+            self.provenance[FINGERPRINT], self.files = data_now.categories, data_now.files
 
     def new_detector(self) -> Detector:
         """Return an untrained detector on the device of this process, in eval mode.
@@ -103,6 +112,26 @@ class Plan:
             self._check_stream(detector, training_images)
         stages, phases = detector.training_stages(), detector.phase_names()
         check_training(stages, self.trainer, self.group.device, phases)
+
+    def _check_selection(self, phases: Sequence[str], counts: Sequence[CategoryReport]) -> None:
+        """Check that the test images of each fit have the metric that is to choose the epoch.
+
+        Args:
+            phases: names of all phases of the detector.
+            counts: of each category.
+        """
+        settings = [phase_settings(self.trainer, name) for name in phases]
+        names = {s.select_metric: s.selection_metrics for s in settings if s.select == "best_on_test"}
+        by_category = {category.name: category for category in counts}
+        for fit in self.fits:
+            available = {name for category in fit.categories for name in _available(by_category[category])}
+            for name, metrics in names.items():
+                if not available & {METRICS[metric].level for metric in metrics}:
+                    raise AnoframeError(
+                        f"trainer.select best_on_test chooses the epoch by trainer.select_metric {name}, and no test "
+                        f"set of {', '.join(fit.categories)} has it: add good test images and defects with masks, or "
+                        "use --trainer.select last"
+                    )
 
     def _check_stream(self, detector: Detector, training_images: Mapping[str, int]) -> None:
         """Check the strategy, and that each task has enough training images.
@@ -157,4 +186,13 @@ def _training_provenance(phases: Sequence[str], trainer: Mapping[str, Any] | Non
         return {}
     settings = {key: value for key, value in trainer.items() if f"trainer.{key}" not in RESULT_NEUTRAL_KEYS}
     on_test = any(phase_settings(trainer, name).select == "best_on_test" for name in phases)
+    if not on_test:
+        settings.pop("select_metric", None)  # nothing is selected by it
     return {"trainer": settings, **({"selected": CHOSEN_ON_TEST} if on_test else {})}
+
+
+def _available(counts: CategoryReport) -> set[Level]:
+    """Return the levels of the metrics that the test set of a category has."""
+    defects = sum(counts.defects.values())
+    levels: set[Level] = {"image"} if defects and counts.test_good else set()
+    return levels | ({"pixel"} if defects and counts.masks == defects else set())

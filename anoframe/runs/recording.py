@@ -10,17 +10,19 @@ from dataclasses import asdict
 from pathlib import Path
 
 from anoframe.config import to_plain
+from anoframe.data.fingerprint import FINGERPRINT
 from anoframe.errors import AnoframeError, OutputError
 from anoframe.evaluation.provenance import machine
 from anoframe.evaluation.results import Results
 from anoframe.models.summary import MethodSummary
 from anoframe.registry import check_arguments
+from anoframe.report.run_record import PICTURE_INDEX
 from anoframe.report.write import write_report
 from anoframe.runs.folder import FollowerFolder, RunFolder, run_folder
 from anoframe.runs.plan import Plan
 from anoframe.tracking.factory import open_trackers
 from anoframe.tracking.timing import Stage, StageTimer
-from anoframe.tracking.tracker import Status, Trackers
+from anoframe.tracking.tracker import Status, Trackers, first_line
 
 
 class RunRecorder:
@@ -50,15 +52,16 @@ class RunRecorder:
         self._started = time.perf_counter()
         path = run_folder(plan.cfg, plan.categories, output, "-test" if plan.is_test else "")
         is_main = self._group.is_main
-        self.folder = RunFolder(path, plan.cfg, plan.provenance, start) if is_main else FollowerFolder(path)
+        self.folder = RunFolder(path, plan.cfg, plan.provenance, start, plan.files) if is_main else FollowerFolder(path)
         try:
             self.tracker = open_trackers(plan.cfg, path) if is_main else Trackers()
             self.clock = StageTimer(self.tracker)
             self._restore_stage_times()
             folder = self.folder
             self.tracker.log("run", id=folder.id, folder=str(path), config=to_plain(plan.cfg), resumed=folder.resumed)
-            for text in plan.warnings:
+            for text in [*plan.warnings, *self._resume_warnings()]:
                 self.tracker.log("warning", text=text)
+            self.write_state("running")  # with the machine, also for a run that is killed before its first result
         except BaseException:
             self.folder.release()
             raise
@@ -104,6 +107,26 @@ class RunRecorder:
                 raise
             self._record_failure(categories, error)
 
+    @contextmanager
+    def isolate_decoration(self, name: str) -> Iterator[None]:
+        """Report an error in something that no result depends on as a warning, and continue.
+
+        Args:
+            name: what is missing after an error: pictures, report, curves.
+        """
+        try:
+            yield
+        except Exception as error:
+            text = f"{name} cannot be made: {first_line(error)}. The results are not affected"
+            self.tracker.log("warning", text=text)
+
+    def warn_without_pictures(self, category: str) -> None:
+        """Warn about a finished category whose pictures an interruption has cost."""
+        folder = self.folder.path
+        if self._group.is_main and not (folder / "pictures" / category / PICTURE_INDEX).exists():
+            text = f"{category}: the run ended before its pictures were drawn"
+            self.tracker.log("warning", text=f"{text}; --mode test --checkpoint {folder} draws them")
+
     def _record_failure(self, categories: Sequence[str], error: Exception) -> None:
         is_expected = isinstance(error, AnoframeError)
         reason = str(error) if is_expected else f"{type(error).__name__}: {error}"
@@ -126,15 +149,32 @@ class RunRecorder:
     def _write_results(self) -> Results:
         stored = {category: self.folder.result(category) for category in self._plan.categories}
         evaluated = {category: result for category, result in stored.items() if result is not None}
-        results = Results.from_categories(self._plan.provenance, evaluated, self.failed)
+        begun = self.folder.state["provenance"]  # without the data, if an earlier version began this run
+        provenance = {key: value for key, value in self._plan.provenance.items() if key in begun or key != FINGERPRINT}
+        results = Results.from_categories(provenance, evaluated, self.failed)
         if not results.categories:
             raise self._errors[0]
         results.write(self.folder.path)
         self.write_state("failed" if self.failed else "finished")
-        write_report(self.folder.path)
+        with self.isolate_decoration("report.html"):
+            write_report(self.folder.path)
         seconds = round(time.perf_counter() - self._started, 3)
         self.tracker.log("finished", metrics=results.mean, seconds=seconds)
         return results
+
+    def _resume_warnings(self) -> Iterator[str]:
+        """Warn about what can change the bytes of the results of a resumed run, and is no reason to refuse it."""
+        folder = self.folder
+        if not folder.resumed:
+            return
+        if FINGERPRINT not in folder.state["provenance"]:
+            yield "this run was begun by an earlier version, which did not record its data: they cannot be compared"
+        earlier, threads = (folder.state.get("machine") or {}).get("threads"), machine()["threads"]
+        if earlier not in (None, threads):
+            yield (
+                f"this run had {earlier} torch threads before, and continues with {threads}: its results can differ in "
+                f"their last digits from those of an uninterrupted run. OMP_NUM_THREADS={earlier} gives equal ones"
+            )
 
     def _restore_stage_times(self) -> None:
         for name, stage in self.folder.state["stages"].items():

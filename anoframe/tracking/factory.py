@@ -35,7 +35,8 @@ def open_trackers(cfg: ConfigDict, folder: Path) -> Trackers:
     Returns:
         Trackers: they expect the event `run` first, and `close` last.
     """
-    required = Trackers(Console(), JsonLines(folder / "log.jsonl"))
+    # a console that is gone (a closed pipe or terminal) costs no result
+    required = Trackers(JsonLines(folder / "log.jsonl"), optional=[Console()])
     optional: list[Tracker] = []
     if cfg.wandb.enable:
         from anoframe.tracking.wandb import WandB

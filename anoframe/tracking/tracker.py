@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -62,7 +63,8 @@ class Console:
             return
         if event == "epoch" and not self._is_due(fields["epoch"], fields["epochs"]):
             return
-        tqdm.write(line.format(**fields))
+        encoding = sys.stdout.encoding or "utf-8"  # a file name may have bytes that are not UTF-8
+        tqdm.write(line.format(**fields).encode(encoding, "backslashreplace").decode(encoding))
 
     def _is_due(self, epoch: int, epochs: int) -> bool:
         """Whether to print an epoch: a task of few images has a thousand epochs of a few milliseconds each."""
@@ -91,7 +93,7 @@ class JsonLines:
         line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}, ensure_ascii=False, default=str)
         start = "" if self._has_written or _ends_with_line_break(self._path) else "\n"
         try:
-            with self._path.open("a", encoding="utf-8") as file:
+            with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"{start}{line}\n")
         except OSError as error:
             raise write_error(self._path, error) from error

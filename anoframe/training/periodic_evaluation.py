@@ -26,8 +26,8 @@ class TestEvaluation:
         best: `best` of a phase that is resumed.
 
     Attributes:
-        best: with `trainer.select = "best_on_test"`: `mean` of the summary metrics and `learned` state of the best
-            evaluation so far; empty before the first evaluation.
+        best: with `trainer.select = "best_on_test"`: `mean` of the metrics of `trainer.select_metric` over the
+            categories, and `learned` state of the best evaluation so far; empty before the first evaluation.
     """
 
     __test__ = False  # not a test class of pytest
@@ -52,18 +52,23 @@ class TestEvaluation:
         detector.train()
         set_random_states(states)
         names = {"fit": self._context.fit, "phase": self._title, "epoch": epoch}
-        self._context.tracker.log("look", **names, metrics=results, summary=_summary_line(results))
-        self._context.curves["looks"].append({"phase": self._title, "epoch": epoch, "metrics": results})
+        summary = _summary_line(results)
         if self._settings.select == "best_on_test":
-            self._keep_if_best(detector, results)
+            summary += f"; {self._keep_if_best(detector, results)}"
+        self._context.tracker.log("look", **names, metrics=results, summary=summary)
+        self._context.curves["looks"].append({"phase": self._title, "epoch": epoch, "metrics": results})
 
-    def _keep_if_best(self, detector: Detector, results: CategoryMetrics) -> None:
-        values = [metrics[name] for metrics in results.values() for name in SUMMARY]
+    def _keep_if_best(self, detector: Detector, results: CategoryMetrics) -> str:
+        """Keep the learned state of the best evaluation; return the value that decides, as text."""
+        metrics = self._settings.selection_metrics
+        values = [values[name] for values in results.values() for name in metrics]
         available = [value for value in values if value is not None]
         mean = sum(available) / max(1, len(available))
-        if mean > self.best.get("mean", -1.0):
+        is_best = mean > self.best.get("mean", -1.0)
+        if is_best:
             learned = {name: value.detach().clone() for name, value in detector.learned_state().items()}
             self.best = {"mean": mean, "learned": learned}
+        return f"selection by the mean of {', '.join(metrics)}: {percent(mean)}{', best so far' * is_best}"
 
 
 def _summary_line(results: CategoryMetrics) -> str:

@@ -10,11 +10,14 @@ from typing import Any
 import torch
 
 from anoframe.errors import AnoframeError, suggest
+from anoframe.metrics.catalogue import SUMMARY, names_of
 from anoframe.registry import check_arguments
 
 SCHEDULES = ("constant", "step", "cosine")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SELECTIONS = ("last", "best_on_test")
+SUMMARY_METRICS = "summary"  # value of `select_metric`
+SELECT_METRICS = (SUMMARY_METRICS, *names_of("image"), *names_of("pixel"))
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class TrainingSettings:
     sync_batchnorm: bool = True
     evaluate_every: int = 0
     select: str = "last"
+    select_metric: str = SUMMARY_METRICS
     save_minutes: float = 10.0
 
     def __post_init__(self) -> None:
@@ -78,6 +82,10 @@ class TrainingSettings:
             raise AnoframeError(f"unknown trainer.precision {self.precision!r}: {suggest(self.precision, PRECISIONS)}")
         if self.select not in SELECTIONS:
             raise AnoframeError(f"unknown trainer.select {self.select!r}: {suggest(self.select, SELECTIONS)}")
+        if self.select_metric not in SELECT_METRICS:
+            raise AnoframeError(
+                f"unknown trainer.select_metric {self.select_metric!r}: {suggest(self.select_metric, SELECT_METRICS)}"
+            )
         if self.select == "best_on_test" and not self.evaluate_every:
             raise AnoframeError(
                 "trainer.select best_on_test requires trainer.evaluate_every above 0, got 0: --trainer.evaluate_every N"
@@ -87,6 +95,11 @@ class TrainingSettings:
     def dtype(self) -> torch.dtype:
         """Number format of the forward pass."""
         return PRECISIONS[self.precision]
+
+    @property
+    def selection_metrics(self) -> tuple[str, ...]:
+        """Metrics whose mean over the categories chooses the epoch."""
+        return SUMMARY if self.select_metric == SUMMARY_METRICS else (self.select_metric,)
 
     def num_steps(self, images: int) -> tuple[int, int]:
         """Optimiser steps per epoch of `images` training images, and in total."""

@@ -1,7 +1,12 @@
-"""Atomic file writes, JSON files, and safe names for output folders."""
+"""Atomic file writes, JSON files, and safe names for output files and folders.
+
+A file name of the input may have bytes that are not UTF-8; Python reads them as lone surrogates. Text with surrogates
+is written with `\\udcXX` in their place, which JSON reads back as the same name.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from contextlib import suppress
@@ -12,6 +17,15 @@ from typing import Any
 from anoframe.errors import AnoframeError, OutputError
 
 _MAX_NAME_BYTES = 200  # file systems allow 255, and a prefix or suffix may be added
+_REMEDIES = {  # of an output that cannot be written, by the reason
+    errno.ENOSPC: "Free space and start again; a run goes on with --resume",
+    errno.EDQUOT: "Free space or raise the quota, and start again; a run goes on with --resume",
+    errno.EACCES: "Allow this user to write there, or choose another --output",
+    errno.EPERM: "Allow this user to write there, or choose another --output",
+    errno.EROFS: "The file system is read-only: choose another --output",
+    errno.ENAMETOOLONG: "The name is too long for this file system: choose a shorter --output",
+}
+_OTHER_REMEDY = "Check the disk and the folder, or choose another --output; a run goes on with --resume"
 
 
 def check_plain_name(name: object, description: str) -> str:
@@ -50,6 +64,25 @@ def safe_path(folder: str | Path, **names: object) -> Path:
     return Path(folder, *parts)
 
 
+def file_name(text: str, suffix: str) -> str:
+    """Build a name for an output file from the name of an input: one that every common file system accepts.
+
+    A text that is a good file name stays as it is. Otherwise separators and characters that cannot be printed become
+    `_`, the text is cut to a bounded number of bytes, and a part of its hash keeps different texts different.
+
+    >>> file_name("broken_large_000", ".png")
+    'broken_large_000.png'
+    >>> file_name("a/b", ".png")
+    'a_b-295d2248.png'
+    """
+    printable = "".join("_" if char in "/\\" or not char.isprintable() else char for char in text)
+    limit = _MAX_NAME_BYTES - len(suffix.encode())
+    if printable == text and len(text.encode()) <= limit:
+        return text + suffix
+    mark = f"-{digest(text.encode('utf-8', 'surrogatepass'))[:8]}"
+    return printable.encode()[: limit - len(mark)].decode(errors="ignore") + mark + suffix
+
+
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a complete file; an earlier file is kept until the new one is complete.
 
@@ -57,16 +90,15 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         OutputError: the file cannot be written.
     """
     try:
-        replace_file(path, content.encode("utf-8") if isinstance(content, str) else content)
+        replace_file(path, content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
     except OSError as error:
         raise write_error(path, error) from error
 
 
 def write_error(path: Path, error: OSError) -> OutputError:
-    """Build the error for a file or folder of the output that cannot be written."""
-    return OutputError(
-        f"cannot write {path}: {error.strerror}. Free space and start again; a run goes on with --resume"
-    )
+    """Build the error for a file or folder of the output that cannot be written: its reason, and what to do."""
+    remedy = _REMEDIES.get(error.errno or 0, _OTHER_REMEDY)
+    return OutputError(f"cannot write {path}: {error.strerror or error}. {remedy}")
 
 
 def replace_file(path: Path, data: bytes, sync: bool = True) -> None:

@@ -35,6 +35,9 @@ with cfg.unlocked():
 
     cfg.trainer.evaluate_every = 0  # epochs between evaluations on the test images, for curves only; 0: none
     cfg.trainer.select = "last"  # "best_on_test": report the best of these evaluations, a choice made on test data
+    # best_on_test: the mean of this over the categories chooses. "summary": of image AUROC, pixel AUROC and AUPRO; or
+    # the name of one image or pixel metric: the authors of some methods choose by "pixel_auroc"
+    cfg.trainer.select_metric = "summary"
     cfg.trainer.save_minutes = 10.0  # between states to resume from; one is always saved at the end of a phase
 
     cfg.trainer.phases = ConfigDict()  # phase name -> keys of this section that differ for this phase

@@ -115,7 +115,16 @@ def test_many_categories_give_a_short_folder_name(finished):
 def test_the_folder_has_the_documented_files(finished):
     files = {path.relative_to(finished.folder).as_posix() for path in finished.folder.rglob("*") if path.is_file()}
     fits = {f"checkpoint/{c}/{f}" for c in ("felt", "mesh") for f in ("learned.safetensors", "detector.json")}
-    top = {"config.yaml", "log.jsonl", "metrics.json", "metrics.csv", "run.json", "run.lock", "report.html"}
+    top = {
+        "data.json",
+        "config.yaml",
+        "log.jsonl",
+        "metrics.json",
+        "metrics.csv",
+        "run.json",
+        "run.lock",
+        "report.html",
+    }
     results = {"results/felt.json", "results/mesh.json"}
     assert {file for file in files if not file.startswith("pictures/")} == fits | results | top
 
@@ -198,7 +207,7 @@ def test_invalid_limits_are_refused_before_the_run(tiny_config, tmp_path, limits
 
 
 def test_provenance_has_the_documented_keys(tree):
-    known_before = {"config", "protocol", "seed", "data", "model", "versions", "git"}
+    known_before = {"config", "protocol", "seed", "data", "data_fingerprint", "model", "versions", "git"}
     known_after = {"counts", "thresholds", "not_available", "backbone", "failed"}
     assert set(tree["provenance"]) == known_before | known_after
 
