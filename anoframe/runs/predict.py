@@ -262,7 +262,9 @@ def _common_folder(paths: Sequence[Path]) -> tuple[Path, Listing]:
     root = Path(os.path.commonpath([path.parent for path in paths]))
     listing = Listing()
     searched: set[Path] = set()
-    for path in sorted(paths, key=lambda path: (path.is_symlink(), path)):  # a folder with two names has its real one
+    for path in sorted(
+        paths, key=lambda path: (os.path.islink(path), path)
+    ):  # a folder with two names has its real one
         if not os.path.isdir(path):
             if is_image_file(path) or not os.path.exists(path):
                 listing.files.append(path)
@@ -323,13 +325,12 @@ def _listed_drawings(scores: Path) -> Iterator[str]:
             with suppress(ValueError, RecursionError):
                 entry = json.loads(line)
                 files = [entry.get("map"), entry.get("overlay")] if isinstance(entry, dict) else []
-                for file in files:
-                    if (
-                        isinstance(file, str)
-                        and file.startswith(("maps/", "overlays/"))
-                        and ".." not in file.split("/")
-                    ):
-                        yield file
+                yield from (file for file in files if isinstance(file, str) and _is_drawing(file.split("/")))
+
+
+def _is_drawing(parts: Sequence[str]) -> bool:
+    """Whether the parts of a path are those of a map or overlay, and lead to no other place."""
+    return parts[0] in _OUTPUTS[_SCORES] and ".." not in parts and parts[-1].endswith((".npy", ".png", ".jpg"))
 
 
 def _csv_line(cells: Sequence[str]) -> str:

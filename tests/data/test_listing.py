@@ -46,9 +46,9 @@ def test_missing_folder_has_no_entries(tmp_path):
 
 @pytest.mark.parametrize("recursive", [False, True])
 def test_other_suffixes_are_left_out(make, recursive):
-    folder = make("a.png", "b.jfif", "c.pgm", "README")
+    folder = make("a.png", "b.heic", "c.jp2", "README")
     assert left_out(list_images(folder, recursive), folder) == dict.fromkeys(
-        ["b.jfif", "c.pgm", "README"], Reason.SUFFIX
+        ["b.heic", "c.jp2", "README"], Reason.SUFFIX
     )
 
 
@@ -139,11 +139,11 @@ def test_folder_without_permission_is_left_out(make):
 
 
 def test_each_reason_is_one_sentence_with_count_and_first_name(tmp_path):
-    paths = [tmp_path / "a.jfif", tmp_path / "b.PGM", tmp_path / "c.jfif"]
+    paths = [tmp_path / "a.heic", tmp_path / "b.JP2", tmp_path / "c.heic"]
     entries = [*(LeftOut(path, Reason.SUFFIX) for path in paths), LeftOut(tmp_path / "@eaDir", Reason.HIDDEN_FOLDER)]
     suffix, hidden = describe_left_out(entries)
-    assert suffix.startswith("3 files are not read, of type .jfif, .pgm (types that are read: .bmp, ")
-    assert suffix.endswith(f": the first is {tmp_path}/a.jfif")
+    assert suffix.startswith("3 files are not read, of type .heic, .jp2 (types that are read: .bmp, ")
+    assert suffix.endswith(f": the first is {tmp_path}/a.heic")
     assert hidden == f"1 hidden or system folder is not searched: {tmp_path}/@eaDir"
 
 
@@ -154,7 +154,7 @@ def test_many_suffixes_are_counted(tmp_path):
 
 @pytest.mark.parametrize("recursive", [False, True])
 def test_name_that_is_not_utf8_is_listed(make, recursive):
-    folder = make(os.fsdecode(b"caf\xe9.png"), os.fsdecode(b"caf\xe9.jfif"))
+    folder = make(os.fsdecode(b"caf\xe9.png"), os.fsdecode(b"caf\xe9.heic"))
     listing = list_images(folder, recursive)
     assert [escape_name(path.name) for path in listing.files] == ["caf\\xe9.png"]
     assert [sentence.encode() for sentence in describe_left_out(listing.left_out)]
