@@ -12,6 +12,7 @@ from typing import Any, TextIO, cast
 
 from anoframe.distributed import process_group as distributed
 from anoframe.errors import AnoframeError
+from anoframe.utils.files import way_out
 
 _CLOSED = (errno.EPIPE, errno.EIO, errno.EBADF)  # the reader has ended or the terminal is gone: nobody is there to tell
 
@@ -32,7 +33,7 @@ def run_command(command: Callable[[], int], resume: str) -> int:
         except AnoframeError as error:
             return _report_error(f"error: {error}", 2)
         except OSError as error:  # not turned into an AnoframeError elsewhere: a name too long, a failing disk
-            return _report_error(f"error: {error}: check that path, its permissions, and the space on the disk", 2)
+            return _report_error(f"error: {error}. {way_out(error)}", 2)
         except KeyboardInterrupt:
             return _report_error(f"interrupted: {resume}", 130)
         except Exception as error:

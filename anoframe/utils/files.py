@@ -95,8 +95,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 def write_error(path: Path, error: OSError) -> OutputError:
     """Build the error for a file or folder of the output that cannot be written."""
-    reason = error.strerror or str(error)
-    return OutputError(f"cannot write {path}: {reason}. {_WAYS_OUT.get(error.errno or 0, _OTHER_WAY_OUT)}")
+    return OutputError(f"cannot write {path}: {error.strerror or error}. {way_out(error)}")
+
+
+def way_out(error: OSError) -> str:
+    """Return what the user can do about an error of the operating system."""
+    return _WAYS_OUT.get(error.errno or 0, _OTHER_WAY_OUT)
 
 
 def replace_file(path: Path, data: bytes, sync: bool = True) -> None:

@@ -39,7 +39,7 @@ def run_python(code, redirection="", **environment):
     ("error", "status", "text"),
     [
         (AnoframeError("no config"), 2, "error: no config\n"),
-        (OSError(36, "File name too long", "a"), 2, "error: [Errno 36] File name too long: 'a': check that path"),
+        (OSError(36, "File name too long", "a"), 2, "error: [Errno 36] File name too long: 'a'. Choose a shorter"),
         (KeyboardInterrupt(), 130, "interrupted: run it again\n"),
     ],
 )
