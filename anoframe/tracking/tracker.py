@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from tqdm import tqdm
-
 from anoframe.utils.files import write_error
+from anoframe.utils.progress import print_line
 
 Status = Literal["finished", "failed", "interrupted"]
 
@@ -49,7 +47,7 @@ _LINES = {  # event -> line on the console; other events print nothing
 
 
 class Console:
-    """Print the main events, without breaking progress bars.
+    """Print the main events, without breaking progress bars. A console that cannot print ends no run.
 
     If epochs are too fast to read, only the first, the last, and one every few seconds are printed.
     """
@@ -63,8 +61,7 @@ class Console:
             return
         if event == "epoch" and not self._is_due(fields["epoch"], fields["epochs"]):
             return
-        encoding = sys.stdout.encoding or "utf-8"  # a file name may have bytes that are not UTF-8
-        tqdm.write(line.format(**fields).encode(encoding, "backslashreplace").decode(encoding))
+        print_line(line.format(**fields))
 
     def _is_due(self, epoch: int, epochs: int) -> bool:
         """Whether to print an epoch: a task of few images has a thousand epochs of a few milliseconds each."""

@@ -17,15 +17,18 @@ from typing import Any
 from anoframe.errors import AnoframeError, OutputError
 
 _MAX_NAME_BYTES = 200  # file systems allow 255, and a prefix or suffix may be added
-_REMEDIES = {  # of an output that cannot be written, by the reason
+_WAYS_OUT = {  # number of an OSError -> what to do
     errno.ENOSPC: "Free space and start again; a run goes on with --resume",
-    errno.EDQUOT: "Free space or raise the quota, and start again; a run goes on with --resume",
-    errno.EACCES: "Allow this user to write there, or choose another --output",
-    errno.EPERM: "Allow this user to write there, or choose another --output",
-    errno.EROFS: "The file system is read-only: choose another --output",
-    errno.ENAMETOOLONG: "The name is too long for this file system: choose a shorter --output",
+    errno.EDQUOT: "Free space in your quota and start again; a run goes on with --resume",
+    errno.EACCES: "Change its permissions, or choose another --output",
+    errno.EPERM: "Change its permissions, or choose another --output",
+    errno.EROFS: "Choose another --output",
+    errno.ENAMETOOLONG: "Choose a shorter --output, or shorten the names of files and folders",
+    errno.ENOTDIR: "Move the file that is in place of a folder, or choose another --output",
+    errno.EEXIST: "Move the file that is in place of a folder, or choose another --output",
+    errno.EISDIR: "Move the folder that is in place of a file, or choose another --output",
 }
-_OTHER_REMEDY = "Check the disk and the folder, or choose another --output; a run goes on with --resume"
+_OTHER_WAY_OUT = "Check that path and the disk, and start again; a run goes on with --resume"
 
 
 def check_plain_name(name: object, description: str) -> str:
@@ -64,27 +67,53 @@ def safe_path(folder: str | Path, **names: object) -> Path:
     return Path(folder, *parts)
 
 
-def file_name(text: str, suffix: str) -> str:
-    """Build a name for an output file from the name of an input: one that every common file system accepts.
+def bounded_name(name: str, max_bytes: int = _MAX_NAME_BYTES, original: str | None = None) -> str:
+    r"""Return a file name that every file system takes: short names unchanged, long ones cut.
 
-    A text that is a good file name stays as it is. Otherwise separators and characters that cannot be printed become
-    `_`, the text is cut to a bounded number of bytes, and a part of its hash keeps different texts different.
+    Bytes that are not UTF-8 are escaped. A changed name ends with a hash of the whole name, so names stay different.
+
+    Args:
+        name: a file name.
+        max_bytes: limit of the result in bytes.
+        original: text that `name` was made from, if it was changed before.
+
+    >>> bounded_name("000.png"), bounded_name("a" * 300, 24), bounded_name("caf\udce9.png")
+    ('000.png', 'aaaaaaaaaaaaaaa~a2ff3040', 'caf\\xe9.png~ba8d1f86')
+    """
+    content = _name_bytes(name if original is None else original)
+    text = _name_bytes(name).decode("utf-8", "backslashreplace")
+    if text == (name if original is None else original) and len(content) <= max_bytes:
+        return name
+    beginning = text.encode()[: max_bytes - 9].decode("utf-8", "ignore")
+    return f"{beginning}~{digest(content)[:8]}"
+
+
+def file_name(text: str, suffix: str) -> str:
+    """Build the name of an output file from any text, for example a defect type and the name of an image.
+
+    Separators and characters that cannot be printed become `_`; the rest is the rule of `bounded_name`.
 
     >>> file_name("broken_large_000", ".png")
     'broken_large_000.png'
     >>> file_name("a/b", ".png")
-    'a_b-295d2248.png'
+    'a_b~295d2248.png'
     """
     printable = "".join("_" if char in "/\\" or not char.isprintable() else char for char in text)
-    limit = _MAX_NAME_BYTES - len(suffix.encode())
-    if printable == text and len(text.encode()) <= limit:
-        return text + suffix
-    mark = f"-{digest(text.encode('utf-8', 'surrogatepass'))[:8]}"
-    return printable.encode()[: limit - len(mark)].decode(errors="ignore") + mark + suffix
+    return bounded_name(printable, _MAX_NAME_BYTES - len(suffix.encode()), original=text) + suffix
+
+
+def _name_bytes(name: str) -> bytes:
+    """Bytes of a file name; Python decodes bytes that are not UTF-8 to surrogates."""
+    try:
+        return name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # other surrogates
+        return name.encode("utf-8", "surrogatepass")
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a complete file; an earlier file is kept until the new one is complete.
+
+    Text is written as UTF-8; what is not Unicode in it, from a file name for example, is escaped.
 
     Raises:
         OutputError: the file cannot be written.
@@ -96,9 +125,13 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def write_error(path: Path, error: OSError) -> OutputError:
-    """Build the error for a file or folder of the output that cannot be written: its reason, and what to do."""
-    remedy = _REMEDIES.get(error.errno or 0, _OTHER_REMEDY)
-    return OutputError(f"cannot write {path}: {error.strerror or error}. {remedy}")
+    """Build the error for a file or folder of the output that cannot be written."""
+    return OutputError(f"cannot write {path}: {error.strerror or error}. {way_out(error)}")
+
+
+def way_out(error: OSError) -> str:
+    """Return what the user can do about an error of the operating system."""
+    return _WAYS_OUT.get(error.errno or 0, _OTHER_WAY_OUT)
 
 
 def replace_file(path: Path, data: bytes, sync: bool = True) -> None:
@@ -112,7 +145,7 @@ def replace_file(path: Path, data: bytes, sync: bool = True) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{bounded_name(path.name)}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
