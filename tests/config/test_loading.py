@@ -186,7 +186,7 @@ def test_integer_is_accepted_for_a_number(edit_saved):
 
 
 def test_additional_key_of_the_user_is_kept(edit_saved):
-    assert load_config(edit_saved("seed: 0", "seed: 0\nnote: on felt")).note == "on felt"
+    assert load_config(edit_saved("\nseed: 0", "\nseed: 0\nnote: on felt")).note == "on felt"
 
 
 def test_missing_key_in_a_saved_config_gets_its_default(edit_saved):

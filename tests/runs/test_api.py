@@ -219,6 +219,8 @@ def test_provenance_has_resolution_and_crop(tree):
         "crop": 64,
         "keep_aspect": False,
         "jpeg_draft": False,
+        "mask_rule": "half",
+        "mask_frame": "upright",
     }
 
 
@@ -268,9 +270,11 @@ def test_a_mask_too_small_for_the_resolution_gives_a_warning(train_tiny, tiny_ro
     run = train_tiny(["felt"], data__root=str(root), data__resize=32, data__crop=32, model__coreset__ratio=0.5)
     events = map(json.loads, (run.folder / "log.jsonl").read_text().splitlines())
     warnings = [event["text"] for event in events if event["event"] == "warning" and "pixel" in event["text"]]
+    lost = "felt: 1 mask loses every defect pixel at data.resize 32, data.crop 32 and data.mask_rule half: "
     assert warnings == [
+        f"{lost}{path}",  # before the fit
         "felt: resizing and cropping removed every defect pixel of 1 defect image: a defect is too small for "
-        "data.resize or outside data.crop"
+        "data.resize or outside data.crop",
     ]
 
 
