@@ -13,6 +13,7 @@ from pathlib import Path
 
 from anoframe.data.dataset import choose_categories, open_dataset
 from anoframe.data.mask_preview import save_mask_preview
+from anoframe.data.masks import MaskSettings
 from anoframe.data.validation import check_dataset
 from anoframe.errors import AnoframeError
 from anoframe.registry import DATASETS
@@ -32,15 +33,22 @@ def main(arguments: list[str] | None = None) -> int:
         help="read files outside the root that links in it point to (default: False)",
     )
     parser.add_argument(
+        "--data.mask_frame",
+        dest="mask_frame",
+        default="upright",
+        help="upright | stored: masks lie on the photograph as shown, or as stored before EXIF turns it",
+    )
+    parser.add_argument(
         "--picture", type=Path, default=Path("data_check.png"), help="file of the picture (default: data_check.png)"
     )
     options = parser.parse_args(arguments)
     try:
+        masks = MaskSettings(frame=options.mask_frame)
         dataset = open_dataset(options.name, options.root or Path("data", options.name))
         categories = choose_categories(dataset, options.cls_names)
-        report = check_dataset(dataset, categories, decode=True, follow_links=options.follow_links)
+        report = check_dataset(dataset, categories, decode=True, follow_links=options.follow_links, masks=masks)
         print(f"{dataset.name} in {dataset.root}\n{report.table()}")
-        save_mask_preview(dataset, categories, options.picture)
+        save_mask_preview(dataset, categories, options.picture, masks)
     except AnoframeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -89,7 +89,7 @@ class Folder(MVTecLayoutDataset):
 
 def _is_unsplit_category(folder: Path) -> bool:
     """Return whether a folder has one folder of normal images, in place of `train` and `test`."""
-    is_split = folder.resolve().name in (TRAIN, TEST)
+    is_split = folder.resolve().name.lower() in (TRAIN, TEST)
     return not is_split and not is_category(folder) and len(_normal_folders(folder)) == 1
 
 

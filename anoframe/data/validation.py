@@ -228,8 +228,8 @@ def _mask_problems(test: list[Sample], checks: Mapping[Path, FileCheck], setting
     for sample in test:
         if sample.mask is None:
             if any_mask and sample.is_defect:
-                size = _size_words(checks[sample.image], settings)
-                yield f"{sample.image}: no mask, although other defects have one; add it{size}, or remove all masks"
+                size = _size_hint(checks[sample.image], settings)
+                yield f"{sample.image}: no mask, although other defects have one; add it, or remove all masks{size}"
             continue
         if not sample.is_defect:
             yield f"{sample.mask}: a mask for the good image {sample.image}; remove it, or move the image to its defect"
@@ -266,14 +266,14 @@ def _mask_size_problem(
         yield size_mismatch(mask, (mask_width, mask_height), image, image_size) + hint
 
 
-def _size_words(check: FileCheck, settings: MaskSettings) -> str:
+def _size_hint(check: FileCheck, settings: MaskSettings) -> str:
     """Size that the mask of an image must have, for an error message; empty for an image that cannot be read."""
     if check.size is None:
         return ""
     width, height = check.size
     if not settings.is_upright and check.orientation in SIDEWAYS:
         width, height = height, width
-    return f" with {width} x {height} pixels"
+    return f" (its size is {width} x {height} pixels)"
 
 
 # ------------------------------------------------------------------------------------------------ other files
@@ -343,7 +343,7 @@ def _stray_mask(
         return message + "The mask of test/<defect>/NAME.png is ground_truth/<defect>/NAME_mask.png, at the same size"
     image = max(near, key=lambda image: len(image.stem))
     return (
-        f"{message}The mask of {image} is {image.stem}_mask.png{_size_words(checks[image], settings)}; several masks "
+        f"{message}The mask of {image} is {image.stem}_mask.png{_size_hint(checks[image], settings)}; several masks "
         f"of it belong in a folder {defect}/{image.stem}"
     )
 
@@ -383,7 +383,7 @@ def _count_remarks(counts: CategoryReport) -> Iterator[str]:
     if counts.train == 1:
         yield "one training image; most methods need more"
     if not counts.test_good and not counts.defects:
-        yield "no test image: no metric is available; thresholds and predictions are"
+        yield "no test image: metrics are not available, but thresholds and predictions are"
         return
     if not counts.test_good:
         yield "no good test image: image AUROC and AP are not available"

@@ -79,7 +79,7 @@ def collect(detector: Detector, batches: Iterable[FeatureBatch], images: int, si
         for name, values in prediction.extra_maps.items():
             extra.setdefault(name, np.empty_like(maps))[rows] = values.cpu()
         samples.extend(batch.samples)
-    labels = np.array([sample.is_defect for sample in samples])
+    labels = np.array([sample.is_defect for sample in samples], bool)
     return CategoryPredictions(samples, labels, scores, maps, masks, extra)
 
 
@@ -108,7 +108,7 @@ def collect_distributed(
         AnoframeError: as `collect`, in the process that predicts the image.
     """
     if group.is_single:
-        return collect(detector, encode(samples), len(samples), size)
+        return collect(detector, encode(samples) if samples else (), len(samples), size)
     rows = group.shard(len(samples), batch_size)
     own = [samples[row] for row in rows[group.rank]]
     local = collect(detector, encode(own) if own else (), len(own), size)
@@ -116,7 +116,7 @@ def collect_distributed(
     extra = {name: group.gather_rows(array, rows) for name, array in sorted(local.extra_maps.items())}
     if scores is None or maps is None or masks is None:
         return None
-    labels = np.array([sample.is_defect for sample in samples])
+    labels = np.array([sample.is_defect for sample in samples], bool)
     extra_maps = {name: array for name, array in extra.items() if array is not None}
     return CategoryPredictions(list(samples), labels, scores, maps, masks, extra_maps)
 

@@ -49,7 +49,10 @@ def category_scale(predictions: CategoryPredictions, threshold: Threshold | None
 
     The colours span the 1 % quantile to the largest value. The contour is the pixel threshold of the detector. Without
     one it is the 99 % quantile of the good test images (of all images if none is good): for illustration only.
+    Without images the scale is arbitrary.
     """
+    if not predictions.samples:
+        return Scale(0.0, 1.0, 1.0)
     good = predictions.maps[~predictions.labels]
     values = good if len(good) else predictions.maps
     contour = threshold.pixel if threshold else float(np.quantile(values, 0.99))

@@ -171,6 +171,34 @@ REMARKS = {
         lambda folder: shutil.copy(folder / "train/good/000.png", folder / "train/000.png"),
         "1 image in neither",
     ),
+    "deeper": (
+        lambda folder: copy("train/good/000.png")(folder, "train/good/day1/000.png"),
+        "1 image in neither",
+    ),
+    "other suffix": (
+        lambda folder: (folder / "train/good/000.png").rename(folder / "train/good/000.heic"),
+        "1 file is not read, of type .heic",
+    ),
+    "other suffixes only": (
+        lambda folder: copy("test/good/000.png")(folder, "test/scratch/000.gif"),
+        "1 file is not read, of type .gif",
+    ),
+    "hidden folder": (
+        lambda folder: copy("test/good/000.png")(folder, "test/.ipynb_checkpoints/000.png"),
+        "1 hidden or system folder is not searched",
+    ),
+    "hidden file": (
+        lambda folder: (folder / "train/good/._000.png").write_bytes(b"resource fork"),
+        "1 hidden file is not read",
+    ),
+    "link to no folder": (
+        lambda folder: (folder / "test/scratch").symlink_to(folder / "gone"),
+        "1 broken link is not read",
+    ),
+    "link to no category": (
+        lambda folder: (folder.parent / "gear").symlink_to(folder / "gone"),
+        "1 broken link is not read",
+    ),
     "blank good mask": (
         lambda folder: [
             (folder / "ground_truth/good").mkdir(),
@@ -193,6 +221,57 @@ def test_unusual_data_is_a_remark(folder, case):
     assert report.problems == []
     assert len(report.remarks) == 1
     assert words in report.remarks[0]
+
+
+def test_a_linked_folder_of_images_is_read(folder):
+    (folder / "test/gap").symlink_to(folder / "test/crack")
+    (folder / "ground_truth/gap").symlink_to(folder / "ground_truth/crack")
+    report = check_folder(folder)
+    assert report.categories[0].defects == {"crack": 2, "gap": 2, "hole": 2}
+    assert (report.problems, report.remarks) == ([], [])
+
+
+def test_notes_beside_the_folders_of_a_category_are_no_remark(folder):
+    for name in ("license.txt", "readme.md", "splits.csv"):
+        (folder / name).touch()
+    assert check_folder(folder).remarks == []
+
+
+@pytest.mark.parametrize("leave", ["nothing", "test", "test/good", "test/.hidden"])
+def test_missing_test_images_are_one_remark(folder, leave):
+    shutil.rmtree(folder / "test")
+    shutil.rmtree(folder / "ground_truth")
+    (folder / leave).mkdir(parents=True)
+    report = check_folder(folder)
+    assert report.problems == []
+    assert report.remarks[-1] == "part: no test image: metrics are not available, but thresholds and predictions are"
+    assert len(report.remarks) == 1 + (leave == "test/.hidden")
+
+
+@pytest.mark.parametrize("name", ["test/000.png", "test/good/000.gif", "test/good/day1/000.png"])
+def test_test_images_that_are_not_found_are_a_problem(folder, name):
+    content = (folder / "test/good/000.png").read_bytes()
+    shutil.rmtree(folder / "test")
+    shutil.rmtree(folder / "ground_truth")
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_bytes(content)
+    assert f"no test image (found {name}" in check_folder(folder).problems[0]
+
+
+@pytest.mark.parametrize("name", ["Good", "GOOD"])
+def test_good_in_other_capitals_is_named(folder, name):
+    for split in ("train", "test"):
+        (folder / split / "good").rename(folder / split / name)
+    problems = " ".join(check_folder(folder).problems)
+    for split in ("train", "test"):
+        assert f"rename {split}/{name}, which differs only in capitals" in problems
+
+
+@pytest.mark.parametrize("name", ["Test", "TRAIN", "Ground_Truth"])
+def test_a_folder_of_the_layout_in_other_capitals_is_a_problem(folder, name):
+    (folder / name.lower()).rename(folder / name)
+    problems = check_folder(folder).problems
+    assert any(f"part/{name} is not read; rename it to {name.lower()}, in lower case" in text for text in problems)
 
 
 def test_missing_defects_are_a_remark(folder):

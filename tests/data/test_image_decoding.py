@@ -25,7 +25,7 @@ def photograph():
     return Image.fromarray(ramp)
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp", "JPEG"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp", "JPEG", "jfif", "jpe", "ppm", "PNM"])
 def test_common_formats_are_read(tmp_path, photograph, suffix):
     path = tmp_path / f"a.{suffix}"
     photograph.save(path)
@@ -33,6 +33,23 @@ def test_common_formats_are_read(tmp_path, photograph, suffix):
     assert is_image_file(path)
     assert (image.mode, image.size) == ("RGB", SIZE)
     assert np.abs(np.asarray(image, int) - np.asarray(photograph, int)).mean() < 6
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [("pgm", "L"), ("pbm", "1"), ("pnm", "L")])
+def test_grey_portable_formats_are_read(tmp_path, photograph, suffix, mode):
+    path = tmp_path / f"a.{suffix}"
+    photograph.convert(mode).save(path, "PPM")
+    assert is_image_file(path)
+    assert np.array_equal(np.asarray(read_image(path)), np.asarray(photograph.convert(mode).convert("RGB")))
+
+
+@pytest.mark.parametrize(
+    "header", [b"P6 2 2 65535\n", b"P5 2 2 65535\n", b"P3 2 2 1023\n", b"P2 2 2 300\n", b"Pf 2 2\n-1.0\n"]
+)
+def test_portable_formats_with_more_than_8_bits_are_errors(tmp_path, header):
+    (tmp_path / "a.ppm").write_bytes(header + b"1 2 3 " * 8)
+    with pytest.raises(AnoframeError, match=r"a\.ppm: .*convert it to 8 bits"):
+        read_image(tmp_path / "a.ppm")
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "LA", "RGBA", "P", "CMYK"])

@@ -385,6 +385,30 @@ def _(bench):
     return bench.train("--data.name", "visa", "--data.root", root, categories=("candle",))
 
 
+@refused(
+    MASKS,
+    "a mask with another name than its image",
+    "cut/000_gt.png: a mask without a defect image",
+    "is 000_mask.png (its size is 64 x 64 pixels)",
+    way_out="rename or remove it",
+)
+def _(bench):
+    (bench.felt / "ground_truth/cut/000_mask.png").rename(bench.felt / "ground_truth/cut/000_gt.png")
+    return bench.train()
+
+
+@refused(
+    MASKS, "an unknown rule for resized masks", "data.mask_rule: unknown value 'hlaf'", way_out="did you mean 'half'"
+)
+def _(bench):
+    return bench.train("--data.mask_rule", "hlaf")
+
+
+@refused(MASKS, "an unknown frame of masks", "data.mask_frame: unknown value 'exif'", way_out="Known: stored, upright")
+def _(bench):
+    return bench.train("--data.mask_frame", "exif")
+
+
 @accepted(MASKS, "an all-zero mask for a good image", "1 all-zero masks of good images")
 def _(bench):
     bench.blank(bench.felt / "ground_truth/good/000_mask.png")
@@ -473,11 +497,59 @@ def _(bench):
     return bench.train()
 
 
-@refused(DATASETS, "no test images", "felt: no test image", way_out="they belong in test/good and test/<defect>")
+@accepted(DATASETS, "no test images: the metrics are not available", "no test image: metrics are not available")
 def _(bench):
     shutil.rmtree(bench.felt / "test")
     shutil.rmtree(bench.felt / "ground_truth")
     return bench.train()
+
+
+@refused(
+    DATASETS,
+    "test images outside of test/good and test/<defect>",
+    "felt: no test image (found test/000.png)",
+    way_out="they belong in test/good and test/<defect>",
+)
+def _(bench):
+    (bench.felt / "test/good/000.png").rename(bench.felt / "test/000.png")
+    for name in ("test/good", "test/cut", "test/dent", "ground_truth"):
+        shutil.rmtree(bench.felt / name)
+    return bench.train()
+
+
+@refused(
+    DATASETS,
+    "a folder good in other capitals",
+    "no training image",
+    way_out="rename train/Good, which differs only in capitals",
+)
+def _(bench):
+    (bench.felt / "train/good").rename(bench.felt / "train/Good")
+    return bench.train()
+
+
+@refused(
+    DATASETS,
+    "a folder test in other capitals",
+    "felt/Test is not read",
+    way_out="rename it to test, in lower case",
+)
+def _(bench):
+    (bench.felt / "test").rename(bench.felt / "Test")
+    return bench.train()
+
+
+@accepted(DATASETS, "files of other types among the images", "1 file is not read, of type .heic")
+def _(bench):
+    (bench.felt / "train/good/004.png").rename(bench.felt / "train/good/004.heic")
+    return bench.train()
+
+
+@refused(
+    DATASETS, "a share of training images of 0", "data.train_share must be a share in (0, 1)", way_out="for example"
+)
+def _(bench):
+    return bench.train("--data.train_share", "0")
 
 
 @accepted(
