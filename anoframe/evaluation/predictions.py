@@ -97,7 +97,7 @@ def collect_distributed(
         group: the processes.
         detector: fitted; the same in every process.
         encode: computes the features of samples in batches of `batch_size`.
-        samples: all samples; each is predicted by one process.
+        samples: all samples, none for an empty test set; each is predicted by one process.
         batch_size: images per batch.
         size: side of the anomaly maps in pixels.
 
@@ -108,7 +108,7 @@ def collect_distributed(
         AnoframeError: as `collect`, in the process that predicts the image.
     """
     if group.is_single:
-        return collect(detector, encode(samples), len(samples), size)
+        return collect(detector, encode(samples) if samples else (), len(samples), size)
     rows = group.shard(len(samples), batch_size)
     own = [samples[row] for row in rows[group.rank]]
     local = collect(detector, encode(own) if own else (), len(own), size)
