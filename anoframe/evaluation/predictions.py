@@ -97,7 +97,7 @@ def collect_distributed(
         group: the processes.
         detector: fitted; the same in every process.
         encode: computes the features of samples in batches of `batch_size`.
-        samples: all samples; each is predicted by one process.
+        samples: all samples, none for an empty test set; each is predicted by one process.
         batch_size: images per batch.
         size: side of the anomaly maps in pixels.
 

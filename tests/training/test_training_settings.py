@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from anoframe.config import load_config
+from anoframe.errors import AnoframeError
 from anoframe.training.settings import phase_settings
 
 
@@ -41,3 +42,17 @@ def test_a_given_decay_does_not_follow_the_epochs(value):
 )
 def test_an_epoch_includes_the_last_small_batch(section, images, steps, expected):
     assert phase_settings(section(steps=steps), "student").num_steps(images) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "metrics"),
+    [("summary", ("image_auroc", "pixel_auroc", "aupro")), ("pixel_auroc", ("pixel_auroc",)), ("aupro", ("aupro",))],
+)
+def test_the_metrics_that_choose_an_epoch(section, name, metrics):
+    assert phase_settings(section(select_metric=name), "student").selection_metrics == metrics
+
+
+@pytest.mark.parametrize("name", ["pixel_aurok", "aupro_0.05", "fm"])
+def test_an_unknown_metric_to_choose_by_is_an_error(section, name):
+    with pytest.raises(AnoframeError, match=r"unknown trainer\.select_metric"):
+        phase_settings(section(select_metric=name), "student")

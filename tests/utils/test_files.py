@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from anoframe.errors import AnoframeError
-from anoframe.utils.files import bounded_name, read_json, safe_path, write_atomic, write_error, write_json
+from anoframe.utils.files import bounded_name, file_name, read_json, safe_path, write_atomic, write_error, write_json
 
 
 @pytest.fixture
@@ -136,6 +137,50 @@ def test_error_names_a_damaged_json_file(tmp_path, content):
     (tmp_path / "tree.json").write_bytes(content)
     with pytest.raises(AnoframeError, match=r"tree\.json is damaged"):
         read_json(tmp_path / "tree.json")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "Free space and start again; a run goes on with --resume"),
+        (errno.EACCES, "Allow this user to write there, or choose another --output"),
+        (errno.EROFS, "The file system is read-only: choose another --output"),
+        (errno.ENAMETOOLONG, "The name is too long for this file system: choose a shorter --output"),
+        (errno.EIO, "Check the disk and the folder, or choose another --output; a run goes on with --resume"),
+    ],
+)
+def test_the_remedy_fits_the_reason(number, remedy):
+    message = str(write_error(Path("out"), OSError(number, os.strerror(number))))
+    assert message == f"cannot write out: {os.strerror(number)}. {remedy}"
+
+
+def test_a_name_that_is_not_utf8_is_read_back_from_json(tmp_path):
+    tree = {"caf\udce9.png": "back\\slash\udce9"}
+    write_json(tmp_path / "tree.json", tree)
+    assert read_json(tmp_path / "tree.json") == tree
+    assert (tmp_path / "tree.json").read_text(encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------------------------ names of files
+
+
+@pytest.mark.parametrize("text", ["000", "Filz grün", "切れ目", "a.b:c"])
+def test_a_good_file_name_stays(text):
+    assert file_name(text, ".png") == f"{text}.png"
+
+
+@pytest.mark.parametrize("text", ["k" * 250, "切" * 84, "caf\udce9", "a\nb", "a\\b", "a/b", "\0"])
+def test_any_other_text_becomes_a_file_name(tmp_path, text):
+    name = file_name(text, ".png")
+    assert len(name.encode()) <= 200
+    assert name.isprintable()
+    write_atomic(tmp_path / name, b"")
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_shortened_names_of_different_texts_differ():
+    texts = ["k" * 250 + "1", "k" * 250 + "2", "caf\udce9", "caf\udce8", "caf_"]
+    assert len({file_name(text, ".png") for text in texts}) == len(texts)
 
 
 # ------------------------------------------------------------------------------------------------ names of folders
