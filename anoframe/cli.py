@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -15,6 +14,7 @@ from anoframe.config.overrides import dotted_options
 from anoframe.distributed import process_group as distributed
 from anoframe.errors import AnoframeError
 from anoframe.registry import DATASETS, MODELS
+from anoframe.utils.console import run_command
 from anoframe.utils.tensor_cache import CACHE_KINDS, cache_root, clear_caches
 
 _EXAMPLES = """\
@@ -35,43 +35,26 @@ examples:
   anoframe --mode predict --checkpoint runs/patchcore_lite0_224/separate/bottle/0 --input parts/
   anoframe --config runs/patchcore_lite0_224/separate/bottle/0/config.yaml --output again
 """
-_DEVICE = "auto, cpu, cuda, or the number of a GPU (default auto); several (0 1) train with one process each"
+_DEVICE = (
+    "auto, cpu, cuda, or the number of a GPU: 0 or cuda:0 (default auto); several (0 1) train with one process each"
+)
 _PROTOCOL = (
     "separate: one detector per category (default); unified: one detector for all; continual: one detector that is "
     "trained on task after task"
 )
 _RESUME = "the same command with --resume continues this run"
+_PREDICT_AGAIN = "scores.csv has the images until then; the same command with --overwrite starts again"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        Exit status: 0; 1 if a category failed; 2 for an error the user can correct; 130 after Ctrl-C.
+        Exit status: 0; 1 if a category failed or a file was not scored; 2 for an error the user can correct; 130 after
+        Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return _run(_parse(words), words)
-    except AnoframeError as error:
-        return _report_error(f"error: {error}", 2)
-    except OSError as error:  # not turned into an AnoframeError elsewhere: a name too long, a failing disk
-        return _report_error(f"error: {error}: check that path, its permissions, and the space on the disk", 2)
-    except KeyboardInterrupt:
-        return _report_error(f"interrupted: {_RESUME}", 130)
-    except Exception as error:
-        if distributed.is_lost_peer(error):
-            return _report_error(f"error: another process of this run has ended: {_RESUME}", 2)
-        if not distributed.is_joined():
-            raise
-        return _report_error(traceback.format_exc().rstrip(), 1)
-
-
-def _report_error(text: str, status: int) -> int:
-    """Print an error, in one of several processes; return the status, or end the process if it is one of several."""
-    if distributed.should_report_error():
-        print(text, file=sys.stderr)
-    distributed.exit_immediately(status)
-    return status
+    return run_command(lambda: _run(_parse(words), words), _PREDICT_AGAIN if "predict" in words else _RESUME)
 
 
 def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
@@ -174,6 +157,11 @@ def _predict(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
     )
     decisions = "no threshold, so no decisions" if summary.defects is None else f"{summary.defects} defects"
+    for remark in summary.remarks:
+        print(f"remark: {remark}")
+    if summary.not_drawn:
+        first = next(iter(summary.not_drawn.values()))
+        print(f"warning: map or overlay of {len(summary.not_drawn)} images not written, the first: {first}")
     print(f"{summary.images} images scored, {decisions}: {summary.folder / 'scores.csv'}")
     for reason in summary.bad.values():
         print(f"not scored: {reason}", file=sys.stderr)
@@ -208,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cls_names", nargs="+", metavar="NAME", help="categories of the dataset, or all")
     add("--mode", choices=("train", "test", "predict"), default="train", help="train also tests (default)")
     add("--checkpoint", metavar="DIR", help="for test and predict: a run folder or its checkpoint folder")
-    add("--input", metavar="PATH", help="for predict: an image, or a folder of images")
+    add("--input", nargs="+", metavar="PATH", help="for predict: images, or folders of images")
     add("--maps", choices=("npy", "png", "none"), help="for predict: float32 maps (default), 16-bit pictures, or none")
     add("--no_overlays", action="store_true", help="for predict: write no pictures with a heatmap")
     add("--seed", metavar="N", help="the same seed gives the same result (default 0)")

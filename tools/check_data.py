@@ -3,6 +3,7 @@
     python tools/check_data.py --data.name mvtec --data.root data/mvtec --cls_names bottle screw
 
 Every file is decoded. Exit status: 0 without problems, 1 with problems, 2 if there is nothing to check.
+A picture that cannot be written is a warning.
 """
 
 from __future__ import annotations
@@ -11,15 +12,22 @@ import argparse
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from anoframe.data.dataset import choose_categories, open_dataset
 from anoframe.data.mask_preview import save_mask_preview
 from anoframe.data.masks import MaskSettings
 from anoframe.data.validation import check_dataset
 from anoframe.errors import AnoframeError
 from anoframe.registry import DATASETS
+from anoframe.utils.console import run_command
 
 
 def main(arguments: list[str] | None = None) -> int:
+    return run_command(lambda: _run(arguments), "run the same command again")
+
+
+def _run(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data.name", dest="name", default="mvtec", help="one of " + ", ".join(DATASETS.names()))
     parser.add_argument("--data.root", dest="root", type=Path, help="folder of the dataset (default: data/<name>)")
@@ -42,22 +50,23 @@ def main(arguments: list[str] | None = None) -> int:
         "--picture", type=Path, default=Path("data_check.png"), help="file of the picture (default: data_check.png)"
     )
     options = parser.parse_args(arguments)
+    masks = MaskSettings(frame=options.mask_frame)
+    dataset = open_dataset(options.name, options.root or Path("data", options.name))
+    categories = choose_categories(dataset, options.cls_names)
+    report = check_dataset(dataset, categories, decode=True, follow_links=options.follow_links, masks=masks)
+    print(f"{dataset.name} in {dataset.root}\n{report.table()}")
     try:
-        masks = MaskSettings(frame=options.mask_frame)
-        dataset = open_dataset(options.name, options.root or Path("data", options.name))
-        categories = choose_categories(dataset, options.cls_names)
-        report = check_dataset(dataset, categories, decode=True, follow_links=options.follow_links, masks=masks)
-        print(f"{dataset.name} in {dataset.root}\n{report.table()}")
         save_mask_preview(dataset, categories, options.picture, masks)
-    except AnoframeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"picture: {options.picture}")
+        print(f"picture: {options.picture}")
+    except (OSError, AnoframeError) as error:
+        print(f"warning: the picture could not be written: {error}; choose another --picture", file=sys.stderr)
     return 1 if report.problems else 0
 
 
 def _parse_bool(word: str) -> bool:
-    return {"true": True, "false": False}[word.lower()]
+    if word.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"takes True or False, got {word!r}")
+    return word.lower() == "true"
 
 
 if __name__ == "__main__":

@@ -15,23 +15,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from anoframe.errors import AnoframeError
 from anoframe.report.comparison_page import write_comparison
 from anoframe.report.write import write_report
+from anoframe.utils.console import run_command
 
 
 def main(arguments: list[str] | None = None) -> int:
+    return run_command(lambda: _run(arguments), "run the same command again")
+
+
+def _run(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run folder")
     parser.add_argument("--output", type=Path, help="file of the comparison (default: comparison.html)")
     options = parser.parse_args(arguments)
     if len(options.runs) == 1 and options.output:
         parser.error("--output needs several runs: the report of one run is report.html in its folder")
-    try:
-        return _write(options.runs, options.output or Path("comparison.html"))
-    except AnoframeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return _write(options.runs, options.output or Path("comparison.html"))
 
 
 def _write(runs: list[Path], output: Path) -> int:

@@ -39,7 +39,7 @@ class Reason(Enum):
     SUFFIX = "file", "not read, of type {suffixes} (types that are read: " + _READ + ")"
     HIDDEN_FILE = "hidden file", "not read"
     HIDDEN_FOLDER = "hidden or system folder", "not searched"
-    OUTPUT = "folder with output of anoframe", "not searched"
+    OUTPUT = "output folder", "not searched: written by anoframe"
     SUBFOLDER = "subfolder", "not searched"
     LINKED_FOLDER = "linked folder", "not searched, its target contains this folder or is searched already"
     BROKEN_LINK = "broken link", "not read"

@@ -11,7 +11,7 @@ def choose_device(name: str) -> torch.device:
     """The device of a single process.
 
     Args:
-        name: `auto`, `cpu`, `cuda`, or the number of a GPU.
+        name: `auto`, `cpu`, `cuda`, or a GPU by its number: `0` or `cuda:0`.
 
     Raises:
         AnoframeError: this machine has no such device, the name is unknown, or there are several names.
@@ -26,15 +26,24 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if available else "cpu")
     if name == "cpu":
         return torch.device("cpu")
-    if name != "cuda" and not name.isdecimal():
+    number = _gpu_number(name)
+    if name != "cuda" and number is None:
         raise AnoframeError(f"--device takes auto, cpu, cuda or the number of a GPU, got {name!r}")
     if not available:
         raise AnoframeError(
             f"--device {name}: torch {torch.__version__} finds no GPU on this machine: use --device cpu"
         )
-    if name.isdecimal() and int(name) >= torch.cuda.device_count():
+    if number is None:
+        return torch.device("cuda")
+    if number >= torch.cuda.device_count():
         raise AnoframeError(f"--device {name}: this machine has {torch.cuda.device_count()} GPUs, numbered from 0")
-    return torch.device("cuda" if name == "cuda" else f"cuda:{name}")
+    return torch.device(f"cuda:{number}")
+
+
+def _gpu_number(name: str) -> int | None:
+    """Return the number of a GPU given as `0` or `cuda:0`; None for other names."""
+    number = name.removeprefix("cuda:")
+    return int(number) if number.isdecimal() else None
 
 
 def choose_devices(name: str, count: int) -> list[torch.device]:
@@ -49,7 +58,7 @@ def choose_devices(name: str, count: int) -> list[torch.device]:
         AnoframeError: too few devices or names, devices of different types, or a GPU for two processes.
     """
     names = name.split()
-    if len(names) == 1 and count > 1 and not name.isdecimal():
+    if len(names) == 1 and count > 1 and _gpu_number(name) is None:
         num_gpus = torch.cuda.device_count()
         if choose_device(name).type == "cpu":
             names = ["cpu"] * count

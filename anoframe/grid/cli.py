@@ -10,6 +10,7 @@ from typing import Literal
 from anoframe.config.discovery import list_configs
 from anoframe.config.overrides import dotted_options
 from anoframe.errors import AnoframeError
+from anoframe.utils.console import run_command
 
 _EPILOG = """\
 A cell is one config x one category (all categories with --protocol unified or continual) x one seed. It is an ordinary
@@ -33,17 +34,8 @@ exit status:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    try:
-        return _run(_parse(sys.argv[1:] if argv is None else argv))
-    except AnoframeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error}: check that path, its permissions, and the free disk space", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to resume the grid", file=sys.stderr)
-        return 130
+    words = sys.argv[1:] if argv is None else argv
+    return run_command(lambda: _run(_parse(words)), "run the same command again to resume the grid")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -110,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", default="0", metavar="N", help="0: this process (default); N: N processes; ray: a Ray cluster")
     add("--ray", metavar="ADDRESS", help="address of a running Ray cluster (default: start one on this machine)")
     add("--cores", type=int, metavar="N", help="cores per cell on Ray (default 1)")
-    add("--device", nargs="+", metavar="D", help="auto, cpu, cuda, or the number of a GPU (default auto)")
+    add("--device", nargs="+", metavar="D", help="auto, cpu, cuda, or the number of a GPU: 0 or cuda:0 (default auto)")
     add(
         "--protocol",
         metavar="P",

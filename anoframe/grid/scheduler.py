@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from anoframe.report.grid_table import Failure
+from anoframe.utils.progress import print_line
 
 if TYPE_CHECKING:
     from anoframe.grid.cells import Cell
@@ -38,7 +39,7 @@ class Scheduler:
             total=len(cells), initial=done, desc="cells", unit="cell", disable=None, mininterval=0, dynamic_ncols=True
         )
         if done:
-            tqdm.write(f"{done} of {len(cells)} cells already done")
+            print_line(f"{done} of {len(cells)} cells already done")
 
     def __enter__(self) -> Scheduler:
         return self
@@ -70,7 +71,7 @@ class Scheduler:
             names = "+".join(name for name, text in failed.items() if text == reason)
             is_whole_cell = names == "+".join(cell.categories)
             self.failures.append(Failure(cell.name if is_whole_cell else f"{cell.name}, {names}", reason))
-        tqdm.write(f"{'FAILED' if failed else 'done'}: {cell.name}")
+        print_line(f"{'FAILED' if failed else 'done'}: {cell.name}")
         self._bar.update()
         self._update_bar()
 
@@ -81,7 +82,7 @@ class Scheduler:
         if count > MAX_RETRIES:
             self.finish(cell, {"+".join(cell.categories): f"its process died {count} times, last: {reason}"})
             return
-        tqdm.write(f"{cell.name}: its process died ({reason}), retrying later")
+        print_line(f"{cell.name}: its process died ({reason}), retrying later")
         self._running.remove(cell)
         self._waiting.append(cell)
         self._update_bar()

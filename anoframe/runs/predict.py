@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,17 +18,23 @@ from PIL import Image
 from torch import Tensor
 
 from anoframe.data.image_decoding import is_image_file
+from anoframe.data.listing import LeftOut, Listing, Reason, describe_left_out, escape_name, is_hidden, list_images
 from anoframe.data.loader import load_image
 from anoframe.distributed.devices import choose_device
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.decision import is_defect
 from anoframe.report.pictures import Scale, overlay
 from anoframe.training.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
-from anoframe.utils.files import write_atomic, write_error
+from anoframe.utils.files import bounded_name, digest, write_atomic, write_error
 from anoframe.utils.progress import progress
 
 MAPS = ("npy", "png", "none")
 _COLUMNS = ("file", "score", "decision", "threshold")
+_SCORES = "scores.jsonl"
+_OUTPUTS = {_SCORES: ("maps", "overlays"), "run.json": ("pictures", "checkpoint")}  # file -> folders written next to it
+_NOT_READ = (Reason.BROKEN_LINK, Reason.UNREADABLE)  # left out, although they may have been images
+_MAX_NAME_BYTES = 240  # of a map or overlay; file systems allow 255 with the suffix
+_MAX_PATH_BYTES = 3000  # of a map or overlay below its folder; Linux allows 4096 with the folder
 
 
 @dataclass
@@ -38,17 +46,21 @@ class Predicted:
         images: number of scored images.
         defects: number of images with a score at or above the threshold; None if the detector has no threshold.
         bad: file -> why it could not be scored.
+        not_drawn: file -> why its map or overlay could not be written; its score is written.
+        remarks: sentences about what the input has besides images.
     """
 
     folder: Path
     images: int = 0
     defects: int | None = None
     bad: dict[str, str] = field(default_factory=dict)
+    not_drawn: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
 
 def predict(
     checkpoint: str | Path,
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     output: str | Path = "predictions",
     category: str | None = None,
     device: str = "auto",
@@ -66,13 +78,14 @@ def predict(
 
     Args:
         checkpoint: a run folder, its `checkpoint/`, or the folder of one fit.
-        source: an image, or a folder that is searched with all its subfolders.
+        source: an image, or a folder that is searched with all its subfolders and linked folders; or several of them.
+            Hidden files and folders, and what anoframe wrote, are left out.
         category: whose detector and threshold to use; needed if there are several of either.
         device: as for a run.
         batch_size: images per batch.
         maps: `"npy"`, `"png"` or `"none"`.
         overlays: write each image with a heatmap and an outline of the defect.
-        overwrite: replace earlier predictions in `output`.
+        overwrite: replace the earlier prediction in `output`, with all its maps and overlays.
 
     Raises:
         AnoframeError: there is no image, checkpoint or category, or the output cannot be written. A file that cannot be
@@ -82,15 +95,20 @@ def predict(
         raise AnoframeError(f"maps is one of {', '.join(MAPS)}, got {maps!r}")
     if batch_size < 1:
         raise AnoframeError(f"batch_size is 1 or more, got {batch_size}")
-    root, files = _list_images(Path(source), Path(output))
+    root, listing = _list_inputs([source] if isinstance(source, str | Path) else source)
     trained = load_checkpoint(find_checkpoint(Path(checkpoint), category), choose_device(device))
     if category is None and len(trained.categories) > 1 and any(trained.thresholds.values()):
         names = ", ".join(trained.categories)
         raise AnoframeError(f"{checkpoint} has one threshold per category, choose a category: {names} (--cls_names)")
     writer = _Writer(Path(output), trained, category or trained.categories[0], maps, overlays, overwrite)
+    writer.summary.remarks += describe_left_out(entry for entry in listing.left_out if entry.reason not in _NOT_READ)
+    for entry in listing.left_out:
+        if entry.reason in _NOT_READ:
+            (reason,) = describe_left_out([entry])
+            writer.write_error(entry.path.relative_to(root).as_posix(), reason)
     with torch.no_grad():
-        for start in progress(range(0, len(files), batch_size), "predict", unit="batch"):
-            _predict_batch(trained, root, files[start : start + batch_size], writer)
+        for start in progress(range(0, len(listing.files), batch_size), "predict", unit="batch"):
+            _predict_batch(trained, root, listing.files[start : start + batch_size], writer)
     return writer.summary
 
 
@@ -101,8 +119,8 @@ def _predict_batch(trained: Checkpoint, root: Path, files: Sequence[Path], write
         try:
             images.append(load_image(file, trained.preprocessing))
             names.append(name)
-        except AnoframeError as error:
-            writer.write_error(name, str(error))
+        except (AnoframeError, OSError, MemoryError) as error:
+            writer.write_error(name, escape_name(str(error) or f"{file}: not enough memory; shrink the image"))
     if not images:
         return
     device = next(trained.detector.buffers()).device
@@ -113,7 +131,7 @@ def _predict_batch(trained: Checkpoint, root: Path, files: Sequence[Path], write
         if bool(score.isfinite()) and bool(anomaly_map.isfinite().all()):
             writer.write_prediction(name, image, float(score), anomaly_map.numpy())
         else:
-            writer.write_error(name, f"{root / name}: the prediction is not finite; check that image")
+            writer.write_error(name, f"{escape_name(root / name)}: the prediction is not finite; check that image")
 
 
 class _Writer:
@@ -125,14 +143,16 @@ class _Writer:
         self.threshold = trained.thresholds.get(category)
         self.summary = Predicted(folder, defects=None if self.threshold is None else 0)
         self._maps, self._overlays = maps, overlays
-        self._csv, self._lines = folder / "scores.csv", folder / "scores.jsonl"
-        if self._csv.exists() and not overwrite:
-            raise AnoframeError(f"{folder} has earlier predictions: choose another --output, or --overwrite")
+        self._csv, self._lines = folder / "scores.csv", folder / _SCORES
+        if self._csv.exists() or self._lines.exists():
+            if not overwrite:
+                raise AnoframeError(f"{folder} has earlier predictions: choose another --output, or --overwrite")
+            _remove_drawings(folder)
         write_atomic(self._csv, _csv_line(_COLUMNS))
         write_atomic(self._lines, "")
 
     def write_prediction(self, name: str, image: Tensor, score: float, anomaly_map: np.ndarray) -> None:
-        """Write the score, map and overlay of an image.
+        """Write the score, map and overlay of an image; if one of the pictures fails, the score is written.
 
         Args:
             name: path of the file relative to the source.
@@ -142,27 +162,34 @@ class _Writer:
         self.summary.images += 1
         defect = None if self.threshold is None else bool(is_defect(score, self.threshold.image))
         self.summary.defects = None if self.summary.defects is None else self.summary.defects + bool(defect)
-        entry: dict[str, Any] = {"file": name, "score": score, "defect": defect}
+        entry: dict[str, Any] = {"file": escape_name(name), "score": score, "defect": defect}
         if self.threshold:
             entry["threshold"] = self.threshold.image
-        entry |= self._write_map(name, anomaly_map)
-        if self._overlays:
-            file = f"overlays/{name}.jpg"
-            write_atomic(self.summary.folder / file, _jpeg(self._overlay(image, anomaly_map)))
-            entry["overlay"] = file
+        for write in (
+            lambda: self._write_map(name, anomaly_map),
+            lambda: self._write_overlay(name, image, anomaly_map),
+        ):
+            try:
+                entry |= write()
+            except Exception as error:  # a full disk, a long name, a drawing library: nothing is worth the score
+                entry["warning"] = escape_name(str(error) or type(error).__name__)
+                self.summary.not_drawn[entry["file"]] = entry["warning"]
         decision = "" if defect is None else "defect" if defect else "good"
-        self._append(entry, [name, repr(score), decision, repr(self.threshold.image) if self.threshold else ""])
+        self._append(
+            entry, [entry["file"], repr(score), decision, repr(self.threshold.image) if self.threshold else ""]
+        )
 
     def write_error(self, name: str, reason: str) -> None:
         """Write why a file could not be scored."""
+        name = escape_name(name)
         self.summary.bad[name] = reason
         self._append({"file": name, "error": reason}, [name, "", "not read", ""])
 
     def _append(self, entry: dict[str, Any], row: Sequence[str]) -> None:
         try:
-            with self._lines.open("a", encoding="utf-8") as file:
+            with self._lines.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-            with self._csv.open("a", encoding="utf-8") as file:
+            with self._csv.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(_csv_line(row))
         except OSError as error:
             raise write_error(self.summary.folder, error) from error
@@ -171,7 +198,7 @@ class _Writer:
         """Write a map and return its entries for `scores.jsonl`."""
         if self._maps == "none":
             return {}
-        file = f"maps/{name}.{self._maps}"
+        file = f"maps/{_drawing_name(name)}.{self._maps}"
         buffer = io.BytesIO()
         if self._maps == "npy":
             np.save(buffer, anomaly_map)
@@ -183,6 +210,14 @@ class _Writer:
         write_atomic(self.summary.folder / file, buffer.getvalue())
         return {"map": file, "map_low": low, "map_high": high}
 
+    def _write_overlay(self, name: str, image: Tensor, anomaly_map: np.ndarray) -> dict[str, Any]:
+        """Write an overlay and return its entry for `scores.jsonl`."""
+        if not self._overlays:
+            return {}
+        file = f"overlays/{_drawing_name(name)}.jpg"
+        write_atomic(self.summary.folder / file, _jpeg(self._overlay(image, anomaly_map)))
+        return {"overlay": file}
+
     def _overlay(self, image: Tensor, anomaly_map: np.ndarray) -> Image.Image:
         """Draw the heatmap; without a threshold the colours span the range of this map, and nothing is outlined."""
         low, high = float(anomaly_map.min()), float(anomaly_map.max())
@@ -192,22 +227,110 @@ class _Writer:
         return overlay(image.permute(1, 2, 0).numpy(), anomaly_map, scale)
 
 
-def _list_images(source: Path, output: Path) -> tuple[Path, list[Path]]:
-    """Return the folder that names are relative to, and the images in it except those below `output`."""
-    if source.is_dir():
-        files = [path for path in _walk_images(source) if output not in path.parents]
-        if not files:
-            raise AnoframeError(
-                f"no image in {source}: give an image, or a folder of PNG, JPEG, BMP, TIFF or WebP files"
-            )
-        return source, files
-    if not source.exists():
-        raise AnoframeError(f"there is no {source}: --input is an image, or a folder of images")
-    return source.parent, [source]
+# ------------------------------------------------------------------------------------------------ input
 
 
-def _walk_images(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and is_image_file(path))
+def _list_inputs(sources: Sequence[str | Path]) -> tuple[Path, Listing]:
+    """Return the folder that names are relative to, and the images of one or several files and folders.
+
+    Raises:
+        AnoframeError: there is no image.
+    """
+    paths = list(dict.fromkeys(Path(source) for source in sources))
+    if not any(os.path.exists(path) for path in paths):  # unlike Path.exists, False for a name that is too long
+        shown = escape_name(paths[0]) if paths else "input"
+        raise AnoframeError(f"there is no {shown}: --input is images, or folders of images")
+    if len(paths) > 1:
+        root, listing = _common_folder(paths)
+    elif paths[0].is_dir():
+        root, listing = paths[0], list_images(paths[0], recursive=True, is_output=_is_output)
+    else:  # whatever its suffix
+        root, listing = paths[0].parent, Listing([paths[0]])
+    if not listing.files:
+        left_out = "".join(f". {sentence}" for sentence in describe_left_out(listing.left_out))
+        raise AnoframeError(
+            f"no image in {escape_name(paths[0])}: give an image, or a folder of PNG, JPEG, BMP, TIFF or WebP "
+            f"files{left_out}"
+        )
+    return root, listing
+
+
+def _common_folder(paths: Sequence[Path]) -> tuple[Path, Listing]:
+    """List files and folders, as a shell names them for `parts/*`, like the content of one folder."""
+    if len({path.parent for path in paths}) > 1:
+        paths = [Path(os.path.abspath(path)) for path in paths]
+    root = Path(os.path.commonpath([path.parent for path in paths]))
+    listing = Listing()
+    searched: set[Path] = set()
+    for path in sorted(
+        paths, key=lambda path: (os.path.islink(path), path)
+    ):  # a folder with two names has its real one
+        if not os.path.isdir(path):
+            if is_image_file(path) or not os.path.exists(path):
+                listing.files.append(path)
+            else:
+                listing.left_out.append(LeftOut(path, Reason.HIDDEN_FILE if is_hidden(path.name) else Reason.SUFFIX))
+            continue
+        real = path.resolve()
+        if _is_output(path):
+            listing.left_out.append(LeftOut(path, Reason.OUTPUT))
+        elif real in searched or (path.is_symlink() and root.resolve().is_relative_to(real)):
+            listing.left_out.append(LeftOut(path, Reason.LINKED_FOLDER))
+        else:
+            content = list_images(path, recursive=True, is_output=_is_output)
+            listing.files += content.files
+            listing.left_out += content.left_out
+            searched.add(real)
+    listing.files = sorted(set(listing.files))
+    return root, listing
+
+
+def _is_output(folder: Path) -> bool:
+    """Whether a prediction or a run wrote the pictures in a folder; links are followed."""
+    real = folder.resolve()
+    return any(real.name in names and (real.parent / file).is_file() for file, names in _OUTPUTS.items())
+
+
+# ------------------------------------------------------------------------------------------------ output
+
+
+def _drawing_name(name: str) -> str:
+    """Return the path of a map or overlay, without suffix, below its folder: that of the image, shortened if long."""
+    short = "/".join(bounded_name(part, _MAX_NAME_BYTES) for part in name.split("/"))
+    if len(short.encode()) <= _MAX_PATH_BYTES:
+        return short
+    return f"{digest(os.fsencode(name))[:16]}/{bounded_name(short.rpartition('/')[2])}"
+
+
+def _remove_drawings(folder: Path) -> None:
+    """Remove the maps and overlays that the prediction in a folder lists, and the folders that this leaves empty."""
+    for file in _listed_drawings(folder / _SCORES):
+        path = folder / file
+        if path.parent.resolve().is_relative_to(folder.resolve()):  # not through a link to another place
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise write_error(path, error) from error
+            with suppress(OSError):  # not empty
+                for parent in list(PurePosixPath(file).parents)[:-1]:
+                    (folder / parent).rmdir()
+
+
+def _listed_drawings(scores: Path) -> Iterator[str]:
+    """Yield the maps and overlays in `scores.jsonl`; lines and values of other programs are skipped."""
+    if not scores.is_file():
+        return
+    with scores.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            with suppress(ValueError, RecursionError):
+                entry = json.loads(line)
+                files = [entry.get("map"), entry.get("overlay")] if isinstance(entry, dict) else []
+                yield from (file for file in files if isinstance(file, str) and _is_drawing(file.split("/")))
+
+
+def _is_drawing(parts: Sequence[str]) -> bool:
+    """Whether the parts of a path are those of a map or overlay, and lead to no other place."""
+    return parts[0] in _OUTPUTS[_SCORES] and ".." not in parts and parts[-1].endswith((".npy", ".png", ".jpg"))
 
 
 def _csv_line(cells: Sequence[str]) -> str:

@@ -10,9 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from tqdm import tqdm
-
 from anoframe.utils.files import write_error
+from anoframe.utils.progress import print_line
 
 Status = Literal["finished", "failed", "interrupted"]
 
@@ -48,7 +47,7 @@ _LINES = {  # event -> line on the console; other events print nothing
 
 
 class Console:
-    """Print the main events, without breaking progress bars.
+    """Print the main events, without breaking progress bars. A console that cannot print ends no run.
 
     If epochs are too fast to read, only the first, the last, and one every few seconds are printed.
     """
@@ -62,7 +61,7 @@ class Console:
             return
         if event == "epoch" and not self._is_due(fields["epoch"], fields["epochs"]):
             return
-        tqdm.write(line.format(**fields))
+        print_line(line.format(**fields))
 
     def _is_due(self, epoch: int, epochs: int) -> bool:
         """Whether to print an epoch: a task of few images has a thousand epochs of a few milliseconds each."""
@@ -91,7 +90,7 @@ class JsonLines:
         line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}, ensure_ascii=False, default=str)
         start = "" if self._has_written or _ends_with_line_break(self._path) else "\n"
         try:
-            with self._path.open("a", encoding="utf-8") as file:
+            with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"{start}{line}\n")
         except OSError as error:
             raise write_error(self._path, error) from error

@@ -72,8 +72,8 @@ class EpochLog:
         totals = self.totals
         losses = {name: f"{value:.4f}" for name, value in step.losses.items()}
         images = f"{totals.images / totals.seconds:.1f}"
-        waiting = f"{totals.data_seconds:.1f}s"
-        bar.advance(**losses, lr=f"{step.learning_rate:.2e}", images_per_second=images, waiting=waiting)
+        waiting = f"{totals.data_seconds:.1f} s"
+        bar.advance({**losses, "images/s": images, "waiting": waiting, "lr": f"{step.learning_rate:.2e}"})
         self._context.tracker.log(
             "step",
             fit=self._context.fit,

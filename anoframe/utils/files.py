@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from contextlib import suppress
@@ -12,6 +13,18 @@ from typing import Any
 from anoframe.errors import AnoframeError, OutputError
 
 _MAX_NAME_BYTES = 200  # file systems allow 255, and a prefix or suffix may be added
+_WAYS_OUT = {  # number of an OSError -> what to do
+    errno.ENOSPC: "Free space and start again; a run goes on with --resume",
+    errno.EDQUOT: "Free space in your quota and start again; a run goes on with --resume",
+    errno.EACCES: "Change its permissions, or choose another --output",
+    errno.EPERM: "Change its permissions, or choose another --output",
+    errno.EROFS: "Choose another --output",
+    errno.ENAMETOOLONG: "Choose a shorter --output, or shorten the names of files and folders",
+    errno.ENOTDIR: "Move the file that is in place of a folder, or choose another --output",
+    errno.EEXIST: "Move the file that is in place of a folder, or choose another --output",
+    errno.EISDIR: "Move the folder that is in place of a file, or choose another --output",
+}
+_OTHER_WAY_OUT = "Check that path and the disk, and start again; a run goes on with --resume"
 
 
 def check_plain_name(name: object, description: str) -> str:
@@ -50,23 +63,44 @@ def safe_path(folder: str | Path, **names: object) -> Path:
     return Path(folder, *parts)
 
 
+def bounded_name(name: str, max_bytes: int = _MAX_NAME_BYTES) -> str:
+    r"""Return a file name that every file system takes: short names unchanged, long ones cut.
+
+    Bytes that are not UTF-8 are escaped. A changed name ends with a hash of the whole name, so names stay different.
+
+    >>> bounded_name("000.png"), bounded_name("a" * 300, 24), bounded_name("caf\udce9.png")
+    ('000.png', 'aaaaaaaaaaaaaaa~a2ff3040', 'caf\\xe9.png~ba8d1f86')
+    """
+    content = name.encode("utf-8", "surrogateescape")
+    text = content.decode("utf-8", "backslashreplace")
+    if text == name and len(content) <= max_bytes:
+        return name
+    beginning = text.encode()[: max_bytes - 9].decode("utf-8", "ignore")
+    return f"{beginning}~{digest(content)[:8]}"
+
+
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a complete file; an earlier file is kept until the new one is complete.
+
+    Text is written as UTF-8; what is not Unicode in it, from a file name for example, is escaped.
 
     Raises:
         OutputError: the file cannot be written.
     """
     try:
-        replace_file(path, content.encode("utf-8") if isinstance(content, str) else content)
+        replace_file(path, content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
     except OSError as error:
         raise write_error(path, error) from error
 
 
 def write_error(path: Path, error: OSError) -> OutputError:
     """Build the error for a file or folder of the output that cannot be written."""
-    return OutputError(
-        f"cannot write {path}: {error.strerror}. Free space and start again; a run goes on with --resume"
-    )
+    return OutputError(f"cannot write {path}: {error.strerror or error}. {way_out(error)}")
+
+
+def way_out(error: OSError) -> str:
+    """Return what the user can do about an error of the operating system."""
+    return _WAYS_OUT.get(error.errno or 0, _OTHER_WAY_OUT)
 
 
 def replace_file(path: Path, data: bytes, sync: bool = True) -> None:
@@ -80,7 +114,7 @@ def replace_file(path: Path, data: bytes, sync: bool = True) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{bounded_name(path.name)}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:

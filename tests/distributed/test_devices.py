@@ -30,6 +30,8 @@ def gpus(monkeypatch):
         (2, "cuda", "cuda"),
         (2, "0", "cuda:0"),
         (2, "1", "cuda:1"),
+        (2, "cuda:0", "cuda:0"),
+        (2, "cuda:1", "cuda:1"),
     ],
 )
 def test_device_is_chosen(gpus, count, name, expected):
@@ -37,17 +39,18 @@ def test_device_is_chosen(gpus, count, name, expected):
     assert choose_device(name) == torch.device(expected)
 
 
-@pytest.mark.parametrize("name", ["cuda", "0"])
+@pytest.mark.parametrize("name", ["cuda", "0", "cuda:0"])
 def test_machine_without_a_gpu_raises_an_error(gpus, name):
     gpus(0)
     with pytest.raises(AnoframeError, match=f"--device {name}: .*finds no GPU on this machine: use --device cpu"):
         choose_device(name)
 
 
-def test_missing_gpu_raises_an_error(gpus):
+@pytest.mark.parametrize("name", ["2", "cuda:2"])
+def test_missing_gpu_raises_an_error(gpus, name):
     gpus(2)
-    with pytest.raises(AnoframeError, match="--device 2: this machine has 2 GPUs, numbered from 0"):
-        choose_device("2")
+    with pytest.raises(AnoframeError, match=f"--device {name}: this machine has 2 GPUs, numbered from 0"):
+        choose_device(name)
 
 
 @pytest.mark.parametrize("count", [0, 2])
@@ -57,7 +60,7 @@ def test_several_devices_raise_an_error(gpus, count):
         choose_device("0 1")
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:0", "-1", "", "mps"])
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:-1", "cuda:x", "cuda:cuda:0", "CUDA", "cpu:0", "-1", "", "mps"])
 def test_unknown_name_raises_an_error_with_the_known_names(gpus, name):
     gpus(2)
     with pytest.raises(AnoframeError, match="--device takes auto, cpu, cuda or the number of a GPU"):
@@ -76,6 +79,7 @@ def test_unknown_name_raises_an_error_with_the_known_names(gpus, name):
         (2, "auto", 2, ["cuda:0", "cuda:1"]),
         (4, "cuda", 2, ["cuda:0", "cuda:1"]),
         (4, "3 1", 2, ["cuda:3", "cuda:1"]),
+        (4, "cuda:3 1", 2, ["cuda:3", "cuda:1"]),
         (2, "1", 1, ["cuda:1"]),
         (2, "auto", 1, ["cuda"]),
     ],
@@ -96,6 +100,8 @@ def test_process_gets_the_device_of_its_local_rank(gpus):
         ("auto", 3, "this machine has 2 GPUs for 3 processes: --nproc-per-node 2"),
         ("0 1", 3, "--device 0 1 names 2 devices for 3 processes on this machine: --nproc-per-node 2"),
         ("1", 2, "--device 1 names 1 devices for 2 processes"),
+        ("cuda:1", 2, "--device cuda:1 names 1 devices for 2 processes"),
+        ("0 cuda:0", 2, "each process needs a GPU of its own"),
         ("0 2", 2, "--device 2: this machine has 2 GPUs"),
         ("0 0", 2, "--device 0 0: each process needs a GPU of its own"),
         ("cpu 0", 2, "all devices of a run must be of one type"),

@@ -1544,6 +1544,30 @@ def _(bench):
 
 @refused(
     MACHINE,
+    "new images in a folder that has none",
+    "no image in HERE/parts",
+    "1 file is not read, of type .heic",
+    way_out="give an image, or a folder of",
+)
+def _(bench):
+    parts = bench.folder / "parts"
+    parts.mkdir()
+    (parts / "a.heic").write_bytes(b"")
+    return bench.call("--mode", "predict", "--checkpoint", bench.run, "--input", parts, "--cls_names", "felt")
+
+
+@refused(
+    MACHINE,
+    "new images that do not exist",
+    "there is no nowhere.png",
+    way_out="--input is images, or folders of images",
+)
+def _(bench):
+    return bench.call("--mode", "predict", "--checkpoint", bench.run, "--input", "nowhere.png", "nowhere_2.png")
+
+
+@refused(
+    MACHINE,
     "an output that is read-only",
     "cannot use RUNS",
     "Read-only file system",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -156,3 +157,236 @@ def test_only_the_chosen_detector_is_loaded(run_copy, tiny_root, tmp_path):
 def test_a_folder_without_images_is_refused(alone, tmp_path):
     with pytest.raises(AnoframeError, match="no image in"):
         anoframe.predict(alone.folder, tmp_path, tmp_path / "out")
+
+
+# ------------------------------------------------------------------------------------------------ one bad file of many
+
+
+@pytest.fixture
+def parts(images, tmp_path):
+    """A folder with one image, `000.png`, and a function that copies it to another name."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    source = images[1] / "good/000.png"
+    shutil.copy(source, folder / "000.png")
+
+    def add(name):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        return shutil.copy(source, folder / name)
+
+    return folder, add
+
+
+def assert_all_scored(summary, entries, names):
+    """Assert that all files are scored, each with its own map and overlay."""
+    assert summary.bad == summary.not_drawn == {}
+    assert [entry["file"] for entry in entries] == names
+    for key in ("map", "overlay"):
+        files = [summary.folder / entry[key] for entry in entries]
+        assert len(set(files)) == len(names)
+        assert all(file.is_file() for file in files)
+
+
+def test_a_name_that_is_not_utf8_is_scored_under_an_escaped_name(predict, parts):
+    folder, add = parts
+    add(os.fsdecode(b"caf\xe9.png"))
+    add("z.png")
+    summary, entries = predict(folder)
+    assert_all_scored(summary, entries, ["000.png", "caf\\xe9.png", "z.png"])
+    rows = csv.DictReader((summary.folder / "scores.csv").open(encoding="utf-8"))
+    assert [row["file"] for row in rows] == ["000.png", "caf\\xe9.png", "z.png"]
+
+
+def test_two_names_that_are_escaped_alike_have_two_maps(predict, parts):
+    folder, add = parts
+    add(os.fsdecode(b"caf\xe9.png"))
+    add("caf\\xe9.png")
+    assert_all_scored(*predict(folder), ["000.png", "caf\\xe9.png", "caf\\xe9.png"])
+
+
+@pytest.mark.parametrize("name", ["é" * 125 + ".png", "a" * 251 + ".png", "/".join(["b" * 250] * 6) + "/c.png"])
+def test_a_long_name_is_scored(predict, parts, name):
+    folder, add = parts
+    add(name)
+    assert_all_scored(*predict(folder), sorted(["000.png", name]))
+
+
+def test_a_bad_file_with_a_name_that_is_not_utf8_is_reported(cli, alone, parts, tmp_path):
+    folder, _ = parts
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    done = cli("--mode", "predict", "--checkpoint", alone.folder, "--input", folder, "--output", tmp_path / "out")
+    assert done.status == 1
+    assert "caf\\xe9.png: zero bytes" in done.err
+    assert "1 images scored" in done.out
+
+
+def test_a_map_that_cannot_be_written_costs_no_score(cli, alone, parts, tmp_path):
+    folder, add = parts
+    add("001.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/maps").write_text("a file in place of the folder")
+    (tmp_path / "out/overlays/000.png.jpg").mkdir(parents=True)
+    done = cli("--mode", "predict", "--checkpoint", alone.folder, "--input", folder, "--output", tmp_path / "out")
+    assert done.status == 0, done.err
+    assert "warning: map or overlay of 2 images not written, the first: cannot write" in done.out
+    first, second = (json.loads(line) for line in (tmp_path / "out/scores.jsonl").read_text().splitlines())
+    assert ("score" in first, "overlay" in first, "overlay" in second) == (True, False, True)
+    assert all("cannot write" in entry["warning"] for entry in (first, second))
+
+
+# ------------------------------------------------------------------------------------------------ what is left out
+
+
+def test_what_is_left_out_is_said(cli, alone, parts, tmp_path):
+    folder, add = parts
+    for name in (
+        "a.heic",
+        "b.jp2",
+        ".ipynb_checkpoints/000-checkpoint.png",
+        "@eaDir/000.png",
+        "._000.png",
+        "Thumbs.db",
+    ):
+        add(name)
+    done = cli("--mode", "predict", "--checkpoint", alone.folder, "--input", folder, "--output", tmp_path / "out")
+    assert (done.status, done.err) == (0, "")
+    remarks = [line for line in done.out.splitlines() if line.startswith("remark: ")]
+    assert len(remarks) == 3
+    assert remarks[0].startswith("remark: 2 files are not read, of type .heic, .jp2 (")
+    assert remarks[1].endswith(f"1 hidden file is not read: {folder}/._000.png")
+    assert remarks[2].endswith(f"2 hidden or system folders are not searched: the first is {folder}/.ipynb_checkpoints")
+    assert "1 images scored" in done.out
+
+
+def test_broken_links_are_not_read_and_linked_folders_are_searched(predict, parts, tmp_path):
+    folder, _ = parts
+    (tmp_path / "camera").mkdir()
+    shutil.copy(folder / "000.png", tmp_path / "camera/b.png")
+    for link, target in {"gone.png": "../gone.png", "day1": "../camera", "day2": "../nowhere"}.items():
+        (folder / link).symlink_to(target)
+    summary, entries = predict(folder)
+    assert [entry["file"] for entry in entries if "score" in entry] == ["000.png", "day1/b.png"]
+    assert sorted(summary.bad) == ["day2", "gone.png"]
+    assert "broken link" in summary.bad["day2"]
+
+
+def test_a_folder_with_other_files_only_is_refused_with_their_suffix(alone, parts, tmp_path):
+    folder, _ = parts
+    (folder / "000.png").rename(folder / "000.heic")
+    with pytest.raises(AnoframeError, match=r"no image in .*1 file is not read, of type \.heic .*: .*000\.heic"):
+        anoframe.predict(alone.folder, folder, tmp_path / "out")
+
+
+# ------------------------------------------------------------------------------------------------ several inputs
+
+
+def test_several_inputs_are_named_as_in_their_folder(predict, parts):
+    folder, add = parts
+    for name in ("001.png", "sub/002.png", "notes.txt", ".003.png"):
+        add(name)
+    (folder / "day1").symlink_to("sub")
+    summary, entries = predict([*folder.iterdir(), folder / "000.png"])
+    assert_all_scored(summary, entries, ["000.png", "001.png", "sub/002.png"])
+    assert [remark.split(",")[0] for remark in summary.remarks] == [
+        "1 file is not read",
+        f"1 hidden file is not read: {folder}/.003.png",
+        "1 linked folder is not searched",
+    ]
+
+
+def test_inputs_of_several_folders_are_named_from_their_common_folder(cli, alone, parts, tmp_path, monkeypatch):
+    folder, add = parts
+    add("a/1.png")
+    add("b/1.png")
+    monkeypatch.chdir(folder)
+    words = ("--input", "a/1.png", folder / "b", "--output", tmp_path / "out")
+    done = cli("--mode", "predict", "--checkpoint", alone.folder, *words)
+    assert done.status == 0, done.err
+    assert [row["file"] for row in csv.DictReader((tmp_path / "out/scores.csv").open())] == ["a/1.png", "b/1.png"]
+
+
+def test_a_missing_input_of_several_is_not_read(predict, parts):
+    folder, _ = parts
+    long = folder / ("a" * 300 + ".png")
+    summary, _ = predict([folder / "000.png", folder / "gone.png", folder / "gone", long])
+    assert sorted(summary.bad) == [long.name, "gone", "gone.png"]
+    assert summary.images == 1
+
+
+def test_missing_inputs_are_refused(alone, tmp_path):
+    for source in ([], [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / ("a" * 300)):
+        with pytest.raises(AnoframeError, match=r"there is no .*: --input is images, or folders of images"):
+            anoframe.predict(alone.folder, source, tmp_path / "out")
+
+
+# ------------------------------------------------------------------------------------------------ earlier predictions
+
+
+@pytest.mark.parametrize("output", ["parts/out", "parts/../parts/out", "linked/out", "parts", "."])
+def test_a_prediction_is_no_input(alone, parts, tmp_path, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    Path("linked").symlink_to("parts")
+    for source in ("parts", tmp_path / "parts", "linked", "parts"):
+        summary = anoframe.predict(alone.folder, source, output, maps="png", overwrite=True)
+        assert (summary.images, summary.bad) == (1, {})
+
+
+def test_an_earlier_prediction_in_another_folder_is_no_input(alone, parts, tmp_path):
+    folder, _ = parts
+    anoframe.predict(alone.folder, folder, folder / "first", maps="png")
+    (folder / "link").symlink_to("first/overlays")
+    summary = anoframe.predict(alone.folder, folder, tmp_path / "second")
+    assert summary.images == 1
+    assert any(
+        remark.startswith("3 output folders are not searched: written by anoframe") for remark in summary.remarks
+    )
+
+
+def test_an_input_below_the_output_is_predicted(alone, parts, tmp_path):
+    assert anoframe.predict(alone.folder, parts[0], tmp_path).images == 1
+
+
+def test_overwrite_leaves_nothing_of_the_earlier_prediction(alone, parts, tmp_path):
+    folder, add = parts
+    add("sub/deep/001.png")
+    add("own.png")
+    output = tmp_path / "out"
+    anoframe.predict(alone.folder, folder, output, maps="png")
+    (output / "overlays/mine.jpg").write_text("not of a prediction")
+    shutil.rmtree(folder / "sub")
+    anoframe.predict(alone.folder, folder, output, overlays=False, overwrite=True)
+    files = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file())
+    expected = ["maps/000.png.npy", "maps/own.png.npy", "overlays/mine.jpg", "scores.csv", "scores.jsonl"]
+    assert files == expected
+    assert not (output / "maps/sub").exists()
+
+
+def test_overwrite_removes_no_file_that_is_none_of_a_prediction(alone, parts, tmp_path):
+    folder, _ = parts
+    output = tmp_path / "out"
+    (output / "maps").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (output / "overlays").symlink_to(tmp_path / "elsewhere")
+    witnesses = [
+        tmp_path / "witness.png",
+        output / "witness.png",
+        output / "maps/notes.txt",
+        tmp_path / "elsewhere/a.jpg",
+    ]
+    for witness in witnesses:
+        witness.write_text("")
+    listed = ["../witness.png", "maps/../../witness.png", str(witnesses[0]), "witness.png", "maps/notes.txt"]
+    lines = [json.dumps({"map": file, "overlay": "overlays/a.jpg"}) for file in [*listed, 5, None]]
+    (output / "scores.jsonl").write_text("\n".join([*lines, "[]", "{", "7", '"maps/notes.txt"']))
+    anoframe.predict(alone.folder, folder, output, overwrite=True)
+    assert all(witness.exists() for witness in witnesses)
+
+
+def test_interrupted_prediction_says_how_to_continue(cli, alone, parts, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("anoframe.runs.predict.load_image", interrupt)
+    done = cli("--mode", "predict", "--checkpoint", alone.folder, "--input", parts[0], "--output", tmp_path / "out")
+    assert done.status == 130
+    assert done.err.startswith("interrupted: scores.csv has the images until then")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,35 @@ def test_console_ignores_other_events(capsys):
 def test_braces_in_a_field_are_text(capsys):
     Console().log("warning", text="{felt}")
     assert capsys.readouterr().out == "warning: {felt}\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_console_escapes_letters_that_it_does_not_have(monkeypatch, encoding):
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding=encoding, write_through=True))
+    Console().log("warning", text="切れ目 caf\udce9")
+    assert content.getvalue().decode(encoding).rstrip() in (
+        "warning: \\u5207\\u308c\\u76ee caf\\udce9",
+        "warning: 切れ目 caf\\udce9",
+    )
+
+
+class Closed(io.StringIO):
+    """A pipe whose reader has ended."""
+
+    def write(self, text):
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize("stream", [Closed(), None])
+def test_console_that_is_closed_raises_nothing(monkeypatch, stream):
+    monkeypatch.setattr(sys, "stdout", stream)
+    Console().log("warning", text="felt")
+
+
+def test_name_that_is_not_utf8_is_logged(tmp_path):
+    JsonLines(tmp_path / "log.jsonl").log("warning", text="caf\udce9.png")
+    assert read_log(tmp_path / "log.jsonl")[0]["text"] == "caf\udce9.png"
 
 
 def test_console_prints_a_failed_category(capsys):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
 
 from anoframe.errors import AnoframeError
-from anoframe.utils.files import read_json, safe_path, write_atomic, write_json
+from anoframe.utils.files import bounded_name, read_json, safe_path, write_atomic, write_error, write_json
 
 
 @pytest.fixture
@@ -40,6 +41,47 @@ def test_no_temporary_file_is_left(tmp_path):
 def test_error_names_file_and_reason(tmp_path, no_replace):
     with pytest.raises(AnoframeError, match=r"cannot write .*file: No space left on device"):
         write_atomic(tmp_path / "file", "text")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "Free space"),
+        (errno.EACCES, "Change its permissions"),
+        (errno.EROFS, "Read-only file system. Choose another --output"),
+        (errno.ENAMETOOLONG, "File name too long. Choose a shorter"),
+        (errno.ENOTDIR, "Move the file"),
+        (errno.EIO, "Check that path and the disk"),
+    ],
+)
+def test_error_says_what_to_do_about_its_reason(tmp_path, number, words):
+    message = str(write_error(tmp_path, OSError(number, os.strerror(number))))
+    assert message.startswith(f"cannot write {tmp_path}: {os.strerror(number)}. ")
+    assert words in message
+    assert ("Free space" in message) == (number == errno.ENOSPC)
+
+
+def test_file_with_the_longest_possible_name_is_written(tmp_path):
+    write_atomic(tmp_path / ("a" * 255), "text")
+    assert os.listdir(tmp_path) == ["a" * 255]
+
+
+def test_text_that_is_not_unicode_is_escaped(tmp_path):
+    write_json(tmp_path / "tree.json", {"file": "caf\udce9.png"})
+    assert (tmp_path / "tree.json").read_bytes() == b'{\n  "file": "caf\\udce9.png"\n}\n'
+    assert read_json(tmp_path / "tree.json") == {"file": "caf\udce9.png"}
+
+
+@pytest.mark.parametrize("name", ["000.png", "Filz grün.png", "切" * 66])
+def test_short_name_is_not_changed(name):
+    assert bounded_name(name) == name
+
+
+def test_changed_names_are_short_and_different():
+    names = ["é" * 101, "é" * 102, "a" * 199 + "é", "\udce9" * 99, "caf\udce9", "caf\udce8", "a" * 255]
+    changed = [bounded_name(name) for name in names]
+    assert len({*changed, *names}) == 2 * len(names)
+    assert max(len(name.encode()) for name in changed) <= 200
 
 
 def test_a_failed_write_leaves_no_partial_file(tmp_path, no_replace):
