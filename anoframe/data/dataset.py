@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -43,7 +44,7 @@ class NormalSplit:
 
         Sorted by a hash of the seed and the file name, the first ones are for training.
         """
-        ordered = sorted(images, key=lambda image: digest(f"{self.seed}/{image.name}".encode("utf-8", "replace")))
+        ordered = sorted(images, key=lambda image: digest(os.fsencode(f"{self.seed}/{image.name}")))
         train = set(ordered[: min(max(1, round(self.train_share * len(images))), max(1, len(images) - 1))])
         return [image for image in images if image in train], [image for image in images if image not in train]
 

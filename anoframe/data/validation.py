@@ -19,7 +19,7 @@ from anoframe.data.image_decoding import SIDEWAYS, SUFFIXES, is_image_file, read
 from anoframe.data.layouts import layout_hint
 from anoframe.data.listing import LeftOut, Reason, describe_left_out, is_hidden, list_images
 from anoframe.data.masks import DEFAULT_MASKS, MaskSettings, mask_files, mask_orientation, read_mask, size_mismatch
-from anoframe.data.mvtec_layout import NAMES_OF_GOOD, misspelt_folder, subfolders
+from anoframe.data.mvtec_layout import MASKS, NAMES_OF_GOOD, misspelt_folder, subfolders
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.errors import AnoframeError
 from anoframe.types import GOOD, Sample
@@ -130,7 +130,7 @@ def _check_category(
     images, masks = [sample.image for sample in samples], [sample.mask for sample in samples if sample.mask]
     image_by_mask = {sample.mask: sample.image for sample in samples if sample.mask}
     checks = check_files(images, image_by_mask, decode, settings, preprocessing)
-    files = images + [file for mask in masks if not checks[mask].problem for file in mask_files(mask)]
+    files = images + [file for mask in masks for file in ([mask] if checks[mask].problem else mask_files(mask))]
     counts = _count_images(dataset, category, train, test)
     report.categories.append(counts)
 
@@ -338,12 +338,14 @@ def _stray_mask(
         for sample in samples
         if sample.is_defect and sample.defect == defect and path.stem.lower().startswith(sample.image.stem.lower())
     ]
-    message = f"{path}: a mask without a defect image of that name; rename or remove it. "
+    message = f"{path}: a mask without a defect image of that name; rename or remove it"
+    if masks.name != MASKS:  # a split table names the masks
+        return message
     if not near:
-        return message + "The mask of test/<defect>/NAME.png is ground_truth/<defect>/NAME_mask.png, at the same size"
+        return message + ". The mask of test/<defect>/NAME.png is ground_truth/<defect>/NAME_mask.png, at the same size"
     image = max(near, key=lambda image: len(image.stem))
     return (
-        f"{message}The mask of {image} is {image.stem}_mask.png{_size_hint(checks[image], settings)}; several masks "
+        f"{message}. The mask of {image} is {image.stem}_mask.png{_size_hint(checks[image], settings)}; several masks "
         f"of it belong in a folder {defect}/{image.stem}"
     )
 
