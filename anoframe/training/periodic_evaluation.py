@@ -63,8 +63,8 @@ class TestEvaluation:
         metrics = self._settings.selection_metrics
         values = [values[name] for values in results.values() for name in metrics]
         available = [value for value in values if value is not None]
-        mean = sum(available) / max(1, len(available))
-        is_best = mean > self.best.get("mean", -1.0)
+        mean = sum(available) / len(available) if available else None
+        is_best = mean is not None and mean > self.best.get("mean", -1.0)
         if is_best:
             learned = {name: value.detach().clone() for name, value in detector.learned_state().items()}
             self.best = {"mean": mean, "learned": learned}

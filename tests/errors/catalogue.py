@@ -1288,6 +1288,44 @@ def _(bench):
 
 @refused(
     TRAINING,
+    "selection by an unknown metric",
+    "unknown trainer.select_metric 'pixel_aurok'",
+    way_out="did you mean 'pixel_auroc'? Known: ",
+)
+def _(bench):
+    return _check_settings(bench, select_metric="pixel_aurok")
+
+
+@refused(
+    TRAINING,
+    "selection by test metrics that the test set does not have",
+    "trainer.select best_on_test chooses the epoch by trainer.select_metric aupro",
+    "no test set of felt has it",
+    way_out="add good test images and defects with masks, or use --trainer.select last",
+)
+def _(bench):
+    for folder in ("test/cut", "test/dent", "ground_truth"):
+        shutil.rmtree(bench.felt / folder)
+    chosen = ('cfg.trainer.select = "best_on_test"', 'cfg.trainer.select_metric = "aupro"')
+    return bench.train(config=bench.method(RD4AD, "cfg.trainer.evaluate_every = 1", *chosen))
+
+
+@refused(
+    TRAINING,
+    "a resumed run with other data",
+    "cannot resume RUNS/tiny/separate/felt/0, its data have changed since it began",
+    "felt, train: 1 removed (felt/train/good/000.png)",
+    way_out="Restore the data, choose another --output, or replace the run with --overwrite",
+    before_work=False,
+)
+def _(bench):
+    assert bench.train().status == 0
+    (bench.felt / "train/good/000.png").unlink()
+    return bench.train("--resume")
+
+
+@refused(
+    TRAINING,
     "a resumed run with another number of epochs",
     "cannot resume RUNS/own/separate/felt/0, it began with other values",
     "trainer.epochs was 100 and is 200",

@@ -108,12 +108,15 @@ def set_provenance(section, key, value):
         (["data"], "resize", 80, "data.resize: 64 and 80"),
         (["data"], "crop", 32, "data.crop: 64 and 32"),
         (["data"], "keep_aspect", True, "data.keep_aspect: False and True"),
+        (["data_fingerprint", "mesh"], "test", "0" * 32, "test_data.mesh: 'MESH' and '000000000000'"),
         (["counts", "felt"], "train", 5, "counts.felt.train: 6 and 5"),
         (["counts", "mesh"], "test_good", 2, "counts.mesh.test_good: 3 and 2"),
     ],
 )
 def test_incomparable_runs_get_separate_tables_with_the_reason(run_like, section, key, value, message):
     first, second = run_like("a"), run_like("b", 1, set_provenance(section, key, value))
+    recorded = json.loads((first / "metrics.json").read_text())["provenance"]["data_fingerprint"]
+    message = message.replace("MESH", recorded["mesh"]["test"][:12])
     comparison = compare([first, second])
     assert len(comparison.tables) == 2
     assert comparison.refusals == [f"{first} and {second} do not share a table, they differ in {message}"]

@@ -75,10 +75,12 @@ def test_a_trained_run_keeps_its_curves_and_removes_its_training_states(trained)
 def test_results_have_the_training_settings(trained):
     assert trained.results.provenance["trainer"]["epochs"] == 3
     assert "selected" not in trained.results.provenance
+    assert "select_metric" not in trained.results.provenance["trainer"]
 
 
 def test_a_selection_on_the_test_set_is_marked(selected):
     assert selected.results.provenance["selected"] == "best on test"
+    assert selected.results.provenance["trainer"]["select_metric"] == "summary"
     assert len(json.loads((selected.folder / "training/felt.json").read_text())["looks"]) == 2
 
 
@@ -170,3 +172,13 @@ def _train_slowly(config, output):
 
     TrainingState.save = pausing
     _train(config, output)
+
+
+def test_a_run_from_before_the_selection_metric_resumes(selected, config, tmp_path):
+    folder = shutil.copytree(selected.folder, tmp_path / selected.folder.relative_to(selected.folder.parents[3]))
+    state = json.loads((folder / "run.json").read_text())
+    del state["provenance"]["trainer"]["select_metric"]
+    (folder / "run.json").write_text(json.dumps(state))
+    lines = (folder / "config.yaml").read_text().splitlines(keepends=True)
+    (folder / "config.yaml").write_text("".join(line for line in lines if "select_metric" not in line))
+    assert _train(config, tmp_path, "resume", **ON_TEST, **{"trainer.epochs": 2}).metrics == selected.metrics

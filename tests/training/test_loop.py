@@ -227,6 +227,39 @@ def test_best_on_test_is_selected_on_request(autoencoder, train):
     assert torch.equal(detector.network[0].weight, weights[1])
 
 
+@pytest.mark.parametrize(("metric", "best"), [("summary", 0), ("pixel_auroc", 1), ("aupro", 2)])
+def test_the_metric_that_chooses_the_epoch_can_be_set_and_is_logged(autoencoder, train, recorder, metric, best):
+    detector, weights = autoencoder(), []
+    names = ("image_auroc", "pixel_auroc", "aupro")
+    scores = iter([(1.0, 0.8, 0.3), (0.1, 0.9, 0.3), (0.1, 0.2, 0.5)])
+
+    def evaluate(detector):
+        weights.append(detector.network[0].weight.detach().clone())
+        return {"felt": dict(zip(names, next(scores), strict=True))}
+
+    detector.training_stages = lambda: type(detector).training_stages(detector)[:2]
+    options = {"evaluate_every": 1, "select": "best_on_test", "select_metric": metric}
+    train(detector, tracker=Trackers(recorder), evaluate=evaluate, **options)
+    assert torch.equal(detector.network[0].weight, weights[best])
+    means = {"summary": "70.00", "pixel_auroc": "80.00", "aupro": "30.00"}
+    chosen_by = "image_auroc, pixel_auroc, aupro" if metric == "summary" else metric
+    first = recorder.of("look")[0]["summary"]
+    assert first.endswith(f"; selection by the mean of {chosen_by}: {means[metric]}, best so far")
+
+
+def test_without_the_metric_the_last_epoch_is_reported(autoencoder, train, recorder):
+    detector, weights = autoencoder(), []
+
+    def evaluate(detector):
+        weights.append(detector.network[0].weight.detach().clone())
+        return {"felt": {"image_auroc": None, "pixel_auroc": None, "aupro": None}}
+
+    detector.training_stages = lambda: type(detector).training_stages(detector)[:2]
+    train(detector, tracker=Trackers(recorder), evaluate=evaluate, evaluate_every=1, select="best_on_test")
+    assert torch.equal(detector.network[0].weight, weights[-1])
+    assert recorder.of("look")[0]["summary"].endswith("pixel_auroc, aupro: n/a")
+
+
 # ------------------------------------------------------------------------------------------------ resuming
 
 _uninterrupted = {}
