@@ -204,10 +204,10 @@ def _config_for_test(
 
 def _warn_about_other_data(run: RunContext, path: Path) -> None:
     """Warn if the test images are not those of the run that trained the checkpoint."""
-    plan, folder = run.plan, run.recorder.folder
+    plan = run.plan
     try:
         trained = find_run_config(path).parent
-        changes = data_changes(trained, plan.categories, folder.state.get("provenance", {}), plan.files, ("test",))
+        changes = data_changes(trained, plan.categories, plan.provenance, plan.files, ("test",))
     except AnoframeError:  # a checkpoint without its run: there is nothing to compare with
         return
     if changes:

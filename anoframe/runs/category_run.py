@@ -32,7 +32,7 @@ def _run_fit(run: RunContext, fit: Fit, tested: Checkpoint | None = None) -> Non
     recorder = run.recorder
     missing = [category for category in fit.categories if recorder.folder.result(category) is None]
     missing = run.plan.group.broadcast(missing)
-    for category in set(fit.categories) - set(missing):
+    for category in (name for name in fit.categories if name not in missing):
         recorder.warn_without_pictures(category)
     if not missing:
         recorder.tracker.log("done", fit=fit.name)
