@@ -16,6 +16,8 @@ from anoframe.distributed import process_group
 from anoframe.distributed.process_group import Group
 from anoframe.errors import AnoframeError
 
+pytestmark = pytest.mark.slow
+
 SINGLE = Group(torch.device("cpu"))
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from catalogue import CASES, Case
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 WRITE = "ANOFRAME_WRITE_ERRORS"
 COMMAND = f"{WRITE}=1 python -m pytest tests/errors/test_error_catalogue.py"

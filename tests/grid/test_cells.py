@@ -10,6 +10,8 @@ import pytest
 from anoframe.errors import AnoframeError
 from anoframe.grid.cells import plan_grid
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def other_config(tiny_config, tmp_path):

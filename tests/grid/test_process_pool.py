@@ -20,7 +20,10 @@ from anoframe.grid.runner import run_grid
 from anoframe.grid.scheduler import Scheduler
 from anoframe.report.grid_table import Failure
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "killpg"), reason="kills processes with POSIX signals")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "killpg"), reason="kills processes with POSIX signals"),
+]
 HERE = Path(__file__).parent
 ENDLESS_GRID = """
 import sys

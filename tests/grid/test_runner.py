@@ -12,7 +12,7 @@ import anoframe
 from anoframe.errors import AnoframeError
 from anoframe.grid.runner import run_grid
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from anoframe.report.grid_page import grid_page
 from anoframe.report.grid_table import summarise
 from anoframe.report.write import write_report
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):

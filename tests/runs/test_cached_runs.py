@@ -13,7 +13,7 @@ from anoframe.backbones import FeaturePyramid
 from anoframe.data.masks import join_masks
 from anoframe.errors import AnoframeError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 FILES = ("metrics.json", "metrics.csv", "checkpoint/felt/learned.safetensors", "checkpoint/felt/detector.json")
 

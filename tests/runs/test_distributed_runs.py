@@ -19,7 +19,7 @@ import anoframe
 from anoframe.config import load_config
 from anoframe.errors import AnoframeError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 CATEGORIES = ["felt", "mesh"]
 COMPARED = ("metrics.json", "results/felt.json", "results/mesh.json")

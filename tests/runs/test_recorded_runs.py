@@ -14,7 +14,7 @@ from anoframe.config import load_config
 from anoframe.errors import AnoframeError, OutputError
 from anoframe.utils import files
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_result_that_cannot_be_written_ends_the_run(train, monkeypatch):
 
 
 def test_a_console_that_is_gone_costs_no_result(train, finished, monkeypatch):
-    monkeypatch.setattr("anoframe.tracking.tracker.tqdm.write", fail)
+    monkeypatch.setattr("anoframe.tracking.tracker.print_line", fail)
     run = train()
     assert run.metrics["felt"] == finished.metrics["felt"]
     assert warnings_of(run)[0].startswith("tracking by Console stopped: ")

@@ -15,7 +15,7 @@ from anoframe.config import load_config
 from anoframe.errors import AnoframeError
 from anoframe.runs.folder import FORMAT, RunFolder
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 CATEGORIES = ["felt", "mesh"]
 FUNCTIONS = [  # in the order of a run

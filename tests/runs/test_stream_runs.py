@@ -18,7 +18,7 @@ from anoframe.config import load_config
 from anoframe.distributed.process_group import Group
 from anoframe.errors import AnoframeError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 HEAD = '"""Small, for tests."""\n\nfrom anoframe.config import inherit\n\ncfg = inherit("{parent}")\n'
 COMMON = (

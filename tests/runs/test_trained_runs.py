@@ -15,7 +15,7 @@ import anoframe
 from anoframe.config import load_config
 from anoframe.errors import AnoframeError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 CONFIG = (
     '''"""A small RD4AD on a network with random weights, for tests."""

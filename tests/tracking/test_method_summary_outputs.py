@@ -20,6 +20,8 @@ from anoframe.models.components.anomaly_map import upsample
 from anoframe.models.summary import MethodSummary, Series, Table
 from anoframe.types import Prediction
 
+pytestmark = pytest.mark.slow
+
 
 class Growing(ContinualDetector):
     """Distance to the nearest of one mean feature per task."""

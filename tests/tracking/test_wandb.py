@@ -27,6 +27,8 @@ from anoframe.tracking.factory import open_trackers
 from anoframe.tracking.tracker import Trackers
 from anoframe.tracking.wandb import WandB
 
+pytestmark = pytest.mark.slow
+
 ID = "3f9a0c21"
 SIDE = 24
 COLOURS = {"image": (200, 30, 30), "mask": (255, 255, 255), "map": (40, 11, 84), "outlines": (0, 200, 83)}

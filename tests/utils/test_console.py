@@ -13,6 +13,8 @@ import pytest
 from anoframe.errors import AnoframeError
 from anoframe.utils.console import run_command, tolerant_console
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
 PRINTS = """

@@ -143,10 +143,10 @@ def test_error_names_a_damaged_json_file(tmp_path, content):
     ("number", "remedy"),
     [
         (errno.ENOSPC, "Free space and start again; a run goes on with --resume"),
-        (errno.EACCES, "Allow this user to write there, or choose another --output"),
-        (errno.EROFS, "The file system is read-only: choose another --output"),
-        (errno.ENAMETOOLONG, "The name is too long for this file system: choose a shorter --output"),
-        (errno.EIO, "Check the disk and the folder, or choose another --output; a run goes on with --resume"),
+        (errno.EACCES, "Change its permissions, or choose another --output"),
+        (errno.EROFS, "Choose another --output"),
+        (errno.ENAMETOOLONG, "Choose a shorter --output, or shorten the names of files and folders"),
+        (errno.EIO, "Check that path and the disk, and start again; a run goes on with --resume"),
     ],
 )
 def test_the_remedy_fits_the_reason(number, remedy):

@@ -16,6 +16,8 @@ from anoframe.models.patchcore_noising.noise import NoiseSettings, noise_amplitu
 from anoframe.models.rd4ad.loss import distillation_map, reverse_distillation_loss
 from anoframe.models.rd4ad.student import ReverseDistillation
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"embedding": {"method": "concat"}, "coreset": {"ratio": 0.1}, "sigma": 1.0}
 STUDENT = {"enable": True, "levels": (0, 1, 2), "width": 0.25}
 NO_ADDITION = {"lambda_noise": 0.0, "lambda_influence": 0.0}

@@ -33,6 +33,8 @@ from anoframe.models.sema_uniad.expansion import scan_rows
 from anoframe.models.sema_uniad.model import SemaUniAD
 from anoframe.training.loop import PhaseTrainer
 
+pytestmark = pytest.mark.slow
+
 A, B, C = make_cluster(0), make_cluster(1), make_cluster(2)
 LOAD_OR_START_FIRST = pytest.mark.parametrize("start_first", [False, True], ids=["load, start", "start, load"])
 
