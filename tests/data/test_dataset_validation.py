@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from anoframe.data.dataset import open_dataset
+from anoframe.data.duplicates import find_duplicates
 from anoframe.data.validation import check_dataset
 from anoframe.errors import AnoframeError
 
@@ -404,3 +405,13 @@ def test_the_tool_reports_problems_and_draws_masks(folder, tmp_path):
     assert unknown.returncode == 2
     assert unknown.stderr.startswith("error: unknown category 'prat'")
     assert "Traceback" not in unknown.stderr
+
+
+def test_files_that_differ_only_at_their_end_are_no_duplicates(tmp_path):
+    start = bytes(100_000)
+    contents = {"trained": start + b"a", "copy": start + b"a", "other": start + b"b", "longer": start + b"aa"}
+    paths = {name: tmp_path / name for name in contents}
+    for name, content in contents.items():
+        paths[name].write_bytes(content)
+    test_files = [paths["copy"], paths["other"], paths["longer"]]
+    assert list(find_duplicates([paths["trained"]], test_files)) == [(paths["trained"], paths["copy"])]

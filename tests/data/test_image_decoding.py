@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
-from anoframe.data.image_decoding import is_image_file, read_image
+from anoframe.data.image_decoding import is_image_file, read_image, upright_size
 from anoframe.data.masks import read_mask
 from anoframe.errors import AnoframeError
 
@@ -223,3 +223,12 @@ def test_masks_of_other_modes_are_read(tmp_path, mode):
 def test_hidden_and_other_files_are_not_images(tmp_path):
     assert not is_image_file(tmp_path / "._000.png")
     assert not is_image_file(tmp_path / "license.txt")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_in_the_header_is_that_of_the_upright_image(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert upright_size(image) == ImageOps.exif_transpose(image).size

@@ -84,6 +84,7 @@ def _collective_operations(group):
         "ranks": (group.rank, group.size, group.is_main),
         "broadcast": group.broadcast({"from": group.rank}),
         "flag": group.broadcast_flag(group.rank == 0),
+        "flag of another process": group.broadcast_flag(group.rank == 1),
         "gathered": group.all_gather(group.rank),
         "sums": group.all_reduce_values([1.5, group.rank]),
         "copied": tensor.tolist(),
@@ -107,6 +108,7 @@ def test_each_process_has_its_rank(results):
     [
         ("broadcast", {"from": 0}),
         ("flag", True),
+        ("flag of another process", False),
         ("gathered", [0, 1]),
         ("sums", [3.0, 1.0]),
         ("copied", [[0.0, 0.0]] * 3),

@@ -29,3 +29,8 @@ def test_no_held_back_image_is_a_defect_if_there_are_few():
 
 def test_score_equal_to_the_threshold_is_a_defect():
     assert is_defect(np.float32([0.1, 0.09]), 0.1).tolist() == [True, False]
+
+
+def test_a_number_read_from_a_file_is_decided_like_the_score_it_was_written_from():
+    score = np.float32(0.7)  # below 0.7 in double precision
+    assert is_defect(float(score), 0.7) == is_defect(score, 0.7)

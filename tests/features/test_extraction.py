@@ -14,10 +14,11 @@ from anoframe.backbones import FeaturePyramid
 from anoframe.data.cached_reader import Reader
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.errors import AnoframeError
-from anoframe.features.cache import find_encoding
+from anoframe.features.cache import FeatureCache, find_encoding
 from anoframe.features.extraction import FeatureLoader
 from anoframe.features.tree import flatten
 from anoframe.models.base import Detector
+from anoframe.tracking.tracker import Trackers
 from anoframe.types import Sample
 from anoframe.utils.tensor_cache import TensorCache
 
@@ -452,3 +453,11 @@ def test_wrong_sizes_raise_an_error(samples, messages, batch_size, workers, mess
 def test_no_samples_raise_an_error(messages):
     with pytest.raises(AnoframeError, match="no samples"):
         FeatureLoader(Plain(), [], Reader(SMALL), 2, 0, messages)
+
+
+def test_another_kind_of_processor_has_other_entries(tmp_path):
+    def key(device):
+        cache = FeatureCache(TensorCache(tmp_path, 10**6), Plain().to(device), ["waves"], Trackers())
+        return cache.key("image", 1)
+
+    assert key("cpu") == key("cpu") != key("meta")

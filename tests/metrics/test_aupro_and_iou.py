@@ -124,6 +124,13 @@ def test_pro_per_image_by_hand():
     assert pro_per_image(mask, scores) == pytest.approx((0.1 * 0.5 + 0.1 * 1) / 0.2)
 
 
+def test_pro_per_image_ends_below_the_limit():
+    # above 0.5: half of the region, no false alarm; below: the whole region, and three of ten normal pixels
+    mask = [[[1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]]]
+    scores = [[[1.0, 0.5, 0.5, 0.5, 0.5, 0, 0, 0, 0, 0, 0, 0]]]
+    assert pro_per_image(mask, scores) == 0.5, "a false-positive rate of exactly 0.3 does not count"
+
+
 def test_pro_per_image_with_one_of_two_regions_missed_is_half():
     mask = [[[1, 1, 0, 1, 0, 0]]]
     assert pro_per_image(mask, [[[1, 1, 0, 0, 0, 0]]]) == 0.5

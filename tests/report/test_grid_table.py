@@ -88,6 +88,14 @@ def test_interval_of_an_image_metric_resamples_the_test_images(run_like):
     assert figure.interval == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])), abs=0.05)
 
 
+def test_test_images_of_each_category_are_drawn_independently(run_like):
+    folder = run_like("a").folder
+    shutil.copy(folder / "results/felt.json", folder / "results/mesh.json")
+    summary = summarise([read_finished(folder)], (0,))
+    widths = [np.ptp(find_row(summary, name).figures["image_auroc"].interval) for name in ("felt", "mesh", None)]
+    assert 0 < widths[2] < 0.9 * min(widths[:2]), "the mean of two independent values varies less than each"
+
+
 def test_row_does_not_depend_on_other_runs_of_the_grid(run_like):
     run = run_like("a", only="felt")
     alone = find_row(summarise([run], (0,)), "felt")
@@ -160,11 +168,12 @@ def test_highest_value_is_marked_and_equal_values_are_not(run_like):
     assert [table.is_best(row, "pixel_auroc") for row in felt] == [False, False]
 
 
-def test_run_with_epoch_chosen_on_the_test_set_is_never_the_best(run_like):
+@pytest.mark.parametrize("value", [0.6, 0.7])
+def test_run_with_epoch_chosen_on_the_test_set_is_never_the_best(run_like, value):
     def choose(tree):
         tree["provenance"]["selected"] = "best on test"
 
-    runs = [run_like("a", aupro=0.5), run_like("b", aupro=0.6), run_like("c", edit=choose, aupro=0.7)]
+    runs = [run_like("a", aupro=0.5), run_like("b", aupro=0.6), run_like("c", edit=choose, aupro=value)]
     summary = summarise(runs, (0,))
     felt = [row for row in summary.tables[0].rows if row.category == "felt"]
     assert [summary.tables[0].is_best(row, "aupro") for row in felt] == [False, True, False]

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from anoframe.evaluation.predictions import CategoryPredictions
+from anoframe.report.gallery import gallery
 from anoframe.report.pictures import Scale, category_scale, choose_images, contour, heatmap, strip
+from anoframe.report.run_record import Category, Picture
 from anoframe.types import Sample
 
 #                    0     1     2     3     4     5     6     7     8     9
@@ -133,3 +136,24 @@ def test_drawing_does_not_change_the_image():
     image = np.full((8, 8, 3), 90, np.uint8)
     strip(image, np.ones((8, 8), bool), np.ones((8, 8), np.float32), SCALE)
     assert (image == 90).all()
+
+
+@pytest.mark.parametrize(
+    ("threshold", "expected"),
+    [
+        ({"image": 0.5}, ["good high", "cut low", "cut high", "good low"]),  # wrong decisions first
+        (None, ["cut low", "good high", "cut high", "good low"]),  # worst, borderline, best
+    ],
+)
+def test_wrong_decisions_come_first_in_the_gallery(tmp_path, threshold, expected):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    rows = [
+        ("good low", 0.1, "best"),
+        ("cut low", 0.4, "worst"),
+        ("cut high", 0.6, "best"),
+        ("good high", 0.9, "borderline"),
+    ]
+    pictures = [Picture(name, name.split()[0], score, tmp_path / "a.png", kind) for name, score, kind in rows]
+    shown = gallery(Category("felt", threshold=threshold, pictures=pictures)).pictures
+    assert [picture.file.partition("/")[2] for picture in shown] == expected
+    assert [picture.is_wrong for picture in shown] == [threshold is not None] * 2 + [False] * 2

@@ -49,6 +49,7 @@ def test_scores_are_those_of_the_test_to_the_bit(predict, images, batch_size):
     scores = {image["name"]: image["score"] for image in recorded}
     _, entries = predict(source, batch_size=batch_size)
     assert {entry["file"]: entry["score"] for entry in entries} == scores
+    assert [entry["file"] for entry in entries] == sorted(scores)
 
 
 def test_maps_are_those_of_the_python_interface(predict, images, alone):
@@ -74,6 +75,18 @@ def test_decisions_follow_the_stored_threshold(predict, images, alone):
     summary, entries = predict(source)
     assert all(entry["defect"] == (entry["score"] >= threshold) for entry in entries)
     assert summary.defects == sum(entry["defect"] for entry in entries)
+
+
+def test_a_score_equal_to_the_threshold_is_a_defect(alone, images, tmp_path):
+    _, source = images
+    copy = Path(shutil.copytree(alone.folder, tmp_path / "run"))
+    path = copy / "checkpoint/felt/detector.json"
+    description = json.loads(path.read_text())
+    recorded = json.loads((copy / "results/felt.json").read_text())["images"]
+    (score,) = [image["score"] for image in recorded if image["name"] == "cut/000.png"]
+    description["thresholds"]["felt"]["image"] = score
+    path.write_text(json.dumps(description))
+    assert anoframe.predict(copy, source / "cut/000.png", tmp_path / "out").defects == 1
 
 
 def test_the_csv_has_the_entries_of_the_jsonl(predict, images):

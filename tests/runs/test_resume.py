@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -158,9 +159,13 @@ def test_keys_that_change_no_result_may_differ(folder, train, name, value):
     assert set(train("resume", **{name: value}).metrics) == set(CATEGORIES)
 
 
-def test_another_config_is_refused_with_the_key(folder, train):
-    with pytest.raises(AnoframeError, match=r"model\.sigma was 4\.0 and is 2\.0"):
-        train("resume", **{"model.sigma": 2.0})
+@pytest.mark.parametrize(
+    ("name", "before", "now"),
+    [("model.sigma", "4.0", 2.0), ("threshold.held_back", "0.2", 0.3), ("data.batch_size", "16", 8)],
+)
+def test_another_config_is_refused_with_the_key(folder, train, name, before, now):
+    with pytest.raises(AnoframeError, match=re.escape(f"{name} was {before} and is {now}")):
+        train("resume", **{name: now})
 
 
 def test_another_version_is_refused_with_the_package(folder, train):
@@ -189,6 +194,14 @@ def test_a_folder_of_another_format_is_not_resumed(folder, train, number, shown)
 def test_a_folder_of_another_format_is_loaded_and_overwritten(folder, train, finished):
     change_state(folder, format=None)
     assert anoframe.load_run(folder).metrics == finished.metrics
+    assert train("overwrite").metrics == finished.metrics
+
+
+def test_overwriting_keeps_no_result_of_the_earlier_run(folder, train, finished):
+    result = folder / "results" / "felt.json"
+    tree = json.loads(result.read_text())
+    tree["metrics"]["image_auroc"] = 0.123
+    result.write_text(json.dumps(tree))
     assert train("overwrite").metrics == finished.metrics
 
 
@@ -249,9 +262,21 @@ def test_a_failed_category_does_not_affect_the_others(mesh_fails, train, finishe
     assert run.metrics == {"felt": finished.metrics["felt"]}
     tree = json.loads((run.folder / "metrics.json").read_text())
     assert tree["provenance"]["failed"] == {"mesh": "ValueError: no good"}
+    assert json.loads((run.folder / "run.json").read_text())["status"] == "failed"
     mesh_fails.undo()
     run = train("resume")
     assert (run.folder / "metrics.json").read_bytes() == (finished.folder / "metrics.json").read_bytes()
+
+
+def test_all_categories_of_a_failed_fit_are_named(monkeypatch, train, tmp_path):
+    def fail(*args):
+        raise AnoframeError("no fit")
+
+    monkeypatch.setattr("anoframe.runs.fitting.fit_detector", fail)
+    with pytest.raises(AnoframeError, match="no fit"):
+        train(**{"protocol.name": "unified"})
+    (path,) = tmp_path.rglob("run.json")
+    assert json.loads(path.read_text())["failed"] == {"felt": "no fit", "mesh": "no fit"}
 
 
 def test_the_command_line_returns_1_for_a_failed_category(mesh_fails, cli, tiny_config, tmp_path):

@@ -104,9 +104,10 @@ def test_accumulated_gradient_is_that_of_the_whole_batch(autoencoder, train):
     assert torch.allclose(*results, atol=1e-6)
 
 
-def test_clip_limits_the_gradient_norm(autoencoder, train):
+@pytest.mark.parametrize("precision", ["float32", "float16"])  # the gradient of float16 is scaled until it is clipped
+def test_clip_limits_the_gradient_norm(autoencoder, train, precision):
     detector, before = autoencoder(), autoencoder()
-    train(detector, steps=1, clip=1e-3, **{"optimizer.name": "sgd", "optimizer.lr": 1.0})
+    train(detector, steps=1, clip=1e-3, precision=precision, **{"optimizer.name": "sgd", "optimizer.lr": 1.0})
     changes = [a - b for a, b in zip(detector.network.parameters(), before.network.parameters(), strict=True)]
     # timm's "sgd" has Nesterov momentum, so the first step is 1.9 times the gradient
     norm = float(torch.cat([change.detach().flatten() for change in changes]).norm())
@@ -207,6 +208,11 @@ def test_evaluation_does_not_change_training(autoencoder, train):
     ]
 
 
+def test_the_last_epoch_is_evaluated_even_if_it_is_not_due(autoencoder, train):
+    context = train(autoencoder(), evaluate=_evaluate, evaluate_every=2)
+    assert [look["epoch"] for look in context.curves["looks"]] == [2, 3] * 2
+
+
 def test_evaluation_logs_the_means_of_available_metrics(autoencoder, train, recorder):
     results = {"felt": {"image_auroc": 0.5, "aupro": None}, "mesh": {"image_auroc": 1.0, "aupro": 0.25}}
     train(autoencoder(), tracker=Trackers(recorder), evaluate=lambda detector: results, evaluate_every=3)
@@ -214,16 +220,16 @@ def test_evaluation_logs_the_means_of_available_metrics(autoencoder, train, reco
     assert summaries == ["image_auroc 75.00, pixel_auroc n/a, aupro 25.00"] * 2
 
 
-def test_best_on_test_is_selected_on_request(autoencoder, train):
-    detector, scores, weights = autoencoder(), iter([0.2, 0.9, 0.5]), []
+@pytest.mark.parametrize("last", [0.5, 0.9])
+def test_best_on_test_is_selected_on_request_and_of_equals_the_first(autoencoder, train, last):
+    detector, scores, weights = autoencoder(), iter([0.2, 0.9, last]), []
 
     def evaluate(detector):
         weights.append(detector.network[0].weight.detach().clone())
         return {"felt": {"image_auroc": next(scores), "pixel_auroc": None, "aupro": None}}
 
     options = {"evaluate_every": 1, "select": "best_on_test"}
-    detector.training_stages = lambda: type(detector).training_stages(detector)[:2]
-    train(detector, evaluate=evaluate, **options)
+    train(_first_phase_only(detector), evaluate=evaluate, **options)
     assert torch.equal(detector.network[0].weight, weights[1])
 
 
@@ -287,7 +293,44 @@ def test_killed_training_resumes_to_the_same_bits(uninterrupted, autoencoder, tr
     assert uninterrupted["losses"] == _losses(context)
 
 
-def _train_and_kill(detector, train, folder, steps):
+@pytest.mark.parametrize("killed_at", [4, 7])
+def test_the_best_epoch_is_still_known_after_a_kill(autoencoder, train, tmp_path, killed_at):
+    """The first of three epochs is the best; each has three steps."""
+
+    def evaluate(detector):
+        weights.append(detector.network[0].weight.detach().clone())
+        return {"felt": {"image_auroc": 1 / len(weights), "pixel_auroc": None, "aupro": None}}
+
+    weights = []
+    options = {"evaluate": evaluate, "evaluate_every": 1, "select": "best_on_test"}
+    _train_and_kill(_first_phase_only(autoencoder()), train, tmp_path, killed_at, **options)
+    resumed = _first_phase_only(autoencoder())
+    train(resumed, state_folder=tmp_path, **options)
+    assert len(weights) == 3
+    assert torch.equal(resumed.network[0].weight, weights[0])
+
+
+def test_the_loss_scale_of_half_precision_is_still_known_after_a_kill(autoencoder, train, tmp_path):
+    def build():
+        detector = _first_phase_only(autoencoder())
+        original = detector._loss
+        # gradients so large that the first steps only lower the scale
+        detector._loss = lambda batch: {name: 30 * value for name, value in original(batch).items()}
+        return detector
+
+    whole, resumed = build(), build()
+    train(whole, precision="float16")
+    _train_and_kill(build(), train, tmp_path, 5, precision="float16")
+    train(resumed, state_folder=tmp_path, precision="float16")
+    assert equal_states(whole.learned_state(), resumed.learned_state())
+
+
+def _first_phase_only(detector):
+    detector.training_stages = lambda: type(detector).training_stages(detector)[:2]
+    return detector
+
+
+def _train_and_kill(detector, train, folder, steps, **options):
     original, batches = detector._loss, []
 
     def loss(batch):
@@ -298,7 +341,7 @@ def _train_and_kill(detector, train, folder, steps):
 
     detector._loss = loss
     with suppress(Kill):
-        train(detector, state_folder=folder)
+        train(detector, state_folder=folder, **options)
 
 
 def _losses(context):
@@ -312,6 +355,19 @@ def test_damaged_state_is_replaced_by_the_previous_one(uninterrupted, autoencode
     resumed = autoencoder()
     train(resumed, state_folder=tmp_path)
     assert equal_states(uninterrupted["learned"], resumed.learned_state())
+
+
+@pytest.mark.parametrize("name", ["learned.safetensors", "rest.pt"])
+def test_a_state_with_a_flipped_bit_is_replaced_by_the_previous_one(uninterrupted, autoencoder, train, tmp_path, name):
+    _train_and_kill(autoencoder(), train, tmp_path, 5)
+    path = max(tmp_path.iterdir()) / name
+    data = bytearray(path.read_bytes())
+    data[-200 if name == "learned.safetensors" else len(data) // 2] ^= 1
+    path.write_bytes(data)
+    resumed = autoencoder()
+    train(resumed, state_folder=tmp_path)
+    assert equal_states(uninterrupted["learned"], resumed.learned_state())
+    assert len(resumed.batch_rows) == 18 - 4
 
 
 def test_two_states_are_kept(autoencoder, train, tmp_path):

@@ -34,3 +34,13 @@ def test_restored_states_give_the_same_numbers(draw):
     draw()
     set_random_states(states)
     assert draw() == first
+
+
+@every_generator
+def test_every_number_of_a_seed_matters(draw):
+    def draw_after(*numbers):
+        seed_generators(*numbers)
+        return draw()
+
+    assert draw_after(0, 1) == draw_after(0, 1)
+    assert len({draw_after(0), draw_after(0, 1), draw_after(0, 2), draw_after(1, 2)}) == 4

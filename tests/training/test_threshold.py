@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from torch import nn
 
-from anoframe.training.threshold import _hold_out
-from anoframe.types import Sample
+from anoframe.features.extraction import FeatureBatch
+from anoframe.models.base import ObservingDetector
+from anoframe.tracking.tracker import Trackers
+from anoframe.training.context import FitContext
+from anoframe.training.threshold import _hold_out, estimate_thresholds
+from anoframe.types import Prediction, Sample
 
 
 def samples(count):
@@ -25,6 +31,49 @@ def test_two_images_are_always_left_for_training():
 
 def test_seed_selects_the_images():
     assert _hold_out(samples(50), 0.2, 1) == _hold_out(samples(50), 0.2, 1) != _hold_out(samples(50), 0.2, 2)
+
+
+class Observer(ObservingDetector):
+    """Remembers its training images. The feature of an image is its score, and a tenth of it its highest pixel."""
+
+    def __init__(self):
+        super().__init__(nn.Identity())
+        self.register_buffer("unused", torch.zeros(1))  # tells the device
+        self.trained = []
+
+    def begin_observation(self, images):
+        self.expected = images
+
+    def observe(self, features, samples):
+        self.trained += samples
+
+    def finish_observation(self):
+        assert len(self.trained) == self.expected
+
+    def compute_prediction(self, features, size):
+        maps = torch.zeros(len(features), *size)
+        maps[:, 0, 1] = features / 10
+        return Prediction(features, maps)
+
+
+def extract(detector, chosen):
+    """One batch, in which the feature of an image is the number that names it."""
+    features = torch.tensor([float(sample.image.removesuffix(".png")) for sample in chosen])
+    return [FeatureBatch(features, torch.zeros(len(chosen), 1, 2, 2, dtype=torch.bool), tuple(chosen))]
+
+
+def test_thresholds_are_just_above_scores_and_pixels_of_images_that_were_not_trained_on():
+    detector, felt = Observer(), samples(20)
+    mesh = [Sample(f"{i}.png", "mesh", "train") for i in range(100, 105)]
+    context = FitContext("threshold", 3, None, Trackers())
+    limits = estimate_thresholds(lambda: detector, extract, {"felt": felt, "mesh": mesh}, 0.2, 0.01, 2, context)
+    held_out = _hold_out(felt, 0.2, 3)
+    assert detector.trained == [*(sample for sample in felt if sample not in held_out), *mesh]
+    largest = max(int(sample.image.removesuffix(".png")) for sample in held_out)
+    assert limits["mesh"] is None, "too few images"
+    assert largest < limits["felt"].image < largest * (1 + 1e-6)
+    assert limits["felt"].pixel == pytest.approx(largest / 10, rel=1e-6)
+    assert limits["felt"].images == 4
 
 
 @pytest.fixture(scope="module")

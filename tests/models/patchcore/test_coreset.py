@@ -163,6 +163,15 @@ def test_duplicates_are_picked_once_when_few_rows_are_active(method, kinds, few_
 
 
 @each_method
+@pytest.mark.parametrize("kinds", [1, 2, 20])
+def test_among_equal_distances_the_earlier_row_is_picked(method, kinds):
+    copies = points(32, kinds, 2)[torch.arange(60) % kinds]
+    picks = greedy_coreset(copies, 59, method, generator()).tolist()
+    assert sorted(picks[:kinds]) == list(range(kinds)), "the first copy of each kind"
+    assert picks[kinds:] == list(range(kinds, 59)), "then all distances are zero"
+
+
+@each_method
 def test_the_device_does_not_matter(method, device):
     x = points(1, 400, 16)
     picks = greedy_coreset(x.to(device), 60, method, generator())
