@@ -10,6 +10,8 @@ from wandb_files import offline_runs
 
 import anoframe
 
+pytestmark = pytest.mark.slow
+
 GROWING = '''
 """A method that stores one mean feature per task."""
 
@@ -19,8 +21,6 @@ from anoframe.models.base import ContinualDetector, Observation
 from anoframe.models.components.anomaly_map import upsample
 from anoframe.models.summary import MethodSummary, Series, Table
 from anoframe.types import Prediction
-
-pytestmark = pytest.mark.slow
 
 
 class Growing(ContinualDetector):
