@@ -18,6 +18,8 @@ from anoframe.data.demo_defects import DEFECTS
 from anoframe.data.validation import check_dataset
 from anoframe.errors import AnoframeError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):

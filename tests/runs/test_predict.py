@@ -15,6 +15,8 @@ from PIL import Image
 import anoframe
 from anoframe.errors import AnoframeError
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
