@@ -15,9 +15,7 @@ from PIL import Image
 import anoframe
 from anoframe.errors import AnoframeError
 
-pytestmark = pytest.mark.slow
-
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")
