@@ -1,12 +1,14 @@
 """Damage inputs at random, run the command line on each, and count the outcomes.
 
-    python benchmarks/mutated_inputs.py --count 300
+    python benchmarks/mutated_inputs.py --count 400
 
 A mutation flips bytes of a file, truncates it, or changes, deletes, renames or retypes one of its keys or lines. The
-files are images, masks, configs (`.py` and `config.yaml`) and files of a finished run. Then a fit or a test runs with
-the file, in its own process. It must finish, or end with an error that names the file or the changed words; and it must
-not change the finished run or any file outside the output. Everything else is a failure: a traceback, a crash, a hang,
-an error that names nothing. The script forks processes, so it runs on Linux and macOS.
+files are images, masks, configs (`.py` and `config.yaml`) and files of a finished run. Other mutations are faults of
+the file system: odd names, broken and linked folders, hidden and deeper folders, unread file types, and data that
+changed before `--resume`. Then a fit, a test or a prediction runs with the file, in its own process. It must finish, or
+end with an error that names the file or the changed words; and it must not change the finished run or any file outside
+the output. A command that leaves something out and finishes must name it. Everything else is a failure: a traceback, a
+crash, a hang, a silent loss, an error that names nothing. The script forks processes, so it runs on Linux and macOS.
 """
 
 from __future__ import annotations
@@ -120,6 +122,8 @@ class Workspace:
             "learned.safetensors": [fit / "learned.safetensors"],
             "metrics.json, run.json": [self.run / "metrics.json", self.run / "run.json"],
             "results, run.json, resumed": [self.run / "results/felt.json", self.run / "run.json"],
+            "file system": sorted(self.data.glob("felt/train/good/*.png")),
+            "changed data, resumed": sorted(self.data.glob("felt/t*/*/*.png")),
         }
 
     def command(self, target: str, rng: random.Random) -> list[object]:
@@ -139,6 +143,11 @@ class Workspace:
                 test,
             ],
             "results, run.json, resumed": [[*train, self.config, "--resume"]],
+            "file system": [
+                [*train, self.config],
+                ["--mode", "predict", "--checkpoint", self.run, "--input", self.data, "--output", self.out],
+            ],
+            "changed data, resumed": [[*train, self.config, "--resume"]],
         }
         if target.endswith("resumed"):  # a copy, because the resumed run may write damaged files again
             shutil.copytree(self.folder / "earlier", self.out)
@@ -259,6 +268,68 @@ def _changed_words(path: Path, before: bytes, after: bytes) -> set[str]:
     return {word for line in lines[0] ^ lines[1] for word in re.findall(r"[^\W\d]\w{2,}", line)} - {"cfg", "data"}
 
 
+# ------------------------------------------------------------------------------------------------ file system
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault of the file system beside an image.
+
+    Attributes:
+        name: description.
+        apply: makes the fault, given an image of the data.
+        words: one of them must be in the output; none if the command may use the file like any other.
+    """
+
+    name: str
+    apply: Callable[[Path], object]
+    words: tuple[str, ...] = ()
+
+
+def _copy_in(image: Path, folder: str) -> None:
+    (image.parent / folder).mkdir()
+    shutil.copy(image, image.parent / folder)
+
+
+def _rename(image: Path, name: bytes) -> None:
+    os.rename(os.fsencode(image), os.path.join(os.fsencode(image.parent), name))
+
+
+FAULTS = (
+    Fault("a name that is not UTF-8", lambda image: _rename(image, b"caf\xe9.png")),
+    Fault("a name with a line break", lambda image: _rename(image, b"two\nlines.png")),
+    Fault("a name of 250 bytes", lambda image: _rename(image, b"k" * 246 + b".png")),
+    Fault("a broken link", lambda image: (image.parent / "zz.png").symlink_to("nowhere.png"), ("zz.png",)),
+    Fault("a hidden folder", lambda image: _copy_in(image, ".ipynb_checkpoints"), (".ipynb_checkpoints",)),
+    Fault("a system folder", lambda image: _copy_in(image, "@eaDir"), ("@eaDir",)),
+    Fault("a deeper folder", lambda image: _copy_in(image, "day2"), ("day2", "scored")),
+    Fault("a file of another type", lambda image: shutil.copy(image, image.with_suffix(".heic")), (".heic",)),
+    Fault("a linked folder", lambda image: (image.parent / "again").symlink_to(image.parent), ("again", "scored")),
+    Fault("an empty folder with the name of an image", lambda image: (image.parent / "yy.png").mkdir()),
+)
+
+
+def break_file_system(image: Path, rng: random.Random) -> tuple[str, set[str], set[str]]:
+    """Apply a fault; return its description, the words for an error, and the words that the output must have."""
+    fault = rng.choice(FAULTS)
+    fault.apply(image)
+    return fault.name, {image.name, image.stem, "felt", *fault.words}, set(fault.words)
+
+
+def change_data(image: Path, rng: random.Random) -> tuple[str, set[str], set[str]]:
+    """Change the data of a run that is resumed afterwards, which must be refused; see `break_file_system`."""
+    action = rng.choice(["add", "remove", "replace"])
+    if action == "add":
+        shutil.copy(image, image.with_name("added.png"))
+    elif action == "remove":
+        image.unlink()
+    else:
+        other = np.random.default_rng(rng.randrange(10**6)).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+        _save(image, other)
+    words = {image.name, image.stem, "added.png"}
+    return f"{action} {image.parent.name}/{image.name} before --resume", words, {"cannot resume", "problem"}
+
+
 # ------------------------------------------------------------------------------------------------ running
 
 
@@ -304,7 +375,9 @@ def _call_command_line(words: Sequence[object]) -> int:
     return main([str(word) for word in words])
 
 
-def classify(status: int | None, output: str, words: set[str], unchanged: bool) -> str:
+def classify(
+    status: int | None, output: str, words: set[str], unchanged: bool, required: set[str] | None = None
+) -> str:
     """Classify the outcome of a run; see `Result.outcome`.
 
     Args:
@@ -312,6 +385,7 @@ def classify(status: int | None, output: str, words: set[str], unchanged: bool) 
         output: printed text.
         words: words by which an error may name the file or key.
         unchanged: whether all other files are as before.
+        required: words of which the output must have one, whatever the status.
     """
     if status is None:
         return "hang"
@@ -319,7 +393,9 @@ def classify(status: int | None, output: str, words: set[str], unchanged: bool) 
         return "traceback"
     if not unchanged:
         return "files lost or altered"
-    if status == 0:
+    if required and not any(word in output for word in required):
+        return "silent loss"
+    if status == 0 or (status == 1 and required):  # 1: a prediction that could not read some files
         return "ok"
     if status != 2 or "error: " not in output:
         return f"crash ({status})"
@@ -338,17 +414,24 @@ def run_mutations(count: int, seed: int, folder: Path) -> list[Result]:
         targets = workspace.targets()
         target = list(targets)[number % len(targets)]
         path = rng.choice(targets[target])
-        mutation, words = mutate(path, rng)
+        mutation, words, required = MUTATIONS.get(target, _mutate_content)(path, rng)
         before = workspace.fingerprint()
         status, output = _run_forked(workspace.command(target, rng), workspace.folder)
         words.add(str(workspace.run))  # an error may also name the run folder
         unchanged = workspace.fingerprint() == before
-        result = Result(target, mutation, classify(status, output, words, unchanged), output[-1500:])
+        result = Result(target, mutation, classify(status, output, words, unchanged, required), output[-1500:])
         if result.failed:
             print(f"FAILURE: {result.outcome}: {mutation}\n{result.output}\n", file=sys.stderr, flush=True)
         results.append(result)
         workspace.restore()
     return results
+
+
+def _mutate_content(path: Path, rng: random.Random) -> tuple[str, set[str], set[str]]:
+    return *mutate(path, rng), set()
+
+
+MUTATIONS = {"file system": break_file_system, "changed data, resumed": change_data}  # other targets: `mutate`
 
 
 def table(results: Sequence[Result]) -> str:
@@ -363,7 +446,7 @@ def table(results: Sequence[Result]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     start = time.monotonic()

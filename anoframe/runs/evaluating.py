@@ -119,5 +119,5 @@ class Evaluator:
 def _missing_images(counts: Mapping[str, int]) -> str:
     """Describe what a test set lacks for any metric, by the counts of a result."""
     if not counts["test_defect"]:
-        return f"the test set has {counts['test_good'] or 'no'} normal images and no defect"
-    return "the test set has no normal images, and no masks"
+        return f"the test set has {counts['test_good'] or 'no'} normal images and no defects"
+    return "the test set has no normal images and no masks"

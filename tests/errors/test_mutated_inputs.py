@@ -50,6 +50,23 @@ def test_outcomes_are_classified(mutated_inputs, status, output, unchanged, outc
     assert mutated_inputs.classify(status, output, {"a.png"}, unchanged) == outcome
 
 
+def test_left_out_files_that_the_output_does_not_name_are_a_silent_loss(mutated_inputs):
+    outcomes = [
+        mutated_inputs.classify(status, output, {"a.png"}, True, {"zz.png"})
+        for status, output in ((0, ""), (0, "1 broken link: zz.png"), (1, "not scored: zz.png"), (1, "other"))
+    ]
+    assert outcomes == ["silent loss", "ok", "ok", "silent loss"]
+
+
+def test_every_fault_changes_the_folder(mutated_inputs, tmp_path):
+    for number, fault in enumerate(mutated_inputs.FAULTS):
+        image = tmp_path / str(number) / "000.png"
+        image.parent.mkdir()
+        image.write_bytes(b"image")
+        fault.apply(image)
+        assert sorted(os.listdir(image.parent)) != ["000.png"]
+
+
 def test_a_mutation_changes_its_file(mutated_inputs, tmp_path):
     path = tmp_path / "run.json"
     for seed in range(50):

@@ -200,4 +200,4 @@ def test_a_run_without_defects_has_a_threshold_and_no_metric(
     assert set(run.metrics["felt"].values()) == {None}
     assert run.results.provenance["thresholds"]["felt"]["image"] > 0
     assert (run.folder / "report.html").exists()
-    assert f"felt: no metric is available: the test set has {says} and no defect" in capsys.readouterr().out
+    assert f"felt: no metric is available: the test set has {says} and no defects" in capsys.readouterr().out
