@@ -29,10 +29,10 @@ demo: setup ## train PatchCore-noising on the demo data: metrics, pictures and a
 	$(PY) tools/main.py --config configs/patchcore_noising/patchcore_noising_demo.py --cls_names all --overwrite
 
 test: lint ## lint, types and all tests: what CI runs
-	$(PY) -m pytest --numprocesses $(JOBS) $(ARGS)
+	$(PY) -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 check: lint ## the inner loop: lint, types and all tests not marked slow
-	$(PY) -m pytest --numprocesses $(JOBS) -m "not slow" $(ARGS)
+	$(PY) -m pytest --numprocesses $(JOBS) --dist worksteal -m "not slow" $(ARGS)
 
 lint: setup ## ruff and mypy only
 	$(PY) -m ruff check .

@@ -178,5 +178,5 @@ def test_make_test_runs_lint_types_and_all_tests() -> None:
     assert rules["lint"].split() == rules["demo"].split() == ["setup"]
     assert recipe is not None
     assert lint is not None
-    assert recipe[1].split("\n")[:-1] == ["\t$(PY) -m pytest --numprocesses $(JOBS) $(ARGS)"]
+    assert recipe[1].split("\n")[:-1] == ["\t$(PY) -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)"]
     assert re.findall(r"-m (.*)", lint[1]) == ["ruff check .", "ruff format --check .", "mypy"]
