@@ -8,15 +8,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from anoframe.config import flatten
-from anoframe.config.comparison import RESULT_NEUTRAL_KEYS, fill_later_keys
+from anoframe.config.comparison import result_keys
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.results import Metrics
 from anoframe.report.run_record import Category, RunRecord, read_run
 from anoframe.utils.files import digest
 
-# Config keys that cannot change a result, and those that a column heading shows separately.
-_IGNORED_KEYS = ("config_name", "seed", "categories", "device", *RESULT_NEUTRAL_KEYS)
+# Config keys that a column heading shows separately, or that describe the machine.
+_IGNORED_KEYS = ("config_name", "seed", "categories", "device")
 _MAX_DIFFERENCES = 8  # lines in a column heading
 
 
@@ -203,8 +202,7 @@ def identity(run: RunRecord) -> tuple[Any, ...]:
 
 
 def _settings(run: RunRecord) -> dict[str, Any]:
-    values = fill_later_keys(dict(flatten(run.config)))
-    return {key: value for key, value in values.items() if not key.startswith(_IGNORED_KEYS)}
+    return result_keys(run.config, ignored=_IGNORED_KEYS)
 
 
 def seed_of(run: RunRecord) -> Any:
