@@ -163,3 +163,14 @@ DATASETS = Registry(
         "demo": "anoframe.data.demo:Demo",
     },
 )
+PRETRAINING = Registry(
+    "pretraining",
+    {
+        "simclr": "anoframe.pretraining.simclr:SimCLR",
+        "simsiam": "anoframe.pretraining.simsiam:SimSiam",
+        "spd": "anoframe.pretraining.spd:SPD",
+        "supervised": "anoframe.pretraining.supervised:Supervised",
+        "triplet": "anoframe.pretraining.triplet:Triplet",
+        "relative_position": "anoframe.pretraining.relative_position:RelativePosition",
+    },
+)

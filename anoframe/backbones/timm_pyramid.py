@@ -11,6 +11,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from anoframe.backbones.encoder import set_stem
+from anoframe.backbones.exported import PREFIX, EncoderExport, read_export
 from anoframe.backbones.precision import autocast, check_precision
 from anoframe.backbones.weights import load_state, pretrained_config, random_seed, resolve_source
 from anoframe.errors import AnoframeError, suggest
@@ -24,11 +26,12 @@ class FeaturePyramid(nn.Module):
     `train()`, and none of its parameters requires a gradient.
 
     Args:
-        name: timm model name, with or without a tag (`wide_resnet50_2`, `wide_resnet50_2.racm_in1k`).
+        name: timm model name, with or without a tag (`wide_resnet50_2`, `wide_resnet50_2.racm_in1k`), or
+            `exported:PATH`, an encoder that was pretrained here, with its own stem and normalisation.
         levels: feature levels by timm's index or module name; `(2, 3)` are strides 8 and 16 of the usual
             convolutional networks (`layer2` and `layer3` of a ResNet, `blocks.2` and `blocks.4` of an
             EfficientNet). The output has the same order.
-        weights: source of the weights, see :mod:`anoframe.backbones.weights`.
+        weights: source of the weights, see :mod:`anoframe.backbones.weights`; `default` for an exported encoder.
         precision: `"float32"`, or `"bfloat16"` for convolutions and matrix products. bfloat16 is faster on a
             processor that supports it, and is an error on any other. Features are float32 in both cases.
         compile: use `torch.compile`: the first image takes one or two minutes, later ones a tenth less time.
@@ -57,12 +60,14 @@ class FeaturePyramid(nn.Module):
         super().__init__()
         check_precision(precision)
         self.precision, self.compile_network = precision, compile
-        architecture, _, tag = name.partition(".")
+        self.name = name
+        self._export = export = _open_export(name, weights)
+        architecture, _, tag = (export.architecture, "", "") if export else name.partition(".")
         if tag and weights == "default":
             weights = f"hub:{tag}"
-        self.name = name
-        self.weights = resolve_source(architecture, weights)
-        info = _feature_info(architecture)
+        self._architecture, self._stem = architecture, export.stem if export else "imagenet"
+        self.weights = "exported" if export else resolve_source(architecture, weights)
+        info = _feature_info(architecture, self._stem)
         requested = [_level_index(level, info, name) for level in levels]
         if not requested or len(set(requested)) != len(requested):
             raise AnoframeError(f"model.backbone.levels names each level once and at least one, got {tuple(levels)}")
@@ -71,11 +76,17 @@ class FeaturePyramid(nn.Module):
         self.levels = tuple(info[i]["module"] for i in requested)
         self.channels = tuple(info[i]["num_chs"] for i in requested)
         self.strides = tuple(info[i]["reduction"] for i in requested)
-        self.network = _build_network(architecture, indices, self.weights)
+        state = export.state if export else load_state(architecture, self.weights)
+        self.network = _build_network(architecture, self._stem, indices, self.weights, state)
         self.sha256 = fingerprint(self.network.state_dict())
-        config = pretrained_config(architecture, self.weights.partition(":")[2] if self.weights[:4] == "hub:" else tag)
-        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
+        if export:
+            mean, std = export.mean, export.std
+        else:
+            used = self.weights.partition(":")[2] if self.weights[:4] == "hub:" else tag
+            config = pretrained_config(architecture, used)
+            mean, std = config.mean, config.std
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
         self.network.to(memory_format=torch.channels_last)  # a tenth faster on a CPU
         self._compiled = torch.compile(self.network.forward) if compile else None
@@ -86,7 +97,7 @@ class FeaturePyramid(nn.Module):
 
         The direct output of a ReLU is not signed (ResNet); any other level counts as signed (EfficientNet, ConvNeXt).
         """
-        signed = _signed_levels(self.name.partition(".")[0], tuple(sorted(self._indices)))
+        signed = _signed_levels(self._architecture, self._stem, tuple(sorted(self._indices)))
         return tuple(signed[i] for i in self._order)
 
     def train(self, mode: bool = True) -> FeaturePyramid:
@@ -128,37 +139,60 @@ class FeaturePyramid(nn.Module):
 
         The weights are drawn from torch's global generator. The maps have the order and the channels of `levels`.
         """
-        network: nn.Module = _create_network(self.name.partition(".")[0], sorted(self._indices))
+        network: nn.Module = _create_network(self._architecture, self._stem, sorted(self._indices))
         return _Reordered(network, self._order)
 
     def level_names(self, levels: Sequence[int | str]) -> tuple[str, ...]:
         """Return the module names of any levels of the network, used by this pyramid or not."""
-        info = _feature_info(self.name.partition(".")[0])
+        info = _feature_info(self._architecture, self._stem)
         return tuple(str(info[_level_index(level, info, self.name)]["module"]) for level in levels)
 
     def describe(self) -> dict[str, Any]:
         """Return the description of the backbone that is stored with results and checkpoints."""
         network = {"name": self.name, "levels": list(self.levels), "weights": self.weights, "sha256": self.sha256}
-        return {**network, "precision": self.precision}
+        return {**network, "precision": self.precision, **(self._export.describe() if self._export else {})}
 
     def encoding(self) -> dict[str, Any]:
         """Return everything that determines the features; the values of the weights count, not their source."""
-        network = {"name": self.name, "levels": list(self.levels), "sha256": self.sha256, "timm": timm.__version__}
+        name = f"{self._architecture}, {self._stem} stem" if self._export else self.name
+        network = {"name": name, "levels": list(self.levels), "sha256": self.sha256, "timm": timm.__version__}
         normalisation = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
         return {**network, **normalisation, "precision": self.precision, "compile": self.compile_network}
 
 
 @cache  # timm knows the levels of a model only after building it, which takes half of the time to build a backbone
-def _feature_info(architecture: str) -> tuple[Mapping[str, Any], ...]:
+def _feature_info(architecture: str, stem: str) -> tuple[Mapping[str, Any], ...]:
     """Return timm's description of each feature level: `module`, `num_chs` (channels), `reduction` (stride)."""
     if not timm.is_model(architecture):
         raise AnoframeError(f"timm has no model {architecture!r}: {suggest(architecture, timm.list_models())}")
     try:
         with torch.device("meta"):
             network: Any = timm.create_model(architecture, features_only=True, **_branches(architecture))
-            return tuple(MappingProxyType(level) for level in network.feature_info.info)
+            info = network.feature_info.info
+            if stem != "imagenet":
+                info = _with_measured_strides(info, _create_network(architecture, stem, list(range(len(info)))))
+            return tuple(MappingProxyType(level) for level in info)
     except (RuntimeError, AttributeError, AssertionError) as error:
         raise AnoframeError(f"timm model {architecture!r} gives no feature levels ({error})") from error
+
+
+def _with_measured_strides(info: Sequence[Mapping[str, Any]], network: nn.Module) -> list[dict[str, Any]]:
+    """Return the description of the levels with the strides of a network whose stem was changed, from a meta pass."""
+    side = 256
+    maps = network.eval()(torch.empty(1, 3, side, side))
+    return [{**level, "reduction": side // output.shape[-1]} for level, output in zip(info, maps, strict=True)]
+
+
+def _open_export(name: str, weights: str) -> EncoderExport | None:
+    """Read the export behind a name; None for the name of a timm model."""
+    if not name.startswith(PREFIX):
+        return None
+    if weights not in ("default", "exported"):
+        raise AnoframeError(
+            f"model.backbone.name {name} brings its own weights, got model.backbone.weights {weights!r}: "
+            "--model.backbone.weights default"
+        )
+    return read_export(name)
 
 
 def _level_index(level: int | str, info: Sequence[Mapping[str, Any]], name: str) -> int:
@@ -173,11 +207,11 @@ def _level_index(level: int | str, info: Sequence[Mapping[str, Any]], name: str)
 
 
 @cache  # a pass on meta tensors takes longer than building the network
-def _signed_levels(architecture: str, indices: tuple[int, ...]) -> tuple[bool, ...]:
+def _signed_levels(architecture: str, stem: str, indices: tuple[int, ...]) -> tuple[bool, ...]:
     """Return for each level whether it is anything but the unmodified output of a ReLU, from a pass on meta tensors."""
     relu_outputs: list[tuple[Tensor, int]] = []  # each with its version, which in-place operations increase
     with torch.device("meta"), torch.no_grad():
-        network = _create_network(architecture, list(indices))
+        network = _create_network(architecture, stem, list(indices))
         for layer in network.modules():
             if isinstance(layer, nn.ReLU | nn.ReLU6):
                 layer.register_forward_hook(lambda _, __, out: relu_outputs.append((out, out._version)))
@@ -187,12 +221,13 @@ def _signed_levels(architecture: str, indices: tuple[int, ...]) -> tuple[bool, .
     )
 
 
-def _build_network(architecture: str, indices: list[int], weights: str) -> Any:
-    """Build the network up to its deepest level and load its weights."""
-    state = load_state(architecture, weights)
+def _build_network(
+    architecture: str, stem: str, indices: list[int], weights: str, state: Mapping[str, Tensor] | None
+) -> Any:
+    """Build the network up to its deepest level and load its weights; without a state they are random."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_seed(weights) if state is None else 0)
-        network = _create_network(architecture, indices)
+        network = _create_network(architecture, stem, indices)
     if state is None:
         return network
     whole = getattr(network, "model", network)
@@ -207,11 +242,13 @@ def _build_network(architecture: str, indices: list[int], weights: str) -> Any:
     return network
 
 
-def _create_network(architecture: str, indices: list[int]) -> Any:
+def _create_network(architecture: str, stem: str, indices: list[int]) -> Any:
     """Create the network up to its deepest level with timm's random initialisation."""
     branches = _branches(architecture)
     options = branches or {"feature_cls": "getter"}
-    return timm.create_model(architecture, features_only=True, out_indices=indices, **options)
+    network = timm.create_model(architecture, features_only=True, out_indices=indices, **options)
+    set_stem(getattr(network, "model", network), architecture, stem)
+    return network
 
 
 def _branches(architecture: str) -> dict[str, str]:

@@ -205,6 +205,11 @@ def join(device: str) -> Group:
     return _group
 
 
+def current_group() -> Group:
+    """Return the group that this process has joined; a group of one process if it has joined none."""
+    return _group or single_process()
+
+
 def leave() -> None:
     """Leave the process group."""
     global _group, _store

@@ -12,7 +12,7 @@ A detector (`anoframe.models.base`) is a learner that also encodes images and de
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -109,10 +109,11 @@ class Phase:
         name: name in progress bars and curves, and key in `trainer.phases` for settings of this phase alone.
         parameters: name -> parameter; only these are trained.
         loss: computes name -> scalar for a batch, in train mode. Each scalar is a mean over the images of the batch;
-            the trainer minimises their sum.
+            the trainer minimises the sum of those that are not `measurements`.
         rows: training images to use, as positions in the index; None is all.
         label: distinguishes phases of the same name in progress bars and curves, for example "layer 3 ffn".
         views: draws augmented views, or an image with a synthetic defect, in place of the cached features.
+        measurements: names of the scalars of `loss` that are only reported, for example an accuracy.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Phase:
     rows: Sequence[int] | None = None
     label: str = ""
     views: Views | None = None
+    measurements: Collection[str] = ()
 
 
 class Learner(nn.Module, ABC):

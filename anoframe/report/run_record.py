@@ -113,6 +113,7 @@ class Epoch:
     Attributes:
         number: from 1.
         losses: mean of each loss over the images of the epoch.
+        measurements: means of values that were reported and not trained on.
         lr: learning rate at its end.
         seconds: duration.
         data_seconds: time spent waiting for data.
@@ -124,6 +125,7 @@ class Epoch:
     images_per_second: float
     seconds: float
     data_seconds: float
+    measurements: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ def read_run(folder: str | Path) -> RunRecord:
     with _naming_file(folder / "metrics.json"):
         measured = {name: read_metrics(values) for name, values in metrics.get("categories", {}).items()}
         mean = read_metrics(metrics.get("mean", {}))
-        provenance = _with_objects(metrics.get("provenance", {}), *_PROVENANCE_OBJECTS)
+        provenance = _with_objects(metrics.get("provenance", run.get("provenance", {})), *_PROVENANCE_OBJECTS)
         counts = {name: dict(values) for name, values in provenance.get("counts", {}).items()}
     with _naming_file(folder / "run.json"):
         failed = {name: str(reason) for name, reason in (run.get("failed") or {}).items()}
@@ -319,7 +321,8 @@ def _epoch(row: Mapping[str, Any]) -> Epoch:
     if min(values.values()) < 0:
         raise ValueError(f"an epoch has {min(values, key=lambda name: values[name])} below 0")
     losses = {str(name): finite(value) for name, value in row["losses"].items()}
-    return Epoch(_epoch_number(row), losses, **values)
+    measurements = {str(name): finite(value) for name, value in row.get("measurements", {}).items()}
+    return Epoch(_epoch_number(row), losses, **values, measurements=measurements)
 
 
 def _test_evaluation(row: Mapping[str, Any]) -> TestEvaluation:

@@ -52,7 +52,11 @@ def _fit(curves: TrainingCurves) -> FitView:
     charts = [
         chart
         for name, epochs in phases
-        for chart in (_loss_chart(name, epochs), _evaluation_chart(name, curves.evaluations))
+        for chart in (
+            _loss_chart(name, epochs),
+            _measurement_chart(name, epochs),
+            _evaluation_chart(name, curves.evaluations),
+        )
         if chart
     ]
     return FitView(curves.fit, "", [_phase(*phase) for phase in phases], charts, bool(curves.evaluations))
@@ -75,6 +79,16 @@ def _loss_chart(name: str, epochs: Sequence[Epoch]) -> Markup:
     series = [Series(loss, [(e.number, e.losses[loss]) for e in epochs if loss in e.losses]) for loss in losses]
     rates: dict[float, str] = {epoch.number: f"learning rate {number(epoch.lr)}" for epoch in epochs}
     return series_chart(f"{name}: loss", series, notes=rates)
+
+
+def _measurement_chart(name: str, epochs: Sequence[Epoch]) -> Markup:
+    """Chart of what was measured on the training batches; an empty string if nothing was."""
+    names = dict.fromkeys(measured for epoch in epochs for measured in epoch.measurements)
+    series = [
+        Series(measured, [(e.number, e.measurements[measured]) for e in epochs if measured in e.measurements])
+        for measured in names
+    ]
+    return series_chart(f"{name}: measured on the training batches", series)
 
 
 def _evaluation_chart(name: str, evaluations: Sequence[TestEvaluation]) -> Markup:

@@ -50,8 +50,17 @@ class TensorBoard:
     def _on_run(self, config: Mapping[str, Any], **_: Any) -> None:
         self._open.add_text("config", f"```\n{json.dumps(config, indent=2, ensure_ascii=False, default=str)}\n```")
 
-    def _on_step(self, fit: str, phase: str, step: int, losses: Mapping[str, float], **measured: Any) -> None:
-        values = {f"loss/{name}": value for name, value in losses.items()} | measured
+    def _on_step(
+        self,
+        fit: str,
+        phase: str,
+        step: int,
+        losses: Mapping[str, float],
+        measurements: Mapping[str, float] | None = None,
+        **others: Any,
+    ) -> None:
+        values = {f"loss/{name}": value for name, value in losses.items()} | others
+        values |= {f"measured/{name}": value for name, value in (measurements or {}).items()}
         for name, value in values.items():
             self._open.add_scalar(f"train/{fit}/{phase}/{name}", value, step)
 

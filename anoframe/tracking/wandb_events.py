@@ -61,13 +61,22 @@ class EventWriter:
         totals = {f"stage/{name}/seconds": self._seconds[name], f"stage/{name}/peak_bytes": peak_bytes}
         self._run.summary.update(totals)
 
-    def on_step(self, fit: str, phase: str, step: int, losses: Mapping[str, float], **measured: Any) -> None:
-        """Losses, learning rate, times and epoch, over the steps of their phase."""
+    def on_step(
+        self,
+        fit: str,
+        phase: str,
+        step: int,
+        losses: Mapping[str, float],
+        measurements: Mapping[str, float] | None = None,
+        **others: Any,
+    ) -> None:
+        """Losses, measurements, learning rate, times and epoch, over the steps of their phase."""
         if step % self._cfg.log_freq:
             return
         prefix = f"train/{fit}/{phase}"
         self._set_axis(f"{prefix}/*", f"{prefix}/step")
-        values = {"step": step, **{f"loss/{name}": value for name, value in losses.items()}, **measured}
+        values = {"step": step, **{f"loss/{name}": value for name, value in losses.items()}, **others}
+        values |= {f"measured/{name}": value for name, value in (measurements or {}).items()}
         self._log(values, prefix)
 
     def on_look(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ class EpochTotals:
     """Sums over the steps of the current epoch."""
 
     images: int = 0
-    losses: dict[str, float] = field(default_factory=dict)  # summed over images
+    losses: dict[str, float] = field(default_factory=dict)  # and measurements, summed over images
     seconds: float = 0.0
     data_seconds: float = 0.0
 
@@ -31,7 +31,7 @@ class StepRecord:
         number: steps done in the phase, this one included.
         epoch: from 1.
         images: batch size over all processes.
-        losses: means over the batch, by name.
+        losses: losses and measurements, means over the batch, by name.
         learning_rate: of this step.
         seconds: of the whole step.
         data_seconds: spent on getting features.
@@ -56,15 +56,24 @@ class EpochLog:
         curve: entry of this phase in `context.curves["phases"]`, see `new_curve`.
         num_epochs: length of the phase.
         totals: of an epoch that was interrupted.
+        measurements: names in `StepRecord.losses` that are not losses.
 
     Attributes:
         title: name and label of the phase; unique within a fit.
     """
 
-    def __init__(self, context: FitContext, curve: dict[str, Any], num_epochs: int, totals: EpochTotals | None = None):
+    def __init__(
+        self,
+        context: FitContext,
+        curve: dict[str, Any],
+        num_epochs: int,
+        totals: EpochTotals | None = None,
+        measurements: Collection[str] = (),
+    ):
         self.title = f"{curve['name']} {curve.get('label', '')}".rstrip()
         self.totals = totals or EpochTotals()
         self._context, self._epochs, self._num_epochs = context, curve["epochs"], num_epochs
+        self._measurements = measurements
 
     def log_step(self, step: StepRecord, bar: ProgressBar) -> None:
         """Add a step to the totals of the epoch, show it in the bar, and log it."""
@@ -80,7 +89,7 @@ class EpochLog:
             phase=self.title,
             epoch=step.epoch,
             step=step.number,
-            losses=dict(step.losses),
+            **self._separate(step.losses),
             lr=step.learning_rate,
             batch_seconds=step.seconds,
             data_seconds=step.data_seconds,
@@ -93,7 +102,7 @@ class EpochLog:
         losses = {name: value / totals.images for name, value in totals.losses.items()}
         entry = {
             "epoch": epoch,
-            "losses": losses,
+            **self._separate(losses),
             "lr": learning_rate,
             "images_per_second": totals.images / totals.seconds,
             "data_seconds": totals.data_seconds,
@@ -108,6 +117,12 @@ class EpochLog:
         self._context.tracker.log(
             "epoch", **names, **entry, summary=summary, peak_bytes=peak, gpu_peak_bytes=gpu_peak, memory=memory
         )
+
+    def _separate(self, values: Mapping[str, float]) -> dict[str, dict[str, float]]:
+        """Separate losses from measurements; without measurements there is no such key."""
+        separated = {"losses": {name: value for name, value in values.items() if name not in self._measurements}}
+        measurements = {name: value for name, value in values.items() if name in self._measurements}
+        return separated | ({"measurements": measurements} if measurements else {})
 
     def _add(self, step: StepRecord) -> None:
         totals = self.totals

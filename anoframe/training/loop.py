@@ -156,7 +156,7 @@ class PhaseTrainer:
         return [self._rows[i] for i in order[position * size : (position + 1) * size]]
 
     def _backward(self, loss: DistributedLoss, batch: TrainingBatch, shard: Shard, share: float) -> dict[str, float]:
-        """Add the gradient of a shard to the gradients of the parameters; returns the losses of the shard.
+        """Add the gradient of a shard to the gradients of the parameters; returns its losses and measurements.
 
         Args:
             share: of the part's images in the batch of the step, in (0, 1].
@@ -164,7 +164,8 @@ class PhaseTrainer:
         settings = self._settings
         with torch.autocast(self._device.type, settings.dtype, enabled=settings.precision != "float32"):
             losses = self._compute_losses(loss, batch)
-        total = torch.stack([value.float() for value in losses.values()]).sum()
+        minimised = [value.float() for name, value in losses.items() if name not in self._phase.measurements]
+        total = torch.stack(minimised).sum()
         if not bool(total.isfinite()):
             raise AnoframeError(self._infinite_loss_message(losses, batch))
         self._scaler.scale(loss.scale(total, shard) * share).backward()
@@ -270,7 +271,7 @@ class PhaseTrainer:
         """Create the log and the test evaluation of this phase, and restore a state into everything that trains."""
         curve = self._context.curves["phases"][-1] if state else new_curve(self._context, self._phase)
         totals = EpochTotals(**state.rest["totals"]) if state else None
-        self._log = EpochLog(self._context, curve, self._num_epochs, totals)
+        self._log = EpochLog(self._context, curve, self._num_epochs, totals, self._phase.measurements)
         best = state.rest["best"] if state else None
         self._test_evaluation = TestEvaluation(self._context, self._settings, self._log.title, best)
         if state:
