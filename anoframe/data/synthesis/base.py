@@ -109,9 +109,8 @@ class Generator(ABC):
         check_image(image, f"{self.name}: the image", self.min_side)
         base = self.augment_base(image.copy(), rng)
         if rng.random() >= self.p_anomaly:
-            return Synthetic(
-                base, np.zeros(base.shape[:2], bool), base, self._empty_label(base), {"generator": self.name}
-            )
+            empty = np.zeros(base.shape[:2], bool)
+            return Synthetic(base.copy(), empty, base, self._empty_label(base), {"generator": self.name})
         for _ in range(_NEGATIVE_ATTEMPTS if self._must_change else 1):
             result = self.edit(base, rng, context)
             if result.has_anomaly and not np.array_equal(result.image, base):
