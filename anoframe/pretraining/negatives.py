@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from anoframe.data.synthesis import Generator
+from anoframe.data.synthesis.base import Generator
 from anoframe.models.components.synthetic_views import SyntheticDefects
 from anoframe.models.learner import ImageSource
 from anoframe.pretraining.views import resize

@@ -81,7 +81,7 @@ def negative_views(synthesis: Mapping[str, Any], size: int) -> Views:
     """Return what draws `anchor` and `negative`, by the `synthesis` section of a config."""
     if synthesis.get("name") == "other":
         return OtherImage(size)
-    from anoframe.data.synthesis import build_generator
+    from anoframe.data.synthesis.mixture import build_generator
 
     return SyntheticNegative(build_generator(synthesis), size)
 
