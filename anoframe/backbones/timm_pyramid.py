@@ -215,7 +215,8 @@ def _signed_levels(architecture: str, stem: str, indices: tuple[int, ...]) -> tu
         for layer in network.modules():
             if isinstance(layer, nn.ReLU | nn.ReLU6):
                 layer.register_forward_hook(lambda _, __, out: relu_outputs.append((out, out._version)))
-        levels = network.eval()(torch.empty(1, *timm.get_pretrained_cfg(architecture).input_size))
+        settings = getattr(network, "model", network).default_cfg
+        levels = network.eval()(torch.empty(1, *settings["input_size"]))
     return tuple(
         not any(out is level and version == level._version for out, version in relu_outputs) for level in levels
     )
@@ -251,7 +252,7 @@ def _create_network(architecture: str, stem: str, indices: list[int]) -> Any:
     return network
 
 
-def _branches(architecture: str) -> dict[str, str]:
+def _branches(architecture: str) -> dict[str, Any]:
     """Return the option by which an HRNet gives its branches, as in anomaly detection, instead of its widened heads."""
     return {"feature_location": ""} if architecture.startswith("hrnet") else {}
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anoframe.data.synthesis import build_generator
+from anoframe.data.synthesis.mixture import build_generator
 from anoframe.errors import AnoframeError
 from anoframe.models.base import Detector, Features, Observation, Phase, TrainingBatch
 from anoframe.models.cdo.loss import cdo_loss, discrepancies

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anoframe.data.synthesis import Context, Generator
+from anoframe.data.synthesis.base import Context, Generator
 from anoframe.models.learner import ImageSource
 
 

@@ -9,7 +9,6 @@ from torch.testing import assert_close
 from anoframe.models.cdo.loss import cdo_loss, discrepancies
 
 
-
 def maps(seed, count=2, requires_grad=False):
     """Two levels of random features."""
     generator = torch.Generator().manual_seed(seed)
