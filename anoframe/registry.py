@@ -172,6 +172,8 @@ PRETRAINING = Registry(
         "supervised": "anoframe.pretraining.supervised:Supervised",
         "triplet": "anoframe.pretraining.triplet:Triplet",
         "relative_position": "anoframe.pretraining.relative_position:RelativePosition",
+    },
+)
 SYNTHESIS = Registry(
     "generator of synthetic anomalies",
     {

@@ -109,6 +109,7 @@ LAYERS = (
     ("training", "continual"),
     ("evaluation",),
     ("features",),
+    ("pretraining",),
     ("tracking", "models"),
     ("backbones", "data", "metrics"),
     ("config", "registry"),

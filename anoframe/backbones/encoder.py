@@ -16,7 +16,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from anoframe.backbones.weights import load_state, random_seed
+from anoframe.backbones.weights import load_state
 from anoframe.errors import AnoframeError, suggest
 
 STEMS = ("imagenet", "small")
@@ -94,7 +94,8 @@ def set_stem(network: nn.Module, architecture: str, stem: str) -> None:
         raise AnoframeError(f"unknown encoder.stem {stem!r}: {suggest(stem, STEMS)}")
     if stem == "imagenet":
         return
-    name = timm.get_pretrained_cfg(architecture, allow_unregistered=False).first_conv or ""
+    config: Any = timm.get_pretrained_cfg(architecture)
+    name = config.first_conv or ""
     layer = network.get_submodule(name) if isinstance(name, str) and name else None
     if not isinstance(layer, nn.Conv2d) or layer.stride != (2, 2):
         raise AnoframeError(

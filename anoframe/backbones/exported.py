@@ -118,7 +118,9 @@ def _read_metadata(path: Path) -> dict[str, str]:
         with safe_open(path, "pt") as file:
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise AnoframeError(f"{path} is no exported encoder ({error}): name the encoder.safetensors of a run") from error
+        raise AnoframeError(
+            f"{path} is no exported encoder ({error}): name the encoder.safetensors of a run"
+        ) from error
     if missing := [key for key in _REQUIRED if key not in metadata]:
         raise AnoframeError(
             f"{path} is no exported encoder, its metadata lack {', '.join(missing)}: name the encoder.safetensors of a "

@@ -17,8 +17,8 @@ PHASE = "pretraining"
 class Pretraining(Learner):
     """Base class: one phase that trains the encoder and its heads on views of images.
 
-    A subclass sets its heads as attributes and implements `views` and `losses`. Arguments of its class beside `encoder`,
-    `views` and `classes` are the keys of the config's `learner` section.
+    A subclass sets its heads as attributes and implements `views` and `losses`. Arguments of its class beside
+    `encoder`, `views` and `classes` are the keys of the config's `learner` section.
 
     Attributes:
         encoder: that is trained and exported.

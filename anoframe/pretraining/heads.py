@@ -41,6 +41,4 @@ class SimSiamPredictor(nn.Sequential):
 
     def __init__(self, dim: int):
         hidden = max(1, dim // 4)
-        super().__init__(
-            nn.Linear(dim, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, dim)
-        )
+        super().__init__(nn.Linear(dim, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, dim))

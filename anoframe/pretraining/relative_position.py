@@ -6,7 +6,8 @@ the patches and dropped colour channels prevent shortcuts by lines that go on an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class RelativePosition(Pretraining):
         rotation: also predict by how many quarter turns the centre patch was rotated (Gidaris et al., ICLR 2018).
     """
 
-    measurements = ("accuracy", "spread")
+    measurements: ClassVar[Collection[str]] = ("accuracy", "spread")
 
     def __init__(
         self,

@@ -5,7 +5,8 @@ Chen et al., "A Simple Framework for Contrastive Learning of Visual Representati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -35,7 +36,7 @@ class SimCLR(Pretraining):
             of one part and about four thirds of the time; see `anoframe.pretraining.micro_batches`.
     """
 
-    measurements = ("top1", "top5", "spread")
+    measurements: ClassVar[Collection[str]] = ("top1", "top5", "spread")
     compares_images = True
 
     def __init__(

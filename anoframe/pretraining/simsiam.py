@@ -6,7 +6,8 @@ same features (section 4.1): that setting is the baseline of collapse, which `sp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,7 +31,7 @@ class SimSiam(Pretraining):
         stop_gradient: no gradient through the projections; False collapses.
     """
 
-    measurements = ("spread",)
+    measurements: ClassVar[Collection[str]] = ("spread",)
 
     def __init__(
         self,

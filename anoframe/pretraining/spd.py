@@ -7,9 +7,9 @@ certain here; see docs/pretraining.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -38,7 +38,7 @@ class SPD(SimCLR):
         spd_temperature: of the contrastive form.
     """
 
-    measurements = (*SimCLR.measurements, "noticed")
+    measurements: ClassVar[Collection[str]] = (*SimCLR.measurements, "noticed")
 
     def __init__(
         self,
@@ -100,7 +100,13 @@ class SPDViews:
     def __init__(self, settings: ViewSettings, local: Views):
         self._strong = AugmentedViews(settings)
         self._weak = replace(
-            settings, scale=(0.9, 1.0), flip=0.0, vertical_flip=0.0, jitter=(0.1, 0.1, 0.1, 0.02), gray_p=0.0, blur_p=0.0
+            settings,
+            scale=(0.9, 1.0),
+            flip=0.0,
+            vertical_flip=0.0,
+            jitter=(0.1, 0.1, 0.1, 0.02),
+            gray_p=0.0,
+            blur_p=0.0,
         )
         self._local = local
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class Supervised(Pretraining):
         label_smoothing: of the cross-entropy, in [0, 1).
     """
 
-    measurements = ("accuracy", "spread")
+    measurements: ClassVar[Collection[str]] = ("accuracy", "spread")
     needs_classes = True
 
     def __init__(self, encoder: Encoder, views: ViewSettings, classes: Sequence[str], label_smoothing: float = 0.0):

@@ -6,8 +6,8 @@ hard negatives.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Triplet(Pretraining):
         unit: scale features to unit length; False uses them as they are.
     """
 
-    measurements = ("accuracy", "spread")
+    measurements: ClassVar[Collection[str]] = ("accuracy", "spread")
 
     def __init__(
         self,
