@@ -190,3 +190,15 @@ SYNTHESIS = Registry(
         "mixture": "anoframe.data.synthesis.mixture:Mixture",
     },
 )
+LABELLED = Registry(
+    "kind of images",
+    {
+        "images": "anoframe.data.labelled.folders:open_images",
+        "classes": "anoframe.data.labelled.folders:open_class_folders",
+        "npz": "anoframe.data.labelled.arrays:open_npz",
+        "cifar10": "anoframe.data.labelled.arrays:open_cifar10",
+        "stl10": "anoframe.data.labelled.arrays:open_stl10",
+        "stl10_unlabeled": "anoframe.data.labelled.arrays:open_stl10_unlabeled",
+        "fashion_mnist": "anoframe.data.labelled.arrays:open_fashion_mnist",
+    },
+)

@@ -20,6 +20,8 @@ RESULT_NEUTRAL_KEYS = (
     "tensorboard.",
     "report.",
     "data.root",
+    "data.also",
+    "data.exclude",
     "data.workers",
     "trainer.save_minutes",
 )

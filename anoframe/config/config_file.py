@@ -108,6 +108,11 @@ def gradient_config() -> ConfigDict:
     return run_config_file(configs_root() / "__base__" / "gradient.py").cfg
 
 
+def pretraining_config() -> ConfigDict:
+    """Return the base config of pretraining, which has no keys of detectors, and of learners only an empty section."""
+    return run_config_file(configs_root() / "__base__" / "pretraining.py").cfg
+
+
 def method_config(name: object) -> ConfigDict | None:
     """Return the base config `configs/__base__/<name>.py` of a method; None if there is none with a model section."""
     path = base_config(name) if isinstance(name, str) else None

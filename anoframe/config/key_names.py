@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
-TEXT_LISTS = ("categories", "wandb.tags")  # their items are text, also `7` and `no`
+TEXT_LISTS = ("categories", "wandb.tags", "data.also", "data.exclude")  # their items are text, also `7` and `no`
 _CUTOFF = 0.5  # similarity below which a key is not suggested
 
 

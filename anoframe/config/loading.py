@@ -9,7 +9,13 @@ from typing import Any
 import yaml
 from ml_collections import ConfigDict
 
-from anoframe.config.config_file import default_config, gradient_config, method_config, run_config_file
+from anoframe.config.config_file import (
+    default_config,
+    gradient_config,
+    method_config,
+    pretraining_config,
+    run_config_file,
+)
 from anoframe.config.discovery import find_config
 from anoframe.config.display import to_plain
 from anoframe.config.overrides import override
@@ -47,12 +53,14 @@ def read_yaml(path: Path) -> ConfigDict:
     In the file of a run, missing keys get their default: the run may be of an earlier version that lacked them.
     """
     tree = _parse_yaml(path)
-    defaults = default_config() if "config_name" in tree else None  # the file of a run
+    pretraining = pretraining_config() if "learner" in tree else None
+    defaults = (pretraining or default_config()) if "config_name" in tree else None  # the file of a run
     if defaults is not None:
         check_spelling(tree, defaults, str(path))
         _complete(tree, to_plain(defaults))
     model = tree.get("model")
-    reference = method_config(model.get("name") if isinstance(model, dict) else None) or gradient_config()
+    method = method_config(model.get("name") if isinstance(model, dict) else None)
+    reference = pretraining or method or gradient_config()
     try:
         cfg = ConfigDict(with_types(tree, reference)).lock()
     except (TypeError, ValueError, AttributeError, RecursionError) as error:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from anoframe.config.config_file import default_config, gradient_config, method_config
+from anoframe.config.config_file import default_config, gradient_config, method_config, pretraining_config
 from anoframe.config.display import flatten
 from anoframe.config.key_names import TEXT_LISTS, find_moved_key
 from anoframe.config.yaml_text import read_plain
@@ -29,16 +29,39 @@ def check_config(cfg: ConfigDict) -> None:
         AnoframeError: names the key, and says what to do.
     """
     where = f"config {cfg.get('config_name') or 'without a name'}"
+    if "learner" in cfg:
+        raise AnoframeError(f"{where} pretrains an encoder: run it with tools/pretrain.py")
     check_keys(cfg, default_config(), where)
-    values = dict(flatten(cfg))
-    for name in _PATHS:
-        if values[name]:
-            expand_path(values[name], name)
+    _check_paths(cfg)
     if not isinstance(cfg.get("model"), ConfigDict):
         raise AnoframeError(f"{where} has no model section: inherit from a method's config")
     _check_moved_keys(cfg.model, where)
     if isinstance(cfg.get("trainer"), ConfigDict):
         check_keys(cfg.trainer, gradient_config().trainer, where, "trainer.", complete=False)
+
+
+def check_pretraining_config(cfg: ConfigDict) -> None:
+    """Check that a config of pretraining is complete and has values of the right types.
+
+    Raises:
+        AnoframeError: names the key, and says what to do.
+    """
+    where = f"config {cfg.get('config_name') or 'without a name'}"
+    if "learner" not in cfg:
+        raise AnoframeError(
+            f"{where} has no learner section: inherit from __base__/pretraining.py, or use tools/main.py"
+        )
+    check_keys(cfg, pretraining_config(), where)
+    _check_paths(cfg)
+    if "name" not in cfg.learner:
+        raise AnoframeError(f"{where} has no learner.name: inherit from a config in configs/simclr")
+
+
+def _check_paths(cfg: ConfigDict) -> None:
+    values = dict(flatten(cfg))
+    for name in _PATHS:
+        if values[name]:
+            expand_path(values[name], name)
 
 
 def check_keys(tree: Any, defaults: ConfigDict, where: str, prefix: str = "", complete: bool = True) -> None:
@@ -172,6 +195,8 @@ def check_ranges(cfg: ConfigDict) -> None:
     """
     values = dict(flatten(cfg))
     for allowed in _RANGES:
+        if allowed.key not in values:  # of detectors, and the config pretrains an encoder
+            continue
         value = values[allowed.key]
         for item in value if allowed.each else (value,):
             if not allowed.contains(item):

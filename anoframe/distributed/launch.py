@@ -14,12 +14,13 @@ from anoframe.distributed.devices import choose_devices
 _RESUME = "the same command with --resume continues this run"
 
 
-def launch(argv: Sequence[str], device: str) -> int:
+def launch(argv: Sequence[str], device: str, module: str = "anoframe") -> int:
     """Start one process per device, all with the same command line, and wait for them.
 
     Args:
         argv: arguments of the command line.
         device: names of the devices, separated by spaces, as `--device` takes them.
+        module: that each process runs.
 
     Returns:
         The exit status of the process that failed first, or 0.
@@ -30,7 +31,7 @@ def launch(argv: Sequence[str], device: str) -> int:
     count = len(device.split())
     choose_devices(device, count)
     _prepare_environment(count)
-    return _run_torchrun(["--standalone", "--nproc-per-node", str(count), "--module", "anoframe", *argv])
+    return _run_torchrun(["--standalone", "--nproc-per-node", str(count), "--module", module, *argv])
 
 
 def _prepare_environment(count: int) -> None:

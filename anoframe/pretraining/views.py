@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -90,9 +90,6 @@ def view_settings(section: Mapping[str, Any]) -> ViewSettings:
     merged = {key: tuple(value) if isinstance(value, list) else value for key, value in merged.items()}
     check_arguments(ViewSettings, merged, "views")
     return ViewSettings(**merged)
-
-
-VIEW_KEYS = tuple(field.name for field in fields(ViewSettings))
 
 
 class AugmentedViews:

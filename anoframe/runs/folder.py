@@ -27,7 +27,10 @@ from anoframe.utils.type_check import matches_type
 FORMAT = 2  # of run folders; `run.json` has it, except in format 1
 START = ("new", "resume", "overwrite")
 DATA_FILE = "data.json"  # category -> split -> file -> hash of its content; runs of earlier versions lack it
-_FILES = ("metrics.json", "metrics.csv", "run.json", "log.jsonl", "report.html", DATA_FILE)
+_FILES = (
+    *("metrics.json", "metrics.csv", "run.json", "log.jsonl", "report.html", DATA_FILE),
+    *("encoder.safetensors", "heads.safetensors"),  # of a pretraining
+)
 _FOLDERS = ("checkpoint", "training", "results", "pictures", "wandb", "tensorboard")
 _RESULT_TYPES = {
     "category": str,
@@ -75,7 +78,7 @@ def earlier_state(
     state = _read_state(path)
     _check_equal(path, result_keys(load_config(path / "config.yaml")), result_keys(cfg))
     _check_equal(path, _flat_without_data(state["provenance"]), _flat_without_data(provenance))
-    if changes := data_changes(path, cfg.categories, provenance, files):
+    if changes := data_changes(path, list(provenance.get(FINGERPRINT, {})), provenance, files):
         raise AnoframeError(
             f"cannot resume {path}, its data have changed since it began: {'; '.join(changes)}. Restore the data, "
             "choose another --output, or replace the run with --overwrite"

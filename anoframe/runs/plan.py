@@ -24,6 +24,7 @@ from anoframe.evaluation.results import CHOSEN_ON_TEST
 from anoframe.metrics.catalogue import METRICS, Level
 from anoframe.models.base import Detector
 from anoframe.models.factory import build_detector
+from anoframe.runs.folder import run_folder
 from anoframe.runs.protocols import open_run_dataset, plan_fits, plan_tasks, resolve_categories
 from anoframe.tracking.factory import check_tracking
 from anoframe.training.checkpoint import Checkpoint
@@ -92,6 +93,10 @@ class Plan:
         if self.group.is_main:
             data_now = fingerprint_data(self.dataset, self.categories)
             self.provenance[FINGERPRINT], self.files = data_now.categories, data_now.files
+
+    def folder(self, output: str | Path) -> Path:
+        """Return the run folder below `output`."""
+        return run_folder(self.cfg, self.categories, output, "-test" if self.is_test else "")
 
     def new_detector(self) -> Detector:
         """Return an untrained detector on the device of this process, in eval mode.

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
-from anoframe.config import to_plain
-from anoframe.data.fingerprint import FINGERPRINT
+from anoframe.config import ConfigDict, to_plain
+from anoframe.data.fingerprint import FINGERPRINT, FileHashes
+from anoframe.distributed.process_group import Group
 from anoframe.errors import AnoframeError, OutputError
 from anoframe.evaluation.provenance import machine
 from anoframe.evaluation.results import Results
@@ -18,14 +20,31 @@ from anoframe.models.summary import MethodSummary
 from anoframe.registry import check_arguments
 from anoframe.report.run_record import PICTURE_INDEX
 from anoframe.report.write import write_report
-from anoframe.runs.folder import FollowerFolder, RunFolder, run_folder
+from anoframe.runs.folder import FollowerFolder, RunFolder
 from anoframe.runs.plan import Plan
 from anoframe.tracking.factory import open_trackers
 from anoframe.tracking.timing import Stage, StageTimer
 from anoframe.tracking.tracker import Status, Trackers, first_line
 
+R = TypeVar("R", bound="Recorder")
 
-class RunRecorder:
+
+class RecordedPlan(Protocol):
+    """What a recorder needs to know of the plan of a run, whether it trains detectors or an encoder."""
+
+    cfg: ConfigDict
+    group: Group
+    provenance: dict[str, Any]
+    files: FileHashes
+
+    @property
+    def warnings(self) -> Sequence[str]: ...
+
+    def folder(self, output: str | Path) -> Path:
+        """Return the run folder below `output`."""
+
+
+class Recorder:
     """Records what happens in a run. A context manager: it holds the run folder until it is closed.
 
     Every process of a run has a recorder, but only the one of the main process writes files and logs events.
@@ -39,18 +58,17 @@ class RunRecorder:
         folder: the run folder.
         tracker: takes the events of the run.
         clock: times the stages of the run; a resumed run adds to the times of the interrupted one.
-        failed: category -> why it has no result.
+        failed: category -> why it has no result; empty for an encoder.
 
     Raises:
         AnoframeError: as `RunFolder`; the stage times of an interrupted run are damaged.
     """
 
-    def __init__(self, plan: Plan, output: str | Path, start: str):
+    def __init__(self, plan: RecordedPlan, output: str | Path, start: str):
         self.failed: dict[str, str] = {}
-        self._errors: list[Exception] = []
-        self._plan, self._group = plan, plan.group
+        self._group = plan.group
         self._started = time.perf_counter()
-        path = run_folder(plan.cfg, plan.categories, output, "-test" if plan.is_test else "")
+        path = plan.folder(output)
         is_main = self._group.is_main
         self.folder = RunFolder(path, plan.cfg, plan.provenance, start, plan.files) if is_main else FollowerFolder(path)
         try:
@@ -66,7 +84,7 @@ class RunRecorder:
             self.folder.release()
             raise
 
-    def __enter__(self) -> RunRecorder:
+    def __enter__(self: R) -> R:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -85,6 +103,47 @@ class RunRecorder:
         stages = {name: asdict(stage) for name, stage in self.clock.stages.items()}
         environment = {"machine": machine(), "device": str(self._group.device)}
         self.folder.write_state(status=status, failed=self.failed, stages=stages, **environment)
+
+    @contextmanager
+    def isolate_decoration(self, name: str) -> Iterator[None]:
+        """Report an error in something that no result depends on as a warning, and continue.
+
+        Args:
+            name: what is missing after an error: pictures, report, curves.
+        """
+        try:
+            yield
+        except Exception as error:
+            text = f"{name} cannot be made: {first_line(error)}. The results are not affected"
+            self.tracker.log("warning", text=text)
+
+    def _resume_warnings(self) -> Iterator[str]:
+        """Warn about what can change the bytes of the results of a resumed run, and is no reason to refuse it."""
+        folder = self.folder
+        if not folder.resumed:
+            return
+        if FINGERPRINT not in folder.state["provenance"]:
+            yield "this run was begun by an earlier version, which did not record its data: they cannot be compared"
+        earlier, threads = (folder.state.get("machine") or {}).get("threads"), machine()["threads"]
+        if earlier not in (None, threads):
+            yield (
+                f"this run had {earlier} torch threads before, and continues with {threads}: its results can differ in "
+                f"their last digits from those of an uninterrupted run. OMP_NUM_THREADS={earlier} gives equal ones"
+            )
+
+    def _restore_stage_times(self) -> None:
+        for name, stage in self.folder.state["stages"].items():
+            check_arguments(Stage, stage, f"{self.folder.path / 'run.json'} is damaged: its stage {name!r}")
+            self.clock.stages[name] = Stage(**stage)
+
+
+class RunRecorder(Recorder):
+    """Recorder of a run that trains or tests detectors: its categories, their failures and the final results."""
+
+    def __init__(self, plan: Plan, output: str | Path, start: str):
+        super().__init__(plan, output, start)
+        self._plan = plan
+        self._errors: list[Exception] = []
 
     def log_summary(self, fit: str, task: int | None, summary: MethodSummary) -> None:
         """Log what a detector reports about its learned state, unless it reports nothing."""
@@ -106,19 +165,6 @@ class RunRecorder:
             if not self._group.is_single:
                 raise
             self._record_failure(categories, error)
-
-    @contextmanager
-    def isolate_decoration(self, name: str) -> Iterator[None]:
-        """Report an error in something that no result depends on as a warning, and continue.
-
-        Args:
-            name: what is missing after an error: pictures, report, curves.
-        """
-        try:
-            yield
-        except Exception as error:
-            text = f"{name} cannot be made: {first_line(error)}. The results are not affected"
-            self.tracker.log("warning", text=text)
 
     def warn_without_pictures(self, category: str) -> None:
         """Warn about a finished category whose pictures an interruption has cost."""
@@ -161,25 +207,6 @@ class RunRecorder:
         seconds = round(time.perf_counter() - self._started, 3)
         self.tracker.log("finished", metrics=results.mean, seconds=seconds)
         return results
-
-    def _resume_warnings(self) -> Iterator[str]:
-        """Warn about what can change the bytes of the results of a resumed run, and is no reason to refuse it."""
-        folder = self.folder
-        if not folder.resumed:
-            return
-        if FINGERPRINT not in folder.state["provenance"]:
-            yield "this run was begun by an earlier version, which did not record its data: they cannot be compared"
-        earlier, threads = (folder.state.get("machine") or {}).get("threads"), machine()["threads"]
-        if earlier not in (None, threads):
-            yield (
-                f"this run had {earlier} torch threads before, and continues with {threads}: its results can differ in "
-                f"their last digits from those of an uninterrupted run. OMP_NUM_THREADS={earlier} gives equal ones"
-            )
-
-    def _restore_stage_times(self) -> None:
-        for name, stage in self.folder.state["stages"].items():
-            check_arguments(Stage, stage, f"{self.folder.path / 'run.json'} is damaged: its stage {name!r}")
-            self.clock.stages[name] = Stage(**stage)
 
 
 def is_empty(summary: MethodSummary) -> bool:

@@ -89,16 +89,17 @@ class EventWriter:
         self._log({"epoch": epoch, **values}, prefix)
 
     def on_checkpoint(self, fit: str, folder: Path, metadata: Mapping[str, Any] | None = None, **_: Any) -> None:
-        """Checkpoint folder as an artifact of type `model`."""
+        """Checkpoint folder, or the file of an encoder, as an artifact of type `model`."""
         if not self._cfg.log_model:
             return
         import wandb
 
         name = re.sub(r"[^\w.-]", "_", f"{self._run.config['config_name']}-{fit}", flags=re.ASCII)[-128:]
         artifact = wandb.Artifact(name, "model", metadata=dict(metadata or {}))
-        for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+        root = Path(folder)
+        for path in [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file()):
             # A checkpoint is written once: upload it from its place, without a copy or a cache entry.
-            relative = path.relative_to(folder).as_posix()
+            relative = path.name if path == root else path.relative_to(root).as_posix()
             artifact.add_file(str(path.resolve()), relative, skip_cache=True, policy="immutable")
         self._run.log_artifact(artifact, aliases=["latest", f"run-{self._run.id}"])
 

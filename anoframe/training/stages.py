@@ -18,7 +18,7 @@ from anoframe.training.loop import PhaseTrainer
 from anoframe.training.seeding import seed_generators
 from anoframe.training.settings import phase_settings
 from anoframe.training.state import TrainingState, latest_state
-from anoframe.training.views import TrainingImages, ViewSource
+from anoframe.training.views import TrainingSource, ViewSource
 from anoframe.utils.memory import available_memory, gigabytes
 from anoframe.utils.progress import progress
 
@@ -34,7 +34,7 @@ def fit_learner(
     clock: StageTimer,
     context: FitContext,
     training_stages: Callable[[], Stages] | None = None,
-    images: TrainingImages | None = None,
+    images: TrainingSource | None = None,
 ) -> None:
     """Train a learner, one training stage after another.
 
@@ -89,7 +89,7 @@ def _needs_store(stage: Observation | Phase) -> bool:
 
 
 def _view_source(
-    phase: Phase, images: TrainingImages | None, seed: int, stage: int, device: torch.device
+    phase: Phase, images: TrainingSource | None, seed: int, stage: int, device: torch.device
 ) -> ViewSource:
     assert images is not None and phase.views is not None, "a phase with views needs the training images"
     return ViewSource(images, phase.views, seed, stage, device)

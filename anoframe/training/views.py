@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,10 +13,25 @@ from torch.utils.data import DataLoader, Dataset
 from anoframe.data.cached_reader import Reader
 from anoframe.data.loader import num_workers
 from anoframe.errors import AnoframeError
-from anoframe.models.learner import TrainingBatch, Views
+from anoframe.models.learner import ImageSource, TrainingBatch, Views
 from anoframe.types import Sample
 
 Plan = Iterable[tuple[int, Sequence[int]]]  # (epoch from 0, rows) of each batch, in the order in which they are used
+
+
+class TrainingSource(ImageSource, Protocol):
+    """An image source that a fit can train on.
+
+    Attributes:
+        samples: in the order of the index.
+        workers: processes that draw views; the values do not depend on it.
+    """
+
+    @property
+    def samples(self) -> Sequence[Sample]: ...
+
+    @property
+    def workers(self) -> int: ...
 
 
 class TrainingImages:
@@ -29,7 +44,7 @@ class TrainingImages:
     """
 
     def __init__(self, samples: Sequence[Sample], reader: Reader, workers: int = 0):
-        self.samples, self.workers = tuple(samples), num_workers(workers)
+        self.samples, self.workers = tuple(samples), workers
         self._reader = reader
 
     def __len__(self) -> int:
@@ -57,18 +72,18 @@ class ViewSource:
         device: of the batches.
     """
 
-    def __init__(self, images: TrainingImages, draw: Views, seed: int, stage: int, device: torch.device):
+    def __init__(self, images: TrainingSource, draw: Views, seed: int, stage: int, device: torch.device):
         self._images, self._device = images, device
         self._dataset = _ViewDataset(images, draw, (seed, stage))
         self._loaded: Iterator[Any] = iter(())
-        self.samples = images.samples
+        self.samples = tuple(images.samples)
 
     def __len__(self) -> int:
         return len(self._images)
 
     def start(self, planned: Plan) -> None:
         """Begin to draw the planned batches, which `batch` then returns in this order."""
-        workers = self._images.workers
+        workers = num_workers(self._images.workers)
         loader = DataLoader(
             self._dataset,
             batch_sampler=_Planned(planned),  # type: ignore[arg-type]
@@ -115,7 +130,7 @@ class _Planned:
 class _ViewDataset(Dataset[Any]):
     """Draws the views of (epoch, row); an error is returned: torch would wrap a raised one in a traceback."""
 
-    def __init__(self, images: TrainingImages, draw: Views, seed: tuple[int, int]):
+    def __init__(self, images: TrainingSource, draw: Views, seed: tuple[int, int]):
         self._images, self._draw, self._seed = images, draw, seed
 
     def __getitems__(self, pairs: Sequence[tuple[int, int]]) -> Any:
