@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from anoframe.backbones.encoder import STEMS, Encoder, check_state
 from anoframe.errors import AnoframeError
 from anoframe.utils.files import write_atomic
 from anoframe.utils.paths import expand_path
-from anoframe.utils.tensor_files import read_tensors
+from anoframe.utils.tensor_files import read_tensors, serialise
 
 PREFIX = "exported:"
 FORMAT = "1"
@@ -72,9 +71,9 @@ def write_export(path: Path, encoder: Encoder, input_size: int, facts: Mapping[s
         "input_size": str(input_size),
         **facts,
     }
-    state = {name: value.detach().contiguous().cpu() for name, value in encoder.network.state_dict().items()}
+    state = encoder.network.state_dict()
     check_state(state, encoder.architecture, encoder.stem, "the trained encoder")
-    write_atomic(path, save(state, metadata))
+    write_atomic(path, serialise(state, metadata))
     return len(state)
 
 

@@ -224,7 +224,8 @@ def read_run(folder: str | Path) -> RunRecord:
     with _naming_file(folder / "metrics.json"):
         measured = {name: read_metrics(values) for name, values in metrics.get("categories", {}).items()}
         mean = read_metrics(metrics.get("mean", {}))
-        provenance = _with_objects(metrics.get("provenance", run.get("provenance", {})), *_PROVENANCE_OBJECTS)
+        known = run.get("provenance", {}) if "encoder" in run else {}  # a pretraining has no metrics
+        provenance = _with_objects(metrics.get("provenance", known), *_PROVENANCE_OBJECTS)
         counts = {name: dict(values) for name, values in provenance.get("counts", {}).items()}
     with _naming_file(folder / "run.json"):
         failed = {name: str(reason) for name, reason in (run.get("failed") or {}).items()}

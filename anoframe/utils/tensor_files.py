@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,6 +60,21 @@ def _load(path: Path) -> dict[str, Tensor]:
     loaded = torch.load(path, map_location="cpu", weights_only=True)
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def serialise(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Serialise tensors with metadata as safetensors, with the same bytes each time.
+
+    The library writes metadata in an order that differs from process to process, so its header is written again, with
+    sorted keys.
+    """
+    from safetensors.torch import save
+
+    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dict(metadata))
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors begin at a multiple of eight bytes
+    return len(header).to_bytes(8, "little") + header + data[end:]
 
 
 def is_pickle(start: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Every shipped config: loads, is locked and complete, describes an existing method, and survives YAML."""
+"""Every shipped config of a detector: loads, is locked and complete, describes an existing method, and survives YAML."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anoframe.config.discovery import configs_root
 from anoframe.models.factory import build_detector
 from anoframe.registry import DATASETS, MODELS, check_arguments
 
-SHIPPED = list_configs()
+SHIPPED = [name for name in list_configs() if not name.startswith("simclr/")]  # those are for pretraining
 each_config = pytest.mark.parametrize("name", SHIPPED)
 shipped = cache(load_config)  # read only
 

@@ -89,7 +89,9 @@ def check(source, images, labels, names, split="train", side=32):
 def test_npz(arrays, tmp_path):
     images, labels = arrays
     names = [f"kind{i}" for i in range(10)]
-    np.savez(tmp_path / "a.npz", train_x=images[:6], train_y=labels[:6], test_x=images[6:], test_y=labels[6:], classes=names)
+    np.savez(
+        tmp_path / "a.npz", train_x=images[:6], train_y=labels[:6], test_x=images[6:], test_y=labels[6:], classes=names
+    )
     check(f"npz:{tmp_path / 'a.npz'}", images[:6], labels[:6], names)
     check(f"npz:{tmp_path / 'a.npz'}", images[6:], labels[6:], names, "test")
 
@@ -187,9 +189,10 @@ def test_a_union_has_the_images_of_its_parts_in_order(classes_root, tiny_root):
     parts = [open_source(source, "train", reader()) for source in sources]
     joined = JoinedImages(parts)
     assert len(joined) == 4 + 12
-    for row, (part, own) in enumerate([(part, own) for part in parts for own in range(len(part))]):
-        assert torch.equal(joined.pixels(row), part.pixels(own))
-        assert joined.sample(row) == part.sample(own)
+    places = [(source, own) for source in parts for own in range(len(source))]
+    for row, (source, own) in enumerate(places):
+        assert torch.equal(joined.pixels(row), source.pixels(own))
+        assert joined.sample(row) == source.sample(own)
     assert joined.hashes() == [content for part in parts for content in part.hashes()]
 
 
