@@ -202,3 +202,10 @@ LABELLED = Registry(
         "fashion_mnist": "anoframe.data.labelled.arrays:open_fashion_mnist",
     },
 )
+PROBES = Registry(
+    "probe",
+    {
+        "linear": "anoframe.evaluation.classification.linear_probe:LinearProbe",
+        "knn": "anoframe.evaluation.classification.knn:NearestNeighbours",
+    },
+)

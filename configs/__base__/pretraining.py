@@ -21,7 +21,7 @@ with cfg.unlocked():
 
     cfg.encoder = ConfigDict()
     cfg.encoder.architecture = "resnet18"  # any timm model, without its classifier
-    cfg.encoder.weights = "random"  # or initial weights: default, a path, ...; see docs/weights.md
+    cfg.encoder.weights = "random"  # or initial weights: default, hub, a path, package:NAME
     cfg.encoder.stem = "imagenet"  # "small": for images of about 32 pixels, stride 1 and no max-pooling
     cfg.encoder.mean = (0.485, 0.456, 0.406)  # of the normalisation, part of the export
     cfg.encoder.std = (0.229, 0.224, 0.225)

@@ -1,4 +1,4 @@
-"""Every shipped config of a detector: loads, is locked and complete, describes an existing method, and survives YAML."""
+"""Every shipped config of a detector: loads, is locked and complete, describes a method, and survives YAML."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Evaluation of encoders by classification on frozen features: linear probe and nearest neighbours."""
