@@ -102,7 +102,7 @@ def test_unknown_name_raises_attribute_error():
 # A package may import from its own line and from the lines below it.
 LAYERS = (
     ("__main__",),
-    ("cli", "pretrain"),
+    ("cli", "pretrain", "evaluate_encoder"),
     ("grid",),
     ("runs",),
     ("report",),

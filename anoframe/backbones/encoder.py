@@ -77,11 +77,16 @@ def create_network(architecture: str, stem: str = "imagenet", **options: Any) ->
     Raises:
         AnoframeError: unknown architecture or stem, or a model whose stem cannot be changed.
     """
-    if not timm.is_model(architecture):
-        raise AnoframeError(f"timm has no model {architecture!r}: {suggest(architecture, timm.list_models())}")
+    check_architecture(architecture)
     network: Any = timm.create_model(architecture, **({"num_classes": 0} | options))
     set_stem(getattr(network, "model", network), architecture, stem)
     return network
+
+
+def check_architecture(architecture: str) -> None:
+    """Raise an AnoframeError, with the most similar name, if timm has no such model."""
+    if not timm.is_model(architecture):
+        raise AnoframeError(f"timm has no model {architecture!r}: {suggest(architecture, timm.list_models())}")
 
 
 def set_stem(network: nn.Module, architecture: str, stem: str) -> None:

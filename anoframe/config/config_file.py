@@ -113,6 +113,11 @@ def pretraining_config() -> ConfigDict:
     return run_config_file(configs_root() / "__base__" / "pretraining.py").cfg
 
 
+def probe_config() -> ConfigDict:
+    """Return the base config of the evaluation of encoders."""
+    return run_config_file(configs_root() / "__base__" / "probe.py").cfg
+
+
 def method_config(name: object) -> ConfigDict | None:
     """Return the base config `configs/__base__/<name>.py` of a method; None if there is none with a model section."""
     path = base_config(name) if isinstance(name, str) else None

@@ -14,6 +14,7 @@ from anoframe.config.config_file import (
     gradient_config,
     method_config,
     pretraining_config,
+    probe_config,
     run_config_file,
 )
 from anoframe.config.discovery import find_config
@@ -53,14 +54,14 @@ def read_yaml(path: Path) -> ConfigDict:
     In the file of a run, missing keys get their default: the run may be of an earlier version that lacked them.
     """
     tree = _parse_yaml(path)
-    pretraining = pretraining_config() if "learner" in tree else None
-    defaults = (pretraining or default_config()) if "config_name" in tree else None  # the file of a run
+    other = _config_of_encoders(tree)
+    defaults = (other or default_config()) if "config_name" in tree else None  # the file of a run
     if defaults is not None:
         check_spelling(tree, defaults, str(path))
         _complete(tree, to_plain(defaults))
     model = tree.get("model")
     method = method_config(model.get("name") if isinstance(model, dict) else None)
-    reference = pretraining or method or gradient_config()
+    reference = other or method or gradient_config()
     try:
         cfg = ConfigDict(with_types(tree, reference)).lock()
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -68,6 +69,13 @@ def read_yaml(path: Path) -> ConfigDict:
     if defaults is not None:
         check_keys(cfg, defaults, str(path))
     return cfg
+
+
+def _config_of_encoders(tree: Mapping[str, Any]) -> ConfigDict | None:
+    """Return the base config of a pretraining, or of the evaluation of an encoder; None for a detector."""
+    if "learner" in tree:
+        return pretraining_config()
+    return probe_config() if "probes" in tree else None
 
 
 def _parse_yaml(path: Path) -> dict[str, Any]:

@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from anoframe.config.config_file import default_config, gradient_config, method_config, pretraining_config
+from anoframe.config.config_file import (
+    default_config,
+    gradient_config,
+    method_config,
+    pretraining_config,
+    probe_config,
+)
 from anoframe.config.display import flatten
 from anoframe.config.key_names import TEXT_LISTS, find_moved_key
 from anoframe.config.yaml_text import read_plain
@@ -31,6 +37,8 @@ def check_config(cfg: ConfigDict) -> None:
     where = f"config {cfg.get('config_name') or 'without a name'}"
     if "learner" in cfg:
         raise AnoframeError(f"{where} pretrains an encoder: run it with tools/pretrain.py")
+    if "probes" in cfg:
+        raise AnoframeError(f"{where} evaluates an encoder: run it with tools/evaluate_encoder.py")
     check_keys(cfg, default_config(), where)
     _check_paths(cfg)
     if not isinstance(cfg.get("model"), ConfigDict):
@@ -55,6 +63,21 @@ def check_pretraining_config(cfg: ConfigDict) -> None:
     _check_paths(cfg)
     if "name" not in cfg.learner:
         raise AnoframeError(f"{where} has no learner.name: inherit from a config in configs/simclr")
+
+
+def check_probe_config(cfg: ConfigDict) -> None:
+    """Check that a config of the evaluation of an encoder is complete and has values of the right types.
+
+    Raises:
+        AnoframeError: names the key, and says what to do.
+    """
+    where = f"config {cfg.get('config_name') or 'without a name'}"
+    if "probes" not in cfg:
+        raise AnoframeError(f"{where} has no probes section: inherit from __base__/probe.py, or use tools/main.py")
+    defaults = probe_config()
+    del defaults.unlock().probes  # a user may leave probes out or add others
+    check_keys(cfg, defaults, where)
+    _check_paths(cfg)
 
 
 def _check_paths(cfg: ConfigDict) -> None:

@@ -224,7 +224,7 @@ def read_run(folder: str | Path) -> RunRecord:
     with _naming_file(folder / "metrics.json"):
         measured = {name: read_metrics(values) for name, values in metrics.get("categories", {}).items()}
         mean = read_metrics(metrics.get("mean", {}))
-        known = run.get("provenance", {}) if "encoder" in run else {}  # a pretraining has no metrics
+        known = run.get("provenance", {}) if run.keys() & {"encoder", "probes"} else {}  # no detector: no metrics
         provenance = _with_objects(metrics.get("provenance", known), *_PROVENANCE_OBJECTS)
         counts = {name: dict(values) for name, values in provenance.get("counts", {}).items()}
     with _naming_file(folder / "run.json"):

@@ -29,7 +29,7 @@ START = ("new", "resume", "overwrite")
 DATA_FILE = "data.json"  # category -> split -> file -> hash of its content; runs of earlier versions lack it
 _FILES = (
     *("metrics.json", "metrics.csv", "run.json", "log.jsonl", "report.html", DATA_FILE),
-    *("encoder.safetensors", "heads.safetensors"),  # of a pretraining
+    *("encoder.safetensors", "heads.safetensors", "probes.json"),  # of encoders
 )
 _FOLDERS = ("checkpoint", "training", "results", "pictures", "wandb", "tensorboard")
 _RESULT_TYPES = {
