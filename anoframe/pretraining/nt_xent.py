@@ -41,7 +41,8 @@ def contrast(first: Tensor, second: Tensor, temperature: float, batch: SharedBat
         batch: which images of the batch this process has; None: all of them.
     """
     with torch.autocast(first.device.type, enabled=False):
-        own = [F.normalize(view.float(), dim=1) for view in (first, second)]
+        precision = torch.promote_types(first.dtype, torch.float32)  # at least
+        own = [F.normalize(view.to(precision), dim=1) for view in (first, second)]
         if batch is None:
             candidates, start, total = own, 0, len(first)
         else:
