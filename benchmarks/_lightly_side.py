@@ -43,21 +43,23 @@ def main() -> None:
     criterion = NTXentLoss(temperature=0.1)
     parameters = [*backbone.parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=3e-4, weight_decay=1e-4)
-    losses, seconds = [], []
+    losses, seconds, processor = [], [], []
     for _ in range(options.steps):
-        started = time.perf_counter()
+        started, started_processor = time.perf_counter(), time.process_time()
         embeddings = head(backbone(torch.cat(views)).flatten(1)).chunk(2)
         loss = criterion(*embeddings)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         seconds.append(time.perf_counter() - started)
+        processor.append(time.process_time() - started_processor)
         losses.append(float(loss.detach()))
     state = {f"backbone.{n}": v for n, v in backbone.state_dict().items()}
     state |= {f"head.{n[7:]}": v for n, v in head.state_dict().items()}
     save_file(state, options.result)
     versions = {name: importlib.metadata.version(name) for name in ("lightly", "torch")}
-    print(json.dumps({"seconds": statistics.median(seconds[1:] or seconds), "losses": losses, "versions": versions}))
+    step, cpu = (statistics.median(times[1:] or times) for times in (seconds, processor))
+    print(json.dumps({"seconds": step, "cpu_step": f"{cpu:.2f}", "losses": losses, "versions": versions}))
 
 
 if __name__ == "__main__":

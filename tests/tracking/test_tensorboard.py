@@ -22,7 +22,9 @@ def events(tmp_path_factory):
     tracker.log("run", id="3f9a0c21", folder=str(folder), config={"seed": 3, "categories": ("felt",)}, resumed=False)
     tracker.log("stage", name="encode", seconds=1.0, peak_bytes=1)
     for step in range(3):
-        tracker.log("step", epoch=step // 2, step=step, losses={"cosine": step / 4}, **STEP)
+        tracker.log(
+            "step", epoch=step // 2, step=step, losses={"cosine": step / 4}, measurements={"top1": step}, **STEP
+        )
     for epoch in (2, 4):
         metrics = {"felt": {"image_auroc": epoch / 8, "aupro": None}}
         tracker.log("look", fit="felt", phase="distil", epoch=epoch, metrics=metrics, summary="fine")
@@ -44,6 +46,8 @@ def events(tmp_path_factory):
 def test_losses_learning_rate_and_times_are_drawn_over_the_steps(events):
     losses = events.Scalars("train/felt/distil/loss/cosine")
     assert [(scalar.step, scalar.value) for scalar in losses] == [(0, 0), (1, 0.25), (2, 0.5)]
+    measured = events.Scalars("train/felt/distil/measured/top1")
+    assert [(scalar.step, scalar.value) for scalar in measured] == [(0, 0), (1, 1), (2, 2)]
     assert {"train/felt/distil/lr", "train/felt/distil/epoch", "train/felt/distil/data_seconds"} <= {
         *events.Tags()["scalars"]
     }

@@ -63,8 +63,8 @@ def log_run(tracker, folder: Path, cfg, resumed: bool = False) -> None:
         tracker.log("stage", name="encode", seconds=seconds, peak_bytes=peak)
     for step in range(11):
         times = {"batch_seconds": 0.3, "data_seconds": 0.1, "optimisation_seconds": 0.2}
-        losses = {"cosine": 1 / (1 + step), "total": 2.0}
-        tracker.log("step", fit="felt", phase="distil", epoch=step // 4, step=step, losses=losses, lr=0.01, **times)
+        values = {"losses": {"cosine": 1 / (1 + step), "total": 2.0}, "measurements": {"top1": 0.5}}
+        tracker.log("step", fit="felt", phase="distil", epoch=step // 4, step=step, lr=0.01, **values, **times)
     for epoch in (2, 4):
         metrics = {"felt": {**METRICS, "image_auroc": epoch / 8}}
         tracker.log("look", fit="felt", phase="distil", epoch=epoch, metrics=metrics, summary="fine")
@@ -161,6 +161,7 @@ def test_summary_has_total_seconds_and_peak_memory_of_a_stage(run):
         ("lr", [0.01] * 3),
         ("loss/cosine", [1, 1 / 6, 1 / 11]),
         ("loss/total", [2.0] * 3),
+        ("measured/top1", [0.5] * 3),
         ("batch_seconds", [0.3] * 3),
         ("data_seconds", [0.1] * 3),
         ("optimisation_seconds", [0.2] * 3),
