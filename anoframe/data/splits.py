@@ -29,6 +29,11 @@ from anoframe.utils.files import digest
 OFFICIAL, FEW_SHOT, RAML, RAML_GROUPED, RAML_POOLED = "official", "few_shot", "raml", "raml_grouped", "raml_pooled"
 SUPERVISED = (RAML, RAML_GROUPED, RAML_POOLED)  # splits whose training images have defects
 SPLITS = (OFFICIAL, FEW_SHOT, *SUPERVISED)
+_TAGS = {
+    RAML: "raml-supervised-80/20",
+    RAML_GROUPED: "raml-supervised-80/20-grouped",
+    RAML_POOLED: "raml-supervised-80/20-pooled",
+}
 
 
 class Division(NamedTuple):
@@ -78,6 +83,11 @@ class Split:
         return self.name == OFFICIAL
 
     @property
+    def protocol_tag(self) -> str:
+        """Name of the protocol of a method that learns from the defects of this split; it stands beside its results."""
+        return _TAGS.get(self.name, f"supervised-{self.name}")
+
+    @property
     def trains_on_defects(self) -> bool:
         """Whether some test images of the dataset, defects among them, are training images."""
         return self.name in SUPERVISED
@@ -93,7 +103,7 @@ class Split:
             AnoframeError: fewer training images than `shots`.
         """
         if self.is_official:
-            return Division(*(_of_split(samples, name) for name in ("train", "test")), [])
+            return Division(_of_split(samples, "train"), _of_split(samples, "test"), [])
         ordered = sorted(samples, key=lambda sample: _path_key(sample.image, root))
         train = self._training_images(ordered, root)
         test = self._test_images(ordered, train)
