@@ -87,6 +87,16 @@ class Split:
         """Name of the protocol of a method that learns from the defects of this split; it stands beside its results."""
         return _TAGS.get(self.name, f"supervised-{self.name}")
 
+    def provenance(self) -> dict[str, str | int]:
+        """Return the config keys of section `data` that the split depends on; none for the official one.
+
+        The seed that draws the images of `few_shot` is that of the run, which the provenance has anyway.
+        """
+        if self.is_official:
+            return {}
+        drawn = {"shots": self.shots} if self.name == FEW_SHOT else {"split_seed": self.seed}
+        return {"split": self.name, **drawn}
+
     @property
     def trains_on_defects(self) -> bool:
         """Whether some test images of the dataset, defects among them, are training images."""

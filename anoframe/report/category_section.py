@@ -87,7 +87,8 @@ def category_view(category: Category) -> CategoryView:
 
 def _counts(category: Category) -> dict[str, Any] | None:
     counts = category.counts
-    return {name: counts.get(name, 0) for name in ("train", "test_good", "test_defect")} if counts else None
+    names = ("train", "train_defect", "test_good", "test_defect")
+    return {name: counts.get(name, 0) for name in names} if counts else None
 
 
 # ------------------------------------------------------------------------------------------------ decisions

@@ -13,6 +13,7 @@ import yaml
 from anoframe.continual.results import STREAM
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.decision import is_defect
+from anoframe.evaluation.disclosure import check_disclosure
 from anoframe.evaluation.results import CHOSEN_ON_TEST, Metrics
 from anoframe.models.summary import MethodSummary
 from anoframe.report.method_record import read_summary
@@ -223,6 +224,7 @@ def read_run(folder: str | Path) -> RunRecord:
         measured = {name: read_metrics(values) for name, values in metrics.get("categories", {}).items()}
         mean = read_metrics(metrics.get("mean", {}))
         provenance = _with_objects(metrics.get("provenance", {}), *_PROVENANCE_OBJECTS)
+        check_disclosure(provenance)
         counts = {name: dict(values) for name, values in provenance.get("counts", {}).items()}
     with _naming_file(folder / "run.json"):
         failed = {name: str(reason) for name, reason in (run.get("failed") or {}).items()}

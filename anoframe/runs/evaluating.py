@@ -28,6 +28,7 @@ class Evaluator:
 
     def __init__(self, plan: Plan, samples: RunSamples, recorder: RunRecorder):
         self._cfg, self._group, self._size = plan.cfg, plan.group, plan.preprocessing.crop
+        self._provenance = plan.provenance
         self._samples, self._recorder = samples, recorder
 
     def evaluate(self, checkpoint: Checkpoint, category: str, summary: MethodSummary | None = None) -> None:
@@ -89,8 +90,10 @@ class Evaluator:
         return {
             "category": category,
             "metrics": self._metrics(predictions),
+            **{key: self._provenance[key] for key in ("protocol_tag",) if key in self._provenance},
             "counts": {
-                "train": checkpoint.train_images[category],
+                "train": checkpoint.train_images.get(category, 0),
+                **_train_defects(checkpoint, category),
                 "test_good": len(predictions.labels) - defects,
                 "test_defect": defects,
                 "defects_cropped_away": predictions.masks_lost_to_crop,
@@ -111,6 +114,12 @@ class Evaluator:
         if all(value is None for value in metrics.values()):
             summary = f"no metric is available: {_missing_images(result['counts'])}"
         tracker.log("evaluated", category=category, summary=summary, metrics=metrics)
+
+
+def _train_defects(checkpoint: Checkpoint, category: str) -> dict[str, int]:
+    """Return the number of defects among the training images of a category; empty if the method is not supervised."""
+    defects = checkpoint.training.get("train_defects")
+    return {} if defects is None else {"train_defect": defects.get(category, 0)}
 
 
 def _image_record(predictions: CategoryPredictions, row: int) -> dict[str, Any]:

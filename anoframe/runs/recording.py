@@ -52,7 +52,11 @@ class RunRecorder:
         self._started = time.perf_counter()
         path = run_folder(plan.cfg, plan.categories, output, "-test" if plan.is_test else "")
         is_main = self._group.is_main
-        self.folder = RunFolder(path, plan.cfg, plan.provenance, start, plan.files) if is_main else FollowerFolder(path)
+        self.folder = (
+            RunFolder(path, plan.cfg, plan.provenance, start, plan.files, plan.manifest)
+            if is_main
+            else FollowerFolder(path)
+        )
         try:
             self.tracker = open_trackers(plan.cfg, path) if is_main else Trackers()
             self.clock = StageTimer(self.tracker)
