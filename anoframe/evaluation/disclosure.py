@@ -10,6 +10,7 @@ from typing import Any
 
 from anoframe.utils.type_check import matches_type
 
+DISCLOSED = ("protocol_tag", "held_out", "notes", "transfer_from", "split_hash")
 HELD_OUT = "held-out"  # head of the column of `held_out_text`
 TAG_SENTENCE = (
     "it has learned from labelled defects, so its results are not comparable with those of methods that do not"

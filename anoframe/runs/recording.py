@@ -12,6 +12,7 @@ from pathlib import Path
 from anoframe.config import to_plain
 from anoframe.data.fingerprint import FINGERPRINT
 from anoframe.errors import AnoframeError, OutputError
+from anoframe.evaluation.disclosure import DISCLOSED
 from anoframe.evaluation.provenance import machine
 from anoframe.evaluation.results import Results
 from anoframe.models.summary import MethodSummary
@@ -62,7 +63,10 @@ class RunRecorder:
             self.clock = StageTimer(self.tracker)
             self._restore_stage_times()
             folder = self.folder
-            self.tracker.log("run", id=folder.id, folder=str(path), config=to_plain(plan.cfg), resumed=folder.resumed)
+            about = {key: plan.provenance[key] for key in DISCLOSED if key in plan.provenance}
+            more = {"disclosed": about} if about else {}
+            config = to_plain(plan.cfg)
+            self.tracker.log("run", id=folder.id, folder=str(path), config=config, resumed=folder.resumed, **more)
             for text in [*plan.warnings, *self._resume_warnings()]:
                 self.tracker.log("warning", text=text)
             self.write_state("running")  # with the machine, also for a run that is killed before its first result
