@@ -116,7 +116,7 @@ def _heading(table: Table, column: Column) -> _Heading:
     run = column.runs[0]
     seeds = ", ".join(str(seed) for seed in column.seeds)
     details = [f"{'seed' if len(column.runs) == 1 else 'seeds'} {seeds}"]
-    details += list_remarks(run.provenance) + describe_backbone(run) + describe_differences(table, run)
+    details += describe_backbone(run) + describe_differences(table, run) + list_remarks(run.provenance)
     folders = "\n".join(str(run.folder) for run in column.runs)
     return _Heading(run.name, folders, details, column.chosen_on_test)
 

@@ -366,5 +366,4 @@ def _draw_images(name: str, records: Sequence[Category]) -> dict[str, Floats]:
 def _describe_config(table: Table, run: RunRecord) -> list[str]:
     selected = run.provenance.get("selected")
     lines = [f"selected: {selected}"] if selected else []
-    lines += list_remarks(run.provenance)
-    return lines + describe_backbone(run) + describe_differences(table, run)
+    return lines + describe_backbone(run) + describe_differences(table, run) + list_remarks(run.provenance)
