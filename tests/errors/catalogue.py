@@ -746,6 +746,104 @@ def _(bench):
     return bench.python(lambda: make_demo(root))
 
 
+# ------------------------------------------------------------------------------------------------ splits
+
+SPLITS = "Splits"
+LEARNS_FROM_DEFECTS = "anoframe.models.patchcore.model.PatchCore.is_supervised"
+
+
+@refused(SPLITS, "an unknown split", "unknown data.split 'ramml'", way_out="did you mean 'raml'")
+def _(bench):
+    return bench.train("--data.split", "ramml")
+
+
+@refused(
+    SPLITS,
+    "a few-shot split without the number of shots",
+    "data.split few_shot needs data.shots",
+    way_out="for example --data.shots 4",
+)
+def _(bench):
+    return bench.train("--data.split", "few_shot")
+
+
+@refused(
+    SPLITS,
+    "shots of another split",
+    "data.shots 4 goes with --data.split few_shot, got data.split raml",
+    way_out="--data.shots 0",
+)
+def _(bench):
+    return bench.train("--data.split", "raml", "--data.shots", 4)
+
+
+@refused(
+    SPLITS,
+    "more shots than training images",
+    "data.shots 7 is more than the training images of category 'felt', 6",
+    way_out="lower --data.shots",
+)
+def _(bench):
+    return bench.train("--data.split", "few_shot", "--data.shots", 7)
+
+
+@refused(
+    SPLITS,
+    "an image in two parts of a split, in one category",
+    "the same bytes as training image",
+    way_out="remove one of the two",
+)
+def _(bench):
+    for number in (1, 2):
+        shutil.copy(bench.felt / "test/good/000.png", bench.felt / f"test/good/{number:03d}.png")
+    return bench.train("--data.split", "raml")
+
+
+@refused(
+    SPLITS,
+    "an image in two parts of a split, in two categories",
+    "felt/test/good/000.png, a test image, has the same content as mesh/train/good/000.png",
+    way_out="remove one of the two files",
+)
+def _(bench):
+    shutil.copy(bench.data / "mesh/train/good/000.png", bench.felt / "test/good/000.png")
+    return bench.train("--data.split", "few_shot", "--data.shots", 6, categories=("mesh", "felt"))
+
+
+@refused(
+    SPLITS,
+    "a supervised method on a split without training defects",
+    "PatchCore learns from labelled defects, and the training images of felt have none with data.split official",
+    way_out="--data.split raml",
+)
+def _(bench):
+    bench.patch.setattr(LEARNS_FROM_DEFECTS, True)
+    return bench.train()
+
+
+@refused(
+    SPLITS,
+    "a test of a supervised method on its training images",
+    "1 of 8 test images are images that this supervised detector was trained on, the first is felt/test/good/009.png",
+    way_out="--data.split raml",
+)
+def _(bench):
+    bench.patch.setattr(LEARNS_FROM_DEFECTS, True)
+    shutil.move(bench.felt / "train/good/000.png", bench.felt / "test/good/009.png")
+    return bench.test("--data.root", bench.data, checkpoint=bench.run / "checkpoint" / "felt")
+
+
+@refused(
+    SPLITS,
+    "a prediction without the name of the product, by a method that uses it",
+    "the detector in RUN/checkpoint/felt uses the name of the product",
+    way_out="give it with --cls_names, of felt, mesh",
+)
+def _(bench):
+    bench.describe(uses_category=True, train_images={"felt": 6, "mesh": 6})
+    return bench.call("--mode", "predict", "--checkpoint", bench.fit, "--input", bench.felt)
+
+
 # ------------------------------------------------------------------------------------------------ words, configs
 
 CONFIGS = "Command lines and configs"
