@@ -389,7 +389,12 @@ def test_prediction_needs_the_name_of_the_product(supervised, root, tmp_path, cl
     assert result.status == 2
     assert "uses the name of the product: give it with --cls_names, of felt, mesh, or any other name" in result.err
     for name in ("mesh", "a bolt"):
-        assert cli(*words, "--cls_names", name, "--output", tmp_path / name).status == 0
+        done = cli(*words, "--cls_names", name, "--output", tmp_path / name)
+        assert done.status == 0
+        assert [line for line in done.out.splitlines() if line.startswith("note: ")] == [
+            f"note: {RANDOM_WEIGHTS}",
+            "note: two means are a toy",
+        ]
 
 
 def test_loaded_run_takes_the_name_of_the_product(supervised, root):
