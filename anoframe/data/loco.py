@@ -40,6 +40,8 @@ class Loco(MVTecLayoutDataset):
     name = "loco"
     title = "MVTec LOCO"
     official_counts = LOCO_COUNTS
+    defect_kinds = {"logical": "logical_anomalies", "structural": "structural_anomalies"}  # noqa: RUF012
+    has_saturation_areas = True
     expected_layout = f"""\
     <root>/breakfast_box/        (or juice_bottle, pushpins, screw_bag, splicing_connectors)
       {SATURATION}
@@ -58,6 +60,13 @@ class Loco(MVTecLayoutDataset):
     def left_out(self, category: str) -> Mapping[str, Sequence[Path]]:
         validation = index_folder(self.folder(category) / "validation" / "good", category, "validation")
         return {VALIDATION_REASON: [sample.image for sample in validation]}
+
+    def notes(self, category: str) -> list[str]:
+        try:
+            _read_thresholds(self.folder(category) / SATURATION)
+        except AnoframeError as error:
+            return [*super().notes(category), f"sPRO is not available: {error}"]
+        return super().notes(category)
 
     def regions(self, sample: Sample) -> list[tuple[Mask, float]]:
         """Read the regions of a sample and their saturation areas, as `anoframe.metrics.auspro` takes them.

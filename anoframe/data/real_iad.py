@@ -107,15 +107,13 @@ def _find_json_folder(root: Path) -> Path:
     Args:
         root: of the dataset, or of one resolution or split in it.
     """
-    if _is_json_folder(root):
-        folder = root
-    else:
-        folder = (root.resolve().parent if _is_image_folder(root) else root) / JSONS
+    base = root.resolve().parent if _is_image_folder(root) else root
+    folder = root if _is_json_folder(root) else base / JSONS
     nested = folder / JSONS
     return nested if nested.is_dir() else folder
 
 
 def _find_image_root(jsons: Path) -> Path:
-    """Return the folder with the images of a folder of JSON files: its parent, or that of the folder it is nested in."""
+    """Return the folder with the images that belong to a folder of JSON files: its parent or the one above."""
     parents = jsons.resolve().parents[:2]
     return next((parent for parent in parents if any(map(_is_image_folder, parent.iterdir()))), parents[0])
