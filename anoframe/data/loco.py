@@ -75,7 +75,7 @@ class Loco(MVTecLayoutDataset):
             list: one mask [H, W] and area in pixels for each mask file, at the size of the original image.
 
         Raises:
-            AnoframeError: `defects_config.json` is missing, damaged or lacks the value of a mask.
+            AnoframeError: `defects_config.json` is missing, damaged or lacks the value of a mask; a mask in colour.
         """
         if sample.mask is None:
             return []
@@ -85,6 +85,10 @@ class Loco(MVTecLayoutDataset):
         for file in mask_files(sample.mask):
             with open_image(file) as image:
                 values: NDArray[np.integer] = np.asarray(image)
+            if values.ndim != 2:
+                raise AnoframeError(
+                    f"{file}: a mask in colour; the masks of the download are greyscale, with one value"
+                )
             present = sorted(int(value) for value in np.unique(values) if value)
             if len(present) != 1 or present[0] not in thresholds:
                 raise AnoframeError(
