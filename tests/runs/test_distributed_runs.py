@@ -202,7 +202,7 @@ def test_the_main_process_draws_the_pictures_that_a_kill_has_cost(config, two, t
 def _resume_without_training(group, config, output):
     import anoframe.runs.fitting
 
-    anoframe.runs.fitting.fit_detector = None
+    anoframe.runs.fitting.fit_learner = None
     return train(group, config, output, "resume")
 
 
