@@ -8,18 +8,21 @@ import os
 import re
 import shutil
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from bench import Bench, Outcome
 from PIL import Image
 from safetensors.torch import load, save_file
 
 import anoframe
+from anoframe.backbones import build_backbone
 from anoframe.data.demo import make_demo
 from anoframe.data.task_streams import parse_tasks
 from anoframe.data.visa import COLUMNS
@@ -945,6 +948,26 @@ def _(bench):
     return bench.train("--model.backbone.levels", 9)
 
 
+@refused(
+    CONFIGS,
+    "a misspelt model of open_clip",
+    "open_clip has no model 'ViT-B-16-plus240'",
+    way_out="did you mean 'ViT-B-16-plus-240'?",
+)
+def _(bench):
+    return _clip(bench, "random", "open_clip:ViT-B-16-plus240")
+
+
+@refused(
+    CONFIGS,
+    "feature levels of a CLIP model",
+    "an open_clip model takes no argument 'levels'",
+    way_out="Known: ",
+)
+def _(bench):
+    return bench.train("--model.backbone.name", CLIP)
+
+
 @refused(CONFIGS, "a misspelt protocol", "unknown protocol 'unfied'", way_out="did you mean 'unified'")
 def _(bench):
     return bench.train("--protocol", "unfied")
@@ -1707,6 +1730,92 @@ def _(bench):
 def _(bench):
     save_file({"conv_stem.weight": torch.full((32, 3, 3, 3), torch.nan)}, bench.folder / "weights.safetensors")
     return bench.train("--model.backbone.weights", bench.folder / "weights.safetensors")
+
+
+CLIP = "open_clip:ViT-B-16-plus-240"
+
+
+def _clip(bench: Bench, weights: object, name: str = CLIP, **more: object) -> Outcome:
+    """Build a CLIP backbone without a hub."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anoframe.backbones.weights.is_hub_reachable", lambda: False)
+        patch.setattr("anoframe.backbones.clip.weights.HF_HUB_CACHE", "~/.cache/huggingface/hub")
+        patch.setattr("anoframe.backbones.clip.weights.try_to_load_from_cache", lambda repository, name: None)
+        return bench.python(lambda: build_backbone({"name": name, "weights": str(weights), **more}))
+
+
+@refused(
+    CHECKPOINTS,
+    "CLIP weights that are not here, and no connection",
+    "no weights 'laion400m_e31' for backbone 'open_clip:ViT-B-16-plus-240'",
+    way_out="open_clip_model.safetensors of https://huggingface.co/timm/vit_base_patch16_plus_clip_240.laion400m_e31",
+)
+def _(bench):
+    return _clip(bench, "laion400m_e31")
+
+
+@refused(
+    CHECKPOINTS,
+    "no CLIP weights named",
+    "model.backbone.weights is required for open_clip model 'ViT-B-16-plus-240'",
+    way_out="Tags: laion400m_e31, laion400m_e32",
+)
+def _(bench):
+    return _clip(bench, "")
+
+
+@refused(
+    CHECKPOINTS,
+    "a misspelt tag of CLIP weights",
+    "'laion400m' is neither a file nor a tag",
+    way_out="Known: laion400m_e31, laion400m_e32",
+)
+def _(bench):
+    return _clip(bench, "laion400m")
+
+
+@refused(
+    CHECKPOINTS,
+    "CLIP weights that need QuickGELU, in a model without it",
+    "weights 'openai' were trained with QuickGELU, but open_clip model 'ViT-B-16' has GELU",
+    way_out="--model.backbone.name open_clip:ViT-B-16-quickgelu",
+)
+def _(bench):
+    return _clip(bench, "openai", "open_clip:ViT-B-16")
+
+
+@refused(
+    CHECKPOINTS,
+    "a missing file of CLIP weights",
+    "there is no weights file no.safetensors",
+    way_out="connect once",
+)
+def _(bench):
+    return _clip(bench, "no.safetensors")
+
+
+@refused(
+    CHECKPOINTS,
+    "CLIP weights of another model",
+    "weights.safetensors' do not fit open_clip model 'ViT-B-32'",
+    "of the model's 302 tensors are missing",
+    way_out="Use the file of that model",
+)
+def _(bench):
+    save_file({"visual.conv1.weight": torch.zeros(768, 3, 16, 16)}, bench.folder / "weights.safetensors")
+    return _clip(bench, bench.folder / "weights.safetensors", "open_clip:ViT-B-32")
+
+
+@refused(
+    CHECKPOINTS,
+    "CLIP weights as a TorchScript archive, which can run code",
+    "ViT-B-16.pt is a TorchScript archive",
+    way_out="convert it once",
+)
+def _(bench):
+    with zipfile.ZipFile(bench.folder / "ViT-B-16.pt", "w") as archive:
+        archive.writestr("ViT-B-16/constants.pkl", b"")
+    return _clip(bench, bench.folder / "ViT-B-16.pt")
 
 
 @refused(
