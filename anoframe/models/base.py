@@ -96,6 +96,8 @@ class Phase:
             the trainer minimises their sum.
         rows: training images to use, as positions in the index; None is all.
         label: distinguishes phases of the same name in progress bars and curves, for example "layer 3 ffn".
+        couples_batch: the loss of an image depends on the other images of its batch (a contrastive loss, statistics of
+            the batch), so it cannot be computed in parts: not on several devices, and not with `trainer.accumulate`.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Phase:
     loss: Callable[[TrainingBatch], Mapping[str, Tensor]]
     rows: Sequence[int] | None = None
     label: str = ""
+    couples_batch: bool = False
 
 
 class Detector(nn.Module, ABC):
