@@ -12,7 +12,7 @@ from anoframe.tracking.timing import StageTimer
 from anoframe.tracking.tracker import Trackers
 from anoframe.training.context import FitContext
 from anoframe.training.distributed_loss import check_multi_device
-from anoframe.training.stages import fit_detector
+from anoframe.training.stages import fit_learner
 from anoframe.training.validation import check_training
 from anoframe.types import Sample
 
@@ -63,7 +63,7 @@ def data():
 
 def train(detector, data, folder=None, tracker=None, **changes):
     context = FitContext("all", 0, section(**changes), tracker or Trackers(), folder)
-    fit_detector(detector, [data], NUM_IMAGES, StageTimer(Trackers()), context)
+    fit_learner(detector, [data], NUM_IMAGES, StageTimer(Trackers()), context)
     return context.curves["phases"][-1]["epochs"]
 
 
