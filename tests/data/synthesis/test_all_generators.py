@@ -217,6 +217,7 @@ def test_items_of_the_dataset(objects):
     assert np.array_equal(item.mask.numpy()[0], direct.mask)
     assert np.array_equal(item.label.numpy()[0], direct.label)
     assert not torch.equal(item.image, dataset[2].image)  # the same image in another epoch
+    assert [other.position for other in dataset] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
