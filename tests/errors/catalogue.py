@@ -1735,7 +1735,7 @@ def _(bench):
     "an output that is full",
     "cannot write RUNS/tiny/separate/felt/0/",
     "No space left on device",
-    way_out="Free space and start again; a run goes on with --resume",
+    way_out="Free space and start again (the same command with --resume continues this run)",
 )
 def _(bench):
     def fsync(file):
