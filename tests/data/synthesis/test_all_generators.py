@@ -82,6 +82,7 @@ def test_the_input_is_not_changed(generator, textures):
     for epoch in range(8):
         result = generator.generate(image, item_rng(0, epoch, 0), Context("bottle", textures, 0))
         assert np.array_equal(image, textures[0])
+        assert not np.shares_memory(result.base, image)
         base = result.base.copy()
         result.image[:] = 0  # the result shares no memory with the input or the base
         assert np.array_equal(image, textures[0])

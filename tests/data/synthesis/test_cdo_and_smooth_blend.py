@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_erosion
 
 from anoframe.data.synthesis.base import Context, item_rng
 from anoframe.data.synthesis.boxes import Box
@@ -65,6 +66,13 @@ def test_smaller_images_get_the_averaged_noise():
     noise = result.image[inside].astype(float)
     assert noise.mean() == pytest.approx(127, abs=3)
     assert 10 < noise.std() < 30  # bilinear antialiasing over about 4 x 4 pixels of standard deviation 73
+
+
+def test_partly_covered_pixels_are_blended():
+    image = np.full((256, 256, 3), 255, np.uint8)
+    result = CDO().as_negative().generate(image, item_rng(0, 0, 3))
+    border = result.mask & ~binary_erosion(result.mask, iterations=1)
+    assert result.image[border].mean() > result.image[binary_erosion(result.mask, iterations=4)].mean() + 40
 
 
 def test_boxes_avoid_the_background_of_seven_categories():
