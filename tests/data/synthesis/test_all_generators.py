@@ -25,7 +25,7 @@ VARIANTS = [
     {"name": "nsa", "blend": "mixed"},
     {"name": "nsa", "blend": "swap", "source": "same"},
     {"name": "draem", "texture": "perlin"},
-    {"name": "cdo", "version": "2023"},
+    {"name": "cdo", "version": 2023},
     {"name": "cutpaste", "mask": "diff"},
     {"name": "smooth_blend", "legacy_blur": 8.0},
 ]
@@ -168,7 +168,7 @@ def test_the_edited_image_is_never_its_own_source(textures):
         ({"name": "draem", "texture_root": "/no/such/folder"}, "is not a folder; give a folder of textures"),
         ({"name": "cutpaste_patch", "area": [0.1]}, "area must be two ordered numbers"),
         ({"name": "cutpaste_scar", "mask": "box"}, "mask must be one of region, diff"),
-        ({"name": "cdo", "version": "2024"}, "version must be one of 2023, 2025"),
+        ({"name": "cdo", "version": 2024}, "version must be one of 2023, 2025"),
         ({"name": "fpi", "factor": [0.1, 1.1]}, "factor must be two ordered numbers from 0 to 1"),
         ({"name": "mixture", "members": []}, "at least one generator"),
         ({"name": "mixture", "members": [{"name": "nsa", "weight": 0}]}, "weight must be a number above 0"),
