@@ -146,7 +146,7 @@ def _type_hints(target: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-MODELS = Registry("model", package="anoframe.models", exclude=("base", "factory", "summary"))
+MODELS = Registry("model", package="anoframe.models", exclude=("base", "factory", "learner", "summary"))
 DATASETS = Registry(
     "dataset",
     {

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from anoframe.data.masks import read_mask
+from anoframe.data.splits import FEW_SHOT
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.dataset_metrics import image_metrics_by_kind, spro_metrics, spro_names
 from anoframe.evaluation.predictions import CategoryPredictions, collect, collect_distributed
@@ -16,6 +17,7 @@ from anoframe.metrics.catalogue import SUMMARY
 from anoframe.models.base import Detector
 from anoframe.models.summary import MethodSummary
 from anoframe.report.curves import category_curves
+from anoframe.report.references import write_references
 from anoframe.report.write import write_category_pictures
 from anoframe.runs.plan import Plan
 from anoframe.runs.recording import RunRecorder, is_empty
@@ -31,7 +33,7 @@ class Evaluator:
 
     def __init__(self, plan: Plan, samples: RunSamples, recorder: RunRecorder):
         self._cfg, self._group, self._dataset = plan.cfg, plan.group, plan.dataset
-        self._preprocessing, self._size = plan.preprocessing, plan.preprocessing.crop
+        self._preprocessing, self._size, self._provenance = plan.preprocessing, plan.preprocessing.crop, plan.provenance
         self._samples, self._recorder = samples, recorder
 
     def evaluate(self, checkpoint: Checkpoint, category: str, summary: MethodSummary | None = None) -> None:
@@ -54,11 +56,13 @@ class Evaluator:
         folder.write_result(category, result)
         self._log_metrics(category, result)
         tracker.log("curves", category=category, curves=result["curves"])
+        self._draw_references(category)  # before the index of the pictures, whose absence tells of a kill
         with self._recorder.isolate_decoration(f"{category}: the pictures"):
             self._draw(checkpoint, category, predictions)
 
     def draw_again(self, checkpoint: Checkpoint, category: str) -> None:
         """Draw the pictures of a category with a result. The main process does it alone, and predicts all images."""
+        self._draw_references(category)
         with self._recorder.isolate_decoration(f"{category}: the pictures"):
             samples = self._samples.test(category)
             with self._recorder.clock.stage("predict"):
@@ -73,6 +77,17 @@ class Evaluator:
             reader, warn = self._samples.reader, partial(tracker.log, "warning")
             rows = write_category_pictures(folder, category, predictions, reader, count, threshold, warn)
             tracker.log("pictures", category=category, folder=folder / "pictures" / category, rows=rows)
+
+    def _draw_references(self, category: str) -> None:
+        """Write pictures of the training images of a few-shot run; no result waits for them."""
+        if self._dataset.split.name != FEW_SHOT:
+            return
+        recorder = self._recorder
+        with recorder.isolate_decoration(f"{category}: the pictures of its references"), recorder.clock.stage("draw"):
+            samples = self._samples.train([category])[category]
+            rows = write_references(recorder.folder.path, category, samples, self._samples.reader)
+            place = recorder.folder.path / "pictures" / category
+            recorder.tracker.log("references", category=category, folder=place, rows=rows)
 
     def measure(self, detector: Detector, category: str) -> Metrics:
         """Return the metrics of a category without writing anything. For a run of one process."""
@@ -115,8 +130,10 @@ class Evaluator:
         return {
             "category": category,
             "metrics": self._metrics(predictions),
+            **{key: self._provenance[key] for key in ("protocol_tag",) if key in self._provenance},
             "counts": {
-                "train": checkpoint.train_images[category],
+                "train": checkpoint.train_images.get(category, 0),
+                **_train_defects(checkpoint, category),
                 "test_good": len(predictions.labels) - defects,
                 "test_defect": defects,
                 "defects_cropped_away": _count_lost_masks(predictions),
@@ -133,6 +150,12 @@ class Evaluator:
         if all(value is None for value in metrics.values()):
             summary = f"no metric is available: {_missing_images(result['counts'])}"
         tracker.log("evaluated", category=category, summary=summary, metrics=metrics)
+
+
+def _train_defects(checkpoint: Checkpoint, category: str) -> dict[str, int]:
+    """Return the number of defects among the training images of a category; empty if the method is not supervised."""
+    defects = checkpoint.training.get("train_defects")
+    return {} if defects is None else {"train_defect": defects.get(category, 0)}
 
 
 def _image_record(predictions: CategoryPredictions, row: int) -> dict[str, Any]:

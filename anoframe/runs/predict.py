@@ -26,6 +26,7 @@ from anoframe.distributed.devices import choose_device
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.decision import is_defect
 from anoframe.report.pictures import Scale, overlay
+from anoframe.runs.disclosure import list_notes
 from anoframe.training.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from anoframe.utils.files import bounded_name, digest, write_atomic, write_error
 from anoframe.utils.paths import expand_path
@@ -52,6 +53,7 @@ class Predicted:
         bad: file -> why it could not be scored.
         not_drawn: file -> why its map or overlay could not be written; its score is written.
         remarks: sentences about what the input has besides images.
+        notes: sentences about the detector that stand beside its results, for example on random weights.
     """
 
     folder: Path
@@ -60,6 +62,7 @@ class Predicted:
     bad: dict[str, str] = field(default_factory=dict)
     not_drawn: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def predict(
@@ -107,6 +110,7 @@ def predict(
         names = ", ".join(trained.categories)
         raise AnoframeError(f"{checkpoint} has one threshold per category, choose a category: {names} (--cls_names)")
     writer = _Writer(output, trained, category or trained.categories[0], maps, overlays, overwrite)
+    writer.summary.notes += list_notes(trained.detector)
     writer.summary.remarks += describe_left_out(entry for entry in listing.left_out if entry.reason not in _NOT_READ)
     for entry in listing.left_out:
         if entry.reason in _NOT_READ:
