@@ -54,5 +54,6 @@ class Prediction:
     """Scores and anomaly maps of a batch. Higher is more anomalous; values are neither bounded nor calibrated."""
 
     score: Tensor  # [B] float32, one score per image
-    anomaly_map: Tensor  # [B, H, W] float32, at the resolution of the batch
+    anomaly_map: Tensor | None = None  # [B, H, W] float32, at the resolution of the batch; None: an image-level method
     extra_maps: dict[str, Tensor] = field(default_factory=dict)  # name -> [B, H, W], additional maps for the report
+    extra_scores: dict[str, Tensor] = field(default_factory=dict)  # name -> [B], image scores that are measured as well

@@ -49,6 +49,8 @@ def fill_later_keys(values: dict[str, Any]) -> dict[str, Any]:
     """
     if "trainer.select" in values:
         values.setdefault("trainer.select_metric", "summary")
+    if "data.resize" in values:
+        values.setdefault("data.interpolation", "bilinear")
     return values
 
 

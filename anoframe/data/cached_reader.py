@@ -57,7 +57,10 @@ class Reader:
         self.preprocessing = preprocessing
         self.cache = cache
         self.masks = masks
-        self._recipe = cache_key(_FORMAT, asdict(preprocessing), _DECODERS)
+        settings = asdict(preprocessing)
+        if preprocessing.interpolation == "bilinear":  # the only one of earlier versions: their entries stay valid
+            del settings["interpolation"]
+        self._recipe = cache_key(_FORMAT, settings, _DECODERS)
 
     def key(self, path: Path) -> str | None:
         """Return the key that `image` would return for this file."""

@@ -6,7 +6,7 @@ The mask of an image is one file, or a folder with one file per defect (MVTec LO
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +139,7 @@ def _decode_mask(path: Path, data: bytes | None, orientation: int | None) -> Mas
 def resize_mask(mask: Mask, preprocessing: Preprocessing, rule: str = "half") -> Mask:
     """Resize and crop a mask like its image to [crop, crop]; `rule` as in `MaskSettings`."""
     levels = Image.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(preprocessing.resize_and_crop(levels)) > _RULES[rule]
+    return np.asarray(replace(preprocessing, interpolation="bilinear").resize_and_crop(levels)) > _RULES[rule]
 
 
 def empty_mask(preprocessing: Preprocessing) -> Mask:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from anoframe.errors import AnoframeError
 
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _MAX_SIDE = 16384  # pixels: more than any network uses, and its square still fits into memory
 
 
@@ -27,15 +28,18 @@ class Preprocessing:
         keep_aspect: False resizes the image to `resize` x `resize`, so that all of it is kept if `crop` is the same.
         jpeg_draft: decode a JPEG at 1/2, 1/4 or 1/8 of its size if no side becomes shorter than `resize`: faster for
             large images, with slightly different pixels.
+        interpolation: of the resizing, `"bilinear"` or `"bicubic"` (as CLIP was trained); both with antialiasing.
 
     Raises:
-        AnoframeError: a size is not a whole number from 1 to 16,384, or the crop is larger than the resize.
+        AnoframeError: a size is not a whole number from 1 to 16,384, the crop is larger than the resize, or the
+            interpolation is unknown.
     """
 
     resize: int
     crop: int
     keep_aspect: bool = True
     jpeg_draft: bool = False
+    interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
@@ -44,13 +48,17 @@ class Preprocessing:
                 raise AnoframeError(f"preprocessing: {name} must be a positive whole number of pixels, got {value!r}")
             if value > _MAX_SIDE:
                 raise AnoframeError(f"preprocessing: {name} {value} is larger than {_MAX_SIDE} pixels; lower it")
+        if self.interpolation not in INTERPOLATIONS:
+            raise AnoframeError(
+                f"preprocessing: interpolation is one of {', '.join(INTERPOLATIONS)}, got {self.interpolation!r}"
+            )
         if self.crop > self.resize:
             raise AnoframeError(
                 f"preprocessing: crop {self.crop} is larger than resize {self.resize}; lower crop or raise resize"
             )
 
     def resize_and_crop(self, image: Image.Image, full_size: tuple[int, int] | None = None) -> Image.Image:
-        """Resize a Pillow image with bilinear interpolation and keep the centre square.
+        """Resize a Pillow image and keep the centre square.
 
         Args:
             image: of any size and mode.
@@ -58,7 +66,7 @@ class Preprocessing:
         """
         width, height = self._resized_size(*(full_size or image.size))
         left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)
-        resized = image.resize((width, height), Image.Resampling.BILINEAR)
+        resized = image.resize((width, height), INTERPOLATIONS[self.interpolation])
         return resized.crop((left, top, left + self.crop, top + self.crop))
 
     def to_array(self, image: Image.Image, full_size: tuple[int, int] | None = None) -> NDArray[np.uint8]:

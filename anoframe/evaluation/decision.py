@@ -16,13 +16,13 @@ class Threshold:
 
     Attributes:
         image: an image with this score or a higher one is a defect.
-        pixel: a pixel with this map value or a higher one is marked.
+        pixel: a pixel with this map value or a higher one is marked; None for a method without maps.
         false_positive_rate: requested share of normal images at or above each threshold.
         images: number of held-back images.
     """
 
     image: float
-    pixel: float
+    pixel: float | None
     false_positive_rate: float
     images: int
 
@@ -37,10 +37,10 @@ def estimate_threshold(scores: Sequence[float], peaks: Sequence[float], rate: fl
 
     Args:
         scores: [n], image scores.
-        peaks: [n], maximum of each anomaly map.
+        peaks: [n], maximum of each anomaly map; empty for a method without maps.
         rate: accepted false-positive rate, in (0, 1).
     """
-    return Threshold(upper_bound(scores, rate), upper_bound(peaks, rate), rate, len(scores))
+    return Threshold(upper_bound(scores, rate), upper_bound(peaks, rate) if peaks else None, rate, len(scores))
 
 
 def upper_bound(values: Sequence[float], rate: float) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from anoframe.distributed.process_group import Group
 from anoframe.errors import AnoframeError
@@ -27,9 +28,10 @@ class CategoryPredictions:
     samples: list[Sample]
     labels: NDArray[np.bool_]  # [n]
     scores: NDArray[np.float32]  # [n]
-    maps: NDArray[np.float32]  # [n, H, W]
+    maps: NDArray[np.float32] | None  # [n, H, W]; None: the method scores images only
     masks: NDArray[np.bool_]  # [n, H, W]
     extra_maps: dict[str, NDArray[np.float32]]  # name -> [n, H, W]
+    extra_scores: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # name -> [n]
 
     @cached_property
     def image_sweep(self) -> Sweep | None:
@@ -38,8 +40,8 @@ class CategoryPredictions:
 
     @cached_property
     def pixel_sweep(self) -> Sweep | None:
-        """Threshold sweep over the pixels, for pixel metrics and curves; None if a class or a mask is missing."""
-        return sweep_pixels(*as_maps(self.masks, self.maps)) if self.has_masks else None
+        """Threshold sweep over the pixels, for pixel metrics and curves; None if a class, a mask or the maps miss."""
+        return sweep_pixels(*as_maps(self.masks, self.maps)) if self.has_masks and self.maps is not None else None
 
     @property
     def has_masks(self) -> bool:
@@ -56,6 +58,8 @@ class CategoryPredictions:
 def collect(detector: Detector, batches: Iterable[FeatureBatch], images: int, size: int) -> CategoryPredictions:
     """Predict every batch. Memory: five bytes per pixel, and four more per pixel of each extra map.
 
+    Only a detector with `uses_category` gets the category names, and none gets a label.
+
     Args:
         detector: fitted.
         batches: features of the images.
@@ -66,21 +70,43 @@ def collect(detector: Detector, batches: Iterable[FeatureBatch], images: int, si
         AnoframeError: a score or map is not finite; names the image.
     """
     samples: list[Sample] = []
-    scores = np.empty(images, np.float32)
-    maps = np.empty((images, size, size), np.float32)
+    arrays: dict[tuple[str, str], NDArray[np.float32]] = {}
     masks = np.empty((images, size, size), bool)
-    extra: dict[str, NDArray[np.float32]] = {}
     for batch in progress(batches, "test", unit="batch"):
-        prediction = detector.detect(batch.features, (size, size))
+        categories = [sample.category for sample in batch.samples] if detector.uses_category else None
+        prediction = detector.detect(batch.features, (size, size), categories)
         _check_finite(prediction, batch.samples)
         rows = slice(len(samples), len(samples) + len(batch))
-        scores[rows], maps[rows] = prediction.score.cpu(), prediction.anomaly_map.cpu()
         masks[rows] = batch.masks[:, 0]
-        for name, values in prediction.extra_maps.items():
-            extra.setdefault(name, np.empty_like(maps))[rows] = values.cpu()
+        for key, values in _tensors(prediction):
+            arrays.setdefault(key, np.empty((images, *values.shape[1:]), np.float32))[rows] = values.cpu()
         samples.extend(batch.samples)
+    return _join(samples, masks, arrays)
+
+
+def _tensors(prediction: Prediction) -> Iterator[tuple[tuple[str, str], Tensor]]:
+    """Yield every tensor of a prediction with its field and, for an extra one, its name."""
+    yield ("scores", ""), prediction.score
+    if prediction.anomaly_map is not None:
+        yield ("maps", ""), prediction.anomaly_map
+    for name, values in prediction.extra_maps.items():
+        yield ("extra_maps", name), values
+    for name, values in prediction.extra_scores.items():
+        yield ("extra_scores", name), values
+
+
+def _join(
+    samples: list[Sample], masks: NDArray[np.bool_], arrays: Mapping[tuple[str, str], NDArray[np.float32]]
+) -> CategoryPredictions:
+    """Make the predictions of a category from arrays with the keys of `_tensors`."""
+    extra: dict[str, dict[str, NDArray[np.float32]]] = {"extra_maps": {}, "extra_scores": {}}
+    for (field_name, name), values in arrays.items():
+        if field_name in extra:
+            extra[field_name][name] = values
     labels = np.array([sample.is_defect for sample in samples], bool)
-    return CategoryPredictions(samples, labels, scores, maps, masks, extra)
+    scores = arrays.get(("scores", ""), np.empty(len(samples), np.float32))
+    maps = arrays.get(("maps", "")) if samples else np.empty(masks.shape, np.float32)
+    return CategoryPredictions(samples, labels, scores, maps, masks, **extra)
 
 
 def collect_distributed(
@@ -112,17 +138,20 @@ def collect_distributed(
     rows = group.shard(len(samples), batch_size)
     own = [samples[row] for row in rows[group.rank]]
     local = collect(detector, encode(own) if own else (), len(own), size)
-    scores, maps, masks = (group.gather_rows(array, rows) for array in (local.scores, local.maps, local.masks))
-    extra = {name: group.gather_rows(array, rows) for name, array in sorted(local.extra_maps.items())}
-    if scores is None or maps is None or masks is None:
+    arrays: dict[tuple[str, str], NDArray[np.float32] | None] = {("scores", ""): local.scores, ("maps", ""): local.maps}
+    arrays |= {("extra_maps", name): array for name, array in sorted(local.extra_maps.items())}
+    arrays |= {("extra_scores", name): array for name, array in sorted(local.extra_scores.items())}
+    masks = group.gather_rows(local.masks, rows)
+    gathered = {key: group.gather_rows(array, rows) for key, array in arrays.items() if array is not None}
+    if masks is None:
         return None
-    labels = np.array([sample.is_defect for sample in samples], bool)
-    extra_maps = {name: array for name, array in extra.items() if array is not None}
-    return CategoryPredictions(list(samples), labels, scores, maps, masks, extra_maps)
+    return _join(list(samples), masks, {key: array for key, array in gathered.items() if array is not None})
 
 
 def _check_finite(prediction: Prediction, samples: Sequence[Sample]) -> None:
-    finite = prediction.score.isfinite() & prediction.anomaly_map.flatten(1).isfinite().all(1)
+    finite = prediction.score.isfinite()
+    for _, values in _tensors(prediction):
+        finite &= values.reshape(len(values), -1).isfinite().all(1)
     if not bool(torch.all(finite)):
         sample = samples[int((~finite).nonzero()[0])]
         raise AnoframeError(f"the prediction for {sample.image} is not finite: check that image and the fit")

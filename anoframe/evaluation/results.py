@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.predictions import CategoryPredictions
 from anoframe.metrics.aupro import STANDARD_LIMIT
+from anoframe.metrics.auroc import auroc
 from anoframe.metrics.catalogue import HEADLINE
 from anoframe.metrics.category_metrics import (
     image_metrics_from_sweep,
@@ -30,19 +33,24 @@ _FILE = {"categories": dict[str, dict[str, float | None]], "provenance": dict[st
 def category_metrics(
     predictions: CategoryPredictions, aupro_limits: tuple[float, ...], pixel_thresholds: tuple[float, ...]
 ) -> Metrics:
-    """Compute the image and pixel metrics of a category; pixel metrics are None if a defect lacks its mask.
+    """Compute the image and pixel metrics of a category.
+
+    Pixel metrics are None if a defect lacks its mask, or if the method scores images only. Each extra score adds
+    `image_auroc_<name>`.
 
     Args:
         predictions: of the test images.
         aupro_limits, pixel_thresholds: as for `metrics.pixel_metrics`; the limit 0.3 is always included.
     """
     limits = (STANDARD_LIMIT, *(limit for limit in aupro_limits if limit != STANDARD_LIMIT))
-    masks, maps = predictions.masks, predictions.maps
+    masks = predictions.masks
+    maps = np.zeros(masks.shape, np.float32) if predictions.maps is None else predictions.maps
     others = per_image_metrics(masks, maps) | metrics_at_thresholds(masks, maps, pixel_thresholds)
-    if not predictions.has_masks:
+    if not predictions.has_masks or predictions.maps is None:
         others = dict.fromkeys(others)
     ranked = pixel_metrics_from_sweep(predictions.pixel_sweep, limits)
-    return image_metrics_from_sweep(predictions.image_sweep) | ranked | others
+    extra = {f"image_auroc_{name}": auroc(predictions.labels, s) for name, s in predictions.extra_scores.items()}
+    return image_metrics_from_sweep(predictions.image_sweep) | ranked | others | extra
 
 
 @dataclass

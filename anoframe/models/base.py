@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from anoframe.errors import AnoframeError
 from anoframe.models.summary import MethodSummary
 from anoframe.types import Prediction, Sample
-from anoframe.utils.parallel import map_images_on_cpu
+from anoframe.utils.parallel import first_tensor, map_images_on_cpu
 
 T = TypeVar("T")
+UNKNOWN_CATEGORY = "object"  # name of the product in prompts if the category is not known
 Features = Any  # output of `encode`: a tensor, or a list or dict of tensors, whose first axis is the batch
 
 
@@ -105,7 +106,19 @@ class Phase:
 
 
 class Detector(nn.Module, ABC):
-    """Base class of all methods. `self.backbone` is the frozen encoder; the rest of `state_dict` is learned."""
+    """Base class of all methods. `self.backbone` is the frozen encoder; the rest of `state_dict` is learned.
+
+    Attributes:
+        uses_category: whether it knows the category name of each image at a test, see `add_category`. Nothing else
+            about an image is known at a test, in particular no label.
+        is_supervised: whether it learns from labelled defects. Other methods are given normal training images only, and
+            results of both never share a table.
+        accepts_new_categories: whether it can be tested on categories that it was not trained on.
+    """
+
+    uses_category: ClassVar[bool] = False
+    is_supervised: ClassVar[bool] = False
+    accepts_new_categories: ClassVar[bool] = False
 
     def __init__(self, backbone: nn.Module):
         super().__init__()
@@ -140,6 +153,16 @@ class Detector(nn.Module, ABC):
         describe = getattr(self.backbone, "encoding", None)
         return describe() if describe else None
 
+    def check_image_size(self, size: int) -> None:
+        """Check the size of the images before any work; a method for one size overrides it.
+
+        Args:
+            size: height and width in pixels, `data.crop` of the config.
+
+        Raises:
+            AnoframeError: the method cannot use images of this size; names the keys to change.
+        """
+
     # ------------------------------------------------------------------------------------------------ training
 
     def training_stages(self) -> Sequence[Observation | Phase]:
@@ -157,7 +180,7 @@ class Detector(nn.Module, ABC):
     # ------------------------------------------------------------------------------------------------ detecting
 
     @torch.no_grad()
-    def detect(self, features: Features, size: tuple[int, int]) -> Prediction:
+    def detect(self, features: Features, size: tuple[int, int], categories: Sequence[str] | None = None) -> Prediction:
         """Compute scores and anomaly maps of a batch from its features, in eval mode and without gradients.
 
         On a CPU each image is computed alone, several in parallel, so its result does not depend on its batch, to the
@@ -166,9 +189,25 @@ class Detector(nn.Module, ABC):
         Args:
             features: output of `encode` for `B` images.
             size: height and width of the maps.
+            categories: `B` category names; only a method with `uses_category` sees them. None: not known.
         """
+        if self.uses_category:
+            unknown = [UNKNOWN_CATEGORY] * len(first_tensor(features))
+            features = self.add_category(features, unknown if categories is None else categories)
         self.prepare_detection()
         return _join_predictions(self.map_in_eval_mode(lambda batch: self.compute_prediction(batch, size), features))
+
+    def add_category(self, features: Features, categories: Sequence[str]) -> Features:
+        """Add what depends on the category of each image to features; implemented by methods with `uses_category`.
+
+        Args:
+            features: output of `encode` for `B` images.
+            categories: `B` names; `"object"` where the category is not known.
+
+        Returns:
+            Features for `compute_prediction`, with tensors whose first axis is the image.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not use the category of an image")
 
     def prepare_detection(self) -> None:
         """Build objects that threads share in `compute_prediction`; called before each batch."""
@@ -177,14 +216,20 @@ class Detector(nn.Module, ABC):
     def compute_prediction(self, features: Features, size: tuple[int, int]) -> Prediction:
         """Compute scores `[B]` and maps `[B, H, W]` of `size` from features of a batch.
 
+        A method that scores images only returns no maps.
+
         Called by `detect` in eval mode and without gradients; on a CPU with one image at a time, in a thread. The
         result of an image must not depend on other images.
         """
 
     @torch.no_grad()
-    def predict(self, images: Tensor) -> Prediction:
-        """Encode images `[B, 3, H, W]` and detect anomalies, with maps of the size of the images."""
-        return self.detect(self.encode(images), (images.shape[-2], images.shape[-1]))
+    def predict(self, images: Tensor, categories: Sequence[str] | None = None) -> Prediction:
+        """Encode images `[B, 3, H, W]` and detect anomalies, with maps of the size of the images.
+
+        Args:
+            categories: as for `detect`.
+        """
+        return self.detect(self.encode(images), (images.shape[-2], images.shape[-1]), categories)
 
     @torch.no_grad()
     def map_in_eval_mode(self, function: Callable[[Features], T], features: Features) -> list[T]:
@@ -212,6 +257,10 @@ class Detector(nn.Module, ABC):
     def summary(self) -> MethodSummary:
         """Report the learned state as scalars, tables and series for the run, the report and the trackers."""
         return MethodSummary()
+
+    def notes(self) -> Sequence[str]:
+        """List the sentences that stand beside every result of this detector, for example on how it may be compared."""
+        return ()
 
     def messages(self) -> Sequence[str]:
         """List one console line per event of the training so far; lines are only ever appended."""
@@ -317,8 +366,13 @@ def _join_features(batches: Sequence[Features]) -> Features:
 
 def _join_predictions(batches: Sequence[Prediction]) -> Prediction:
     """Concatenate predictions of several batches."""
+    first = batches[0]
     if len(batches) == 1:
-        return batches[0]
-    extra = {name: torch.cat([batch.extra_maps[name] for batch in batches]) for name in batches[0].extra_maps}
-    score, anomaly_map = (torch.cat([getattr(b, name) for b in batches]) for name in ("score", "anomaly_map"))
-    return Prediction(score, anomaly_map, extra)
+        return first
+    maps = [batch.anomaly_map for batch in batches if batch.anomaly_map is not None]
+    return Prediction(
+        torch.cat([batch.score for batch in batches]),
+        torch.cat(maps) if maps else None,
+        {name: torch.cat([batch.extra_maps[name] for batch in batches]) for name in first.extra_maps},
+        {name: torch.cat([batch.extra_scores[name] for batch in batches]) for name in first.extra_scores},
+    )

@@ -49,13 +49,13 @@ def category_scale(predictions: CategoryPredictions, threshold: Threshold | None
 
     The colours span the 1 % quantile to the largest value. The contour is the pixel threshold of the detector. Without
     one it is the 99 % quantile of the good test images (of all images if none is good): for illustration only.
-    Without images the scale is arbitrary.
+    Without images or maps the scale is arbitrary.
     """
-    if not predictions.samples:
+    if not predictions.samples or predictions.maps is None:
         return Scale(0.0, 1.0, 1.0)
     good = predictions.maps[~predictions.labels]
     values = good if len(good) else predictions.maps
-    contour = threshold.pixel if threshold else float(np.quantile(values, 0.99))
+    contour = float(np.quantile(values, 0.99)) if threshold is None or threshold.pixel is None else threshold.pixel
     return Scale(float(np.quantile(predictions.maps, 0.01)), float(predictions.maps.max()), contour)
 
 
@@ -74,9 +74,14 @@ def contour(image: NDArray[np.uint8], region: NDArray[np.bool_], colour: tuple[i
 
 
 def strip(
-    image: NDArray[np.uint8], mask: NDArray[np.bool_], anomaly_map: NDArray[np.float32], scale: Scale
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], anomaly_map: NDArray[np.float32] | None, scale: Scale
 ) -> Image.Image:
-    """Join image, mask, heatmap, and the image with the contours of ground truth (green) and prediction (red)."""
+    """Join image, mask, heatmap, and the image with the contours of ground truth (green) and prediction (red).
+
+    Without a map it is only the image with the contour of the ground truth.
+    """
+    if anomaly_map is None:
+        return Image.fromarray(contour(image, mask, _TRUTH_COLOUR))
     truth = np.repeat(mask[:, :, None], 3, axis=2).astype(np.uint8) * 255
     outlined = contour(contour(image, anomaly_map >= scale.contour, _PREDICTION_COLOUR), mask, _TRUTH_COLOUR)
     gap = np.full((image.shape[0], 4, 3), 255, np.uint8)

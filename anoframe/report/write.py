@@ -55,7 +55,8 @@ def write_category_pictures(
         sample = predictions.samples[i]
         try:
             image = reader.image(sample.image).pixels.permute(1, 2, 0).numpy()
-            picture = _png(strip(image, predictions.masks[i], predictions.maps[i], scale))
+            anomaly_map = None if predictions.maps is None else predictions.maps[i]
+            picture = _png(strip(image, predictions.masks[i], anomaly_map, scale))
             file = _write_picture(pictures, f"{place:03d}_{kind}", f"{sample.defect}_{sample.image.stem}", picture)
         except Exception as error:  # no picture is worth a result
             errors.append(error)

@@ -158,18 +158,24 @@ class Run:
         """Score one image: a file, a Pillow image, or a uint8 array `[H, W]`, `[H, W, 3]` or `[H, W, 4]`.
 
         Args:
-            category: which detector to use; needed if the run has several.
+            category: which detector to use; needed if the run has several, or if its only detector uses the name of
+                the category and has learned several.
 
         Returns:
-            Prediction with a score `[]` and an anomaly map `[H, W]` at the resolution of the detector.
+            Prediction with a score `[]` and an anomaly map `[H, W]` at the resolution of the detector, None for a
+            method that scores images only.
         """
         checkpoint = self._checkpoint(category)
         image = expand_path(image, "image") if isinstance(image, str | Path) else image
         pixels = load_image(image, checkpoint.preprocessing)
         device = next(checkpoint.detector.buffers()).device
-        prediction = checkpoint.detector.predict(pixels[None].to(device))
-        extra = {name: maps[0].cpu() for name, maps in prediction.extra_maps.items()}
-        return Prediction(prediction.score[0].cpu(), prediction.anomaly_map[0].cpu(), extra)
+        prediction = checkpoint.detector.predict(pixels[None].to(device), [category or checkpoint.categories[0]])
+        return Prediction(
+            prediction.score[0].cpu(),
+            None if prediction.anomaly_map is None else prediction.anomaly_map[0].cpu(),
+            {name: maps[0].cpu() for name, maps in prediction.extra_maps.items()},
+            {name: scores[0].cpu() for name, scores in prediction.extra_scores.items()},
+        )
 
     def _checkpoint(self, category: str | None) -> Checkpoint:
         folder = find_checkpoint(self.folder, category)

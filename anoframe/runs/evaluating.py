@@ -97,10 +97,7 @@ class Evaluator:
             },
             "backbone": checkpoint.detector.backbone.describe(),  # type: ignore[operator]
             "threshold": asdict(threshold) if threshold else None,
-            "images": [
-                {"name": sample.name, "defect": sample.defect, "score": float(score)}
-                for sample, score in zip(predictions.samples, predictions.scores, strict=True)
-            ],
+            "images": [_image_record(predictions, row) for row in range(len(predictions.samples))],
             "curves": curves,
         }
 
@@ -114,6 +111,14 @@ class Evaluator:
         if all(value is None for value in metrics.values()):
             summary = f"no metric is available: {_missing_images(result['counts'])}"
         tracker.log("evaluated", category=category, summary=summary, metrics=metrics)
+
+
+def _image_record(predictions: CategoryPredictions, row: int) -> dict[str, Any]:
+    """Return what the result file holds about one test image."""
+    sample = predictions.samples[row]
+    record = {"name": sample.name, "defect": sample.defect, "score": float(predictions.scores[row])}
+    extra = {name: float(scores[row]) for name, scores in predictions.extra_scores.items()}
+    return record | ({"extra_scores": extra} if extra else {})
 
 
 def _missing_images(counts: Mapping[str, int]) -> str:

@@ -34,7 +34,7 @@ _RESULT_TYPES = {
     "metrics": dict[str, float | None],
     "counts": dict[str, int],
     "backbone": dict[str, Any],
-    "threshold": dict[str, float] | None,
+    "threshold": dict[str, float | None] | None,
     "images": list[dict[str, Any]],
     "curves": dict[str, dict[str, list[float]] | None],
 }

@@ -106,6 +106,7 @@ class Plan:
 
     def _check_detector(self, detector: Detector, training_images: Mapping[str, int]) -> None:
         protocol = self.cfg.protocol.name
+        detector.check_image_size(self.preprocessing.crop)
         if not self.group.is_single:
             check_multi_device(detector, protocol, f"{self.group.size} processes")
         if self.tasks:

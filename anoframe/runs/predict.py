@@ -6,9 +6,10 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -127,12 +128,12 @@ def _predict_batch(trained: Checkpoint, root: Path, files: Sequence[Path], write
     if not images:
         return
     device = next(trained.detector.buffers()).device
-    prediction = trained.detector.predict(torch.stack(images).to(device))
-    for name, image, score, anomaly_map in zip(
-        names, images, prediction.score.cpu(), prediction.anomaly_map.cpu(), strict=True
-    ):
-        if bool(score.isfinite()) and bool(anomaly_map.isfinite().all()):
-            writer.write_prediction(name, image, float(score), anomaly_map.numpy())
+    categories = [writer.category] * len(images) if trained.detector.uses_category else None
+    prediction = trained.detector.predict(torch.stack(images).to(device), categories)
+    maps = [None] * len(images) if prediction.anomaly_map is None else prediction.anomaly_map.cpu().numpy()
+    for name, image, score, anomaly_map in zip(names, images, prediction.score.tolist(), maps, strict=True):
+        if np.isfinite(score) and (anomaly_map is None or np.isfinite(anomaly_map).all()):
+            writer.write_prediction(name, image, score, anomaly_map)
         else:
             writer.write_error(name, f"{escape_name(root / name)}: the prediction is not finite; check that image")
 
@@ -143,6 +144,7 @@ class _Writer:
     def __init__(
         self, folder: Path, trained: Checkpoint, category: str, maps: str, overlays: bool, overwrite: bool
     ) -> None:
+        self.category = category
         self.threshold = trained.thresholds.get(category)
         self.summary = Predicted(folder, defects=None if self.threshold is None else 0)
         self._maps, self._overlays = maps, overlays
@@ -154,13 +156,13 @@ class _Writer:
         write_atomic(self._csv, _csv_line(_COLUMNS))
         write_atomic(self._lines, "")
 
-    def write_prediction(self, name: str, image: Tensor, score: float, anomaly_map: np.ndarray) -> None:
+    def write_prediction(self, name: str, image: Tensor, score: float, anomaly_map: np.ndarray | None) -> None:
         """Write the score, map and overlay of an image; if one of the pictures fails, the score is written.
 
         Args:
             name: path of the file relative to the source.
             image: `[3, H, W]`.
-            anomaly_map: `[H, W]`.
+            anomaly_map: `[H, W]`; None for a method that scores images only: no map and no overlay is written.
         """
         self.summary.images += 1
         defect = None if self.threshold is None else bool(is_defect(score, self.threshold.image))
@@ -168,12 +170,15 @@ class _Writer:
         entry: dict[str, Any] = {"file": escape_name(name), "score": score, "defect": defect}
         if self.threshold:
             entry["threshold"] = self.threshold.image
-        for write in (
-            lambda: self._write_map(name, anomaly_map),
-            lambda: self._write_overlay(name, image, anomaly_map),
-        ):
+        drawings: list[Callable[[], dict[str, Any]]] = []
+        if anomaly_map is not None:
+            drawings = [
+                partial(self._write_map, name, anomaly_map),
+                partial(self._write_overlay, name, image, anomaly_map),
+            ]
+        for draw in drawings:
             try:
-                entry |= write()
+                entry |= draw()
             except Exception as error:  # a full disk, a long name, a drawing library: nothing is worth the score
                 entry["warning"] = escape_name(str(error) or type(error).__name__)
                 self.summary.not_drawn[entry["file"]] = entry["warning"]
@@ -225,8 +230,9 @@ class _Writer:
         """Draw the heatmap; without a threshold the colours span the range of this map, and nothing is outlined."""
         low, high = float(anomaly_map.min()), float(anomaly_map.max())
         scale = Scale(low, high, np.inf)
-        if self.threshold:  # in the middle of the colours, so that pictures can be compared
-            scale = Scale(0.0, 2 * self.threshold.pixel, self.threshold.pixel)
+        limit = self.threshold.pixel if self.threshold else None
+        if limit is not None:  # in the middle of the colours, so that pictures can be compared
+            scale = Scale(0.0, 2 * limit, limit)
         return overlay(image.permute(1, 2, 0).numpy(), anomaly_map, scale)
 
 

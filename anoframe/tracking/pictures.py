@@ -16,9 +16,11 @@ def cut_strip(strip: Image.Image) -> dict[str, Image.Image]:
     """Cut a strip into its square parts: name -> part, from left to right.
 
     Args:
-        strip: `[H, 4 H + 3 gaps]`.
+        strip: `[H, 4 H + 3 gaps]`; a picture of another shape, from a method without maps, is a single part `image`.
     """
     side = strip.height
+    if strip.width != len(PARTS) * side + (len(PARTS) - 1) * _GAP:
+        return {"image": strip}
     lefts = [index * (side + _GAP) for index in range(len(PARTS))]
     return {name: strip.crop((left, 0, left + side, side)) for name, left in zip(PARTS, lefts, strict=True)}
 

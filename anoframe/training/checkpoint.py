@@ -35,7 +35,7 @@ _REQUIRED_KEYS = {
     "train_images": dict[str, int],
     "learned_sha256": str,
 }
-_THRESHOLDS = dict[str, dict[str, float | int] | None]
+_THRESHOLDS = dict[str, dict[str, float | int | None] | None]
 
 
 @dataclass(frozen=True)

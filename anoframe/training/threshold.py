@@ -78,5 +78,5 @@ def _estimate(
     detector: Detector, batches: Iterable[FeatureBatch], num_images: int, rate: float, size: int
 ) -> Threshold:
     predictions = collect(detector, batches, num_images, size)
-    pixel_maxima = predictions.maps.reshape(num_images, -1).max(1)
-    return estimate_threshold(predictions.scores.tolist(), pixel_maxima.tolist(), rate)
+    pixel_maxima = [] if predictions.maps is None else predictions.maps.reshape(num_images, -1).max(1).tolist()
+    return estimate_threshold(predictions.scores.tolist(), pixel_maxima, rate)

@@ -22,6 +22,7 @@ cfg.data.follow_links = False  # True: also read files outside the root that lin
 cfg.data.resize = 256  # pixels; both sides, or the shorter side with keep_aspect
 cfg.data.crop = 224  # pixels; side of the centre square that is kept; at most `resize`
 cfg.data.keep_aspect = False  # True: keep the aspect ratio; the crop then loses the ends of images that are not square
+cfg.data.interpolation = "bilinear"  # bilinear | bicubic, of the resizing of images
 cfg.data.mask_rule = "half"  # half | covered | any: a pixel of a resized mask is defect if so much of its area was
 cfg.data.mask_frame = (
     "upright"  # upright | stored: masks lie on the photograph as shown, or as stored before EXIF turns

@@ -219,6 +219,7 @@ def test_provenance_has_resolution_and_crop(tree):
         "crop": 64,
         "keep_aspect": False,
         "jpeg_draft": False,
+        "interpolation": "bilinear",
         "mask_rule": "half",
         "mask_frame": "upright",
     }
