@@ -22,7 +22,6 @@ from anoframe.errors import AnoframeError, suggest
 from anoframe.utils.paths import expand_path
 
 DEFAULT_PROMPTS = Path(__file__).with_name("prompts.yaml")
-UNKNOWN_CATEGORY = "object"  # name of an object whose category is not known
 CONVENTIONS = ("raw", "normalised")
 _LISTS = ("templates", "normal", "defect")
 _NAMES = "names"
@@ -33,17 +32,20 @@ class PromptSet:
     """Templates, states and names of a prompts file.
 
     Attributes:
-        templates, normal, defect: texts with one `{}` each; `normal` and `defect` are states.
+        templates: texts with one `{}` each, for a state.
+        normal, defect: states, texts with one `{}` each, for a name.
         names: category -> its name in prompts; other categories have their own name with "_" replaced by a space.
         full_stop: end each prompt with a full stop.
+        raw_names: keep "_" in names.
         source: the file, for messages.
     """
 
-    templates: Sequence[str]
-    normal: Sequence[str]
-    defect: Sequence[str]
+    templates: tuple[str, ...]
+    normal: tuple[str, ...]
+    defect: tuple[str, ...]
     names: Mapping[str, str] = field(default_factory=dict)
     full_stop: bool = True
+    raw_names: bool = False
     source: str = ""
 
     @property
@@ -52,9 +54,21 @@ class PromptSet:
         content = {key: value for key, value in asdict(self).items() if key != "source"}
         return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
+    def digest(self) -> Tensor:
+        """Return the hash of the content as 32 bytes, uint8, for a checkpoint."""
+        return torch.tensor(list(bytes.fromhex(self.sha256)), dtype=torch.uint8)
+
+    def check_digest(self, stored: Tensor | None) -> None:
+        """Raise an AnoframeError if the prompts are not those of a checkpoint with this digest."""
+        if stored is not None and not torch.equal(stored.cpu(), self.digest()):
+            raise AnoframeError(
+                f"the prompts of {self.source} are not those of this checkpoint (sha256 {self.sha256[:12]} instead of "
+                f"{bytes(stored.tolist()).hex()[:12]}): restore that file, or run again"
+            )
+
     def name_of(self, category: str) -> str:
         """Return the name of a category in prompts."""
-        return self.names.get(category, category.replace("_", " "))
+        return self.names.get(category, category if self.raw_names else category.replace("_", " "))
 
     def prompts(self, category: str) -> tuple[list[str], list[str]]:
         """Return the normal and the defect prompts of a category, each state with all templates in turn."""
@@ -69,10 +83,8 @@ class PromptSet:
     def remarks(self) -> list[str]:
         """Return one sentence for each deviation from the shipped prompts that a result must state."""
         remarks = []
-        default = read_prompts(full_stop=self.full_stop)
-        if [*map(list, (self.templates, self.normal, self.defect))] != [
-            *map(list, (default.templates, default.normal, default.defect))
-        ]:
+        shipped = read_prompts()
+        if any(getattr(self, key) != getattr(shipped, key) for key in _LISTS):
             remarks.append(
                 f"prompts are those of {self.source} (sha256 {self.sha256[:12]}), not the published ones: "
                 f"{len(self.templates)} templates, {len(self.normal)} normal and {len(self.defect)} defect states"
@@ -147,15 +159,15 @@ def read_prompts(path: str | Path | None = None, full_stop: bool = True) -> Prom
             raise _error(file, f"unknown key {key!r}: {suggest(str(key), (*_LISTS, _NAMES))}")
     if missing := [key for key in _LISTS if key not in content]:
         raise _error(file, f"the key {missing[0]} is missing: copy it from {DEFAULT_PROMPTS}")
-    lists = {key: _texts(file, key, content[key]) for key in _LISTS}
-    return PromptSet(**lists, names=_names(file, content.get(_NAMES)), full_stop=full_stop, source=str(file))
+    templates, normal, defect = (_texts(file, key, content[key]) for key in _LISTS)
+    return PromptSet(templates, normal, defect, _names(file, content.get(_NAMES)), full_stop, source=str(file))
 
 
 def _read_yaml(file: Path) -> dict[Any, Any]:
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except OSError as error:
-        raise _error(file, f"cannot be read ({error.strerror}): correct the path; the format is {DEFAULT_PROMPTS}") from error
+        raise _error(file, f"cannot be read ({error.strerror}): correct the path, or copy {DEFAULT_PROMPTS}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise _error(file, f"is not YAML ({reason}): correct it, or copy {DEFAULT_PROMPTS}") from error
@@ -172,7 +184,8 @@ class _UniqueKeys(yaml.SafeLoader):
         for key_node, value_node in node.value:
             key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
             if isinstance(key, str) and key in mapping:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
+                problem = f"the key {key!r} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             mapping[key] = self.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
         return mapping
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from anoframe.models.components.nearest import Search
@@ -27,13 +26,3 @@ class Association:
         """Compute the scores `[B, N]` of unit vectors `[B, N, D]`."""
         distances, _ = self._search.nearest(queries.flatten(0, 1))
         return (distances[:, 0].square() / 4).clamp(max=1.0).view(queries.shape[:2])
-
-
-def association_scores(queries: Tensor, memory: Tensor) -> Tensor:
-    """Compute the association scores of unit vectors `[B, N, D]` with a memory `[M, D]`: `[B, N]`."""
-    return Association(memory).scores(queries)
-
-
-def stack_memory(parts: list[Tensor], device: torch.device) -> Tensor:
-    """Join embeddings `[K, N, D]` of references to one memory `[K * N, D]`."""
-    return torch.cat(parts).flatten(0, 1).to(device)
