@@ -49,3 +49,14 @@ def check_image_side(clip: Any, size: int) -> None:
             f"data.crop is {size}, and {clip.name} takes images of {clip.image_size} pixels: use --data.resize "
             f"{clip.image_size} --data.crop {clip.image_size}"
         )
+
+
+def check_patch_grid(clip: Any) -> tuple[int, int]:
+    """Return the grid of patches of a CLIP model; raise an AnoframeError if its image tower has none."""
+    height, width = clip.grid
+    if not height * width:
+        raise AnoframeError(
+            f"the image tower of {clip.name} has no grid of patches that can be encoded in windows: set "
+            "model.backbone.name to a vision transformer, for example open_clip:ViT-B-16-plus-240"
+        )
+    return height, width

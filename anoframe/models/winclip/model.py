@@ -17,7 +17,13 @@ from anoframe.errors import AnoframeError
 from anoframe.models.base import Detector, Features, Forecast, Observation, Phase
 from anoframe.models.components.anomaly_map import gaussian_blur, upsample
 from anoframe.models.components.prompts import TextPrototypes, read_prompts
-from anoframe.models.components.text_scores import anomaly_probability, check_image_side, check_tau, check_text_tower
+from anoframe.models.components.text_scores import (
+    anomaly_probability,
+    check_image_side,
+    check_patch_grid,
+    check_tau,
+    check_text_tower,
+)
 from anoframe.models.summary import MethodSummary, Table
 from anoframe.models.winclip.association import Association
 from anoframe.models.winclip.windows import harmonic_map, harmonic_mean_of_scales, window_table
@@ -60,7 +66,7 @@ class WinCLIP(Detector):
         super().__init__(backbone)
         check_text_tower(backbone, "winclip")
         check_tau(tau)
-        self.grid: tuple[int, int] = tuple(self.clip.grid)
+        self.grid = check_patch_grid(backbone)
         self.scales = _checked_scales(scales, self.grid)
         self.tau, self.sigma, self.use_references = tau, sigma, use_references
         self.accepts_new_categories = not use_references
