@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Any
@@ -12,11 +11,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from anoframe.backbones.precision import autocast, check_precision
 from anoframe.backbones.weights import load_state, pretrained_config, random_seed, resolve_source
 from anoframe.errors import AnoframeError, suggest
 from anoframe.utils.tensor_files import fingerprint
-
-PRECISIONS = ("float32", "bfloat16")
 
 
 class FeaturePyramid(nn.Module):
@@ -41,8 +39,10 @@ class FeaturePyramid(nn.Module):
         strides: stride of each level, in pixels of the image.
         weights: source of the weights, with `default` resolved.
         sha256: fingerprint of the weights in use.
+        has_text: whether there is a text encoder.
     """
 
+    has_text = False
     mean: Tensor
     std: Tensor
 
@@ -55,8 +55,7 @@ class FeaturePyramid(nn.Module):
         compile: bool = False,
     ):
         super().__init__()
-        if precision not in PRECISIONS:
-            raise AnoframeError(f"model.backbone.precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
+        check_precision(precision)
         self.precision, self.compile_network = precision, compile
         architecture, _, tag = name.partition(".")
         if tag and weights == "default":
@@ -110,13 +109,8 @@ class FeaturePyramid(nn.Module):
         return [features[i].float() for i in self._order]
 
     def _features(self, pixels: Tensor) -> list[Tensor]:
-        if self.precision == "bfloat16" and not has_bfloat16(pixels.device):
-            raise AnoframeError(
-                f"this {pixels.device.type} has no bfloat16 instructions, and bfloat16 would only be slower: "
-                "--model.backbone.precision float32"
-            )
         try:
-            with torch.autocast(pixels.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext():
+            with autocast(pixels.device, self.precision):
                 return list((self._compiled or self.network)(pixels))
         except torch._dynamo.exc.TorchDynamoException as error:  # raised only with compile=True
             reason = str(error).strip().splitlines()[0]
@@ -141,13 +135,6 @@ class FeaturePyramid(nn.Module):
         network = {"name": self.name, "levels": list(self.levels), "sha256": self.sha256, "timm": timm.__version__}
         normalisation = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
         return {**network, **normalisation, "precision": self.precision, "compile": self.compile_network}
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Return whether a device computes in bfloat16 natively, without converting to float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 @cache  # timm knows the levels of a model only after building it, which takes half of the time to build a backbone

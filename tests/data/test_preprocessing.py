@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torchvision.transforms import CenterCrop, Compose, Resize
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
 from anoframe.data.masks import empty_mask, resize_mask
 from anoframe.data.preprocessing import Preprocessing
@@ -21,15 +21,34 @@ def noise(height, width):
 
 
 @settings(max_examples=60, deadline=None)
-@given(height=sides, width=sides, resize=st.integers(1, 64), cut=st.integers(0, 20), keep_aspect=st.booleans())
-def test_pixels_equal_those_of_torchvision(height, width, resize, cut, keep_aspect):
+@given(
+    height=sides,
+    width=sides,
+    resize=st.integers(1, 64),
+    cut=st.integers(0, 20),
+    keep_aspect=st.booleans(),
+    interpolation=st.sampled_from(["bilinear", "bicubic"]),
+)
+def test_pixels_equal_those_of_torchvision(height, width, resize, cut, keep_aspect, interpolation):
     crop = max(1, resize - cut)
     image = Image.fromarray(noise(height, width))
-    expected = Compose([Resize(resize if keep_aspect else (resize, resize)), CenterCrop(crop)])(image)
-    pixels = Preprocessing(resize, crop, keep_aspect).to_array(image)
+    size = resize if keep_aspect else (resize, resize)
+    expected = Compose([Resize(size, InterpolationMode(interpolation)), CenterCrop(crop)])(image)
+    pixels = Preprocessing(resize, crop, keep_aspect, interpolation=interpolation).to_array(image)
     assert pixels.dtype == np.uint8
     assert pixels.shape == (crop, crop, 3)
     assert np.array_equal(pixels, np.asarray(expected))
+
+
+def test_the_interpolation_of_images_does_not_change_masks():
+    mask = noise(70, 50)[..., 0] > 128
+    masks = [resize_mask(mask, Preprocessing(32, 32, interpolation=name)) for name in ("bilinear", "bicubic")]
+    assert np.array_equal(*masks)
+
+
+def test_an_unknown_interpolation_is_an_error():
+    with pytest.raises(AnoframeError, match="interpolation is one of bilinear, bicubic, got 'nearest'"):
+        Preprocessing(32, 32, interpolation="nearest")
 
 
 @settings(max_examples=30, deadline=None)

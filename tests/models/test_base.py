@@ -49,6 +49,18 @@ class RecordingDetector(ToyDetector):
         return Prediction(tokens.sum(1), maps, {"max": features["levels"][1].amax(1)})
 
 
+class NamedDetector(ToyDetector):
+    """Scores an image by the length of its category name; it has no map."""
+
+    uses_category = True
+
+    def add_category(self, features, categories):
+        return {"image": features, "letters": torch.tensor([float(len(name)) for name in categories])}
+
+    def compute_prediction(self, features, size):
+        return Prediction(features["letters"], extra_scores={"half": features["letters"] / 2})
+
+
 def clone(state):
     return {name: value.detach().clone() for name, value in state.items()}
 
@@ -105,6 +117,31 @@ def test_detection_joins_scores_maps_and_extra_maps_in_order():
     torch.testing.assert_close(prediction.score, images.flatten(1).sum(1))
     assert torch.equal(prediction.anomaly_map, images.mean(1))
     assert torch.equal(prediction.extra_maps["max"], images[..., ::2].amax(1))
+
+
+def test_a_detector_that_declares_it_gets_the_category_of_each_image():
+    prediction = NamedDetector().predict(torch.rand(3, 3, 6, 8), ["screw", "pcb1", "bottle"])
+    assert prediction.score.tolist() == [5, 4, 6]
+
+
+def test_an_unknown_category_is_called_object():
+    assert NamedDetector().predict(torch.rand(2, 3, 6, 8)).score.tolist() == [len("object")] * 2
+
+
+def test_a_detector_that_does_not_declare_it_never_gets_a_category(toy, monkeypatch):
+    def fail(*_):
+        raise AssertionError("the category was passed on")
+
+    images = torch.rand(2, 3, 6, 8)
+    expected = toy.predict(images)
+    monkeypatch.setattr(toy, "add_category", fail)
+    assert torch.equal(toy.predict(images, ["screw", "bottle"]).score, expected.score)
+
+
+def test_a_prediction_without_maps_joins_its_extra_scores_in_order():
+    prediction = NamedDetector().predict(torch.rand(3, 3, 6, 8), ["a", "bb", "ccc"])
+    assert prediction.anomaly_map is None
+    assert prediction.extra_scores["half"].tolist() == [0.5, 1, 1.5]
 
 
 def test_detection_is_prepared_once_in_the_calling_thread():
