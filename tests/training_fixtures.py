@@ -15,7 +15,7 @@ from anoframe.tracking.timing import StageTimer
 from anoframe.tracking.tracker import Trackers
 from anoframe.training.context import FitContext
 from anoframe.training.seeding import seed_everything
-from anoframe.training.stages import fit_detector
+from anoframe.training.stages import fit_learner
 from anoframe.types import Prediction, Sample
 
 
@@ -118,7 +118,7 @@ def train(images, section):
 
     def run(detector, state_folder=None, tracker=None, evaluate=None, **changes):
         context = FitContext("felt", 0, section(**changes), tracker or Trackers(), state_folder, evaluate)
-        fit_detector(detector, images, 10, StageTimer(Trackers()), context)
+        fit_learner(detector, images, 10, StageTimer(Trackers()), context)
         return context
 
     return run

@@ -73,7 +73,7 @@ def make_loader(
         _ErrorReturningDataset(samples, Reader(preprocessing, cache)),
         batch_size=batch_size,
         shuffle=shuffle,
-        num_workers=_num_workers(workers),
+        num_workers=num_workers(workers),
         collate_fn=_collate,
         generator=torch.Generator().manual_seed(seed),
     )
@@ -85,7 +85,7 @@ def load_batches(batches: Sequence[Sequence[Sample]], reader: Reader, workers: i
     loader = _Loader(
         _ErrorReturningDataset([sample for batch in batches for sample in batch], reader),
         batch_sampler=[[next(index) for _ in batch] for batch in batches],
-        num_workers=_num_workers(workers),
+        num_workers=num_workers(workers),
         collate_fn=_collate,
         generator=torch.Generator(),
     )
@@ -129,7 +129,8 @@ def _array_to_pillow(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 
 
-def _num_workers(workers: int) -> int:
+def num_workers(workers: int) -> int:
+    """Return the number of decoding processes; -1 chooses one for this machine, 0 is none."""
     if workers != -1:
         return workers
     # Without a GPU the backbone uses every core, and decoding processes would compete with it.

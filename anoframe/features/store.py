@@ -45,11 +45,15 @@ class FeatureStore:
         """Batches of the images with these indices, in this order."""
         return (self.batch(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size))
 
-    def batch(self, rows: Sequence[int], channels_last: bool = False) -> TrainingBatch:
+    def start(self, planned: Iterable[tuple[int, Sequence[int]]]) -> None:
+        """Do nothing: all features are at hand; `ViewSource` prepares the planned batches."""
+
+    def batch(self, rows: Sequence[int], epoch: int = 0, channels_last: bool = False) -> TrainingBatch:
         """A batch of the images with these indices, in this order.
 
         Args:
             rows: indices of the images.
+            epoch: makes no difference to features.
             channels_last: memory layout of feature maps.
         """
         index = torch.tensor(rows, dtype=torch.int64)

@@ -2,110 +2,51 @@
 
     images --encode (frozen)--> features --detect--> Prediction
 
-A detector lists the stages of its training, and a trainer runs them; no detector owns a training loop:
-
-- an `Observation` is one pass over the features of the training images (a memory bank, a Gaussian);
-- a `Phase` is gradient descent on a loss (a decoder, a transformer);
-- an empty list: zero-shot.
+How a detector is trained is described in `anoframe.models.learner`, whose names a method can import from here.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from anoframe.errors import AnoframeError
-from anoframe.models.summary import MethodSummary
+from anoframe.models.learner import (
+    Features,
+    Forecast,
+    ImageSource,
+    Learner,
+    Observation,
+    Phase,
+    TrainingBatch,
+    Views,
+)
 from anoframe.types import Prediction, Sample
 from anoframe.utils.parallel import first_tensor, map_images_on_cpu
 
 T = TypeVar("T")
+__all__ = [
+    "ContinualDetector",
+    "Detector",
+    "Features",
+    "Forecast",
+    "ImageSource",
+    "Learner",
+    "Observation",
+    "ObservingDetector",
+    "Phase",
+    "TrainingBatch",
+    "Views",
+]
+
 UNKNOWN_CATEGORY = "object"  # name of the product in prompts if the category is not known
-Features = Any  # output of `encode`: a tensor, or a list or dict of tensors, whose first axis is the batch
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """Estimated cost of an observation, reported before it starts.
-
-    Attributes:
-        text: sentence for the console.
-        memory: bytes needed in addition to the memory in use now.
-        remedy: settings to change if that is more than the free memory.
-    """
-
-    text: str
-    memory: int
-    remedy: str
-
-
-def _no_forecast(features: Features, images: int) -> Forecast | None:
-    return None
-
-
-@dataclass(frozen=True)
-class Observation:
-    """Training stage: one pass over the features of the training images, without gradients.
-
-    Attributes:
-        name: name of the stage; the time of `finish` is reported under it.
-        begin: called first, with the number of images that will be observed; discards earlier observations.
-        observe: called with the features and samples of each batch. Returns True to end the pass early.
-        finish: called last; computes the learned state from the observations.
-        forecast: estimates the cost from the features of the first batch and the number of images; None for no report.
-        rows: training images to observe, in this order, as positions in the index; None is each image once, in order.
-            With `rows`, all features are held in memory or in a file, as for a `Phase`.
-        batch_size: images per batch; None leaves it to the trainer.
-    """
-
-    name: str
-    begin: Callable[[int], None]
-    observe: Callable[[Features, Sequence[Sample]], bool | None]
-    finish: Callable[[], None]
-    forecast: Callable[[Features, int], Forecast | None] = _no_forecast
-    rows: Sequence[int] | None = None
-    batch_size: int | None = None
-
-
-@dataclass(frozen=True)
-class TrainingBatch:
-    """Argument of a loss: a batch of training images."""
-
-    features: Features
-    samples: tuple[Sample, ...]
-    rows: Tensor  # [B] int64, position of each image in the index of the training images
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-
-@dataclass(frozen=True)
-class Phase:
-    """Training stage: gradient descent on a loss. Its length and optimiser come from the `trainer` section of a config.
-
-    Attributes:
-        name: name in progress bars and curves, and key in `trainer.phases` for settings of this phase alone.
-        parameters: name -> parameter; only these are trained.
-        loss: computes name -> scalar for a batch, in train mode. Each scalar is a mean over the images of the batch;
-            the trainer minimises their sum.
-        rows: training images to use, as positions in the index; None is all.
-        label: distinguishes phases of the same name in progress bars and curves, for example "layer 3 ffn".
-    """
-
-    name: str
-    parameters: Mapping[str, nn.Parameter]
-    loss: Callable[[TrainingBatch], Mapping[str, Tensor]]
-    rows: Sequence[int] | None = None
-    label: str = ""
-
-
-class Detector(nn.Module, ABC):
+class Detector(Learner):
     """Base class of all methods. `self.backbone` is the frozen encoder; the rest of `state_dict` is learned.
 
     Attributes:
@@ -162,20 +103,6 @@ class Detector(nn.Module, ABC):
         Raises:
             AnoframeError: the method cannot use images of this size; names the keys to change.
         """
-
-    # ------------------------------------------------------------------------------------------------ training
-
-    def training_stages(self) -> Sequence[Observation | Phase]:
-        """List the training stages in order; empty for zero-shot.
-
-        Called again after each stage and when a run is resumed, because later stages may depend on the learned state.
-        Finished stages stay at the front of the list.
-        """
-        return ()
-
-    def phase_names(self) -> Sequence[str]:
-        """List the names that phases may have in `trainer.phases`, including phases of later tasks."""
-        return list(dict.fromkeys(stage.name for stage in self.training_stages() if isinstance(stage, Phase)))
 
     # ------------------------------------------------------------------------------------------------ detecting
 
@@ -252,52 +179,9 @@ class Detector(nn.Module, ABC):
             if training:
                 self.train()
 
-    # ------------------------------------------------------------------------------------------------ reporting
-
-    def summary(self) -> MethodSummary:
-        """Report the learned state as scalars, tables and series for the run, the report and the trackers."""
-        return MethodSummary()
-
     def notes(self) -> Sequence[str]:
         """List the sentences that stand beside every result of this detector, for example on how it may be compared."""
         return ()
-
-    def messages(self) -> Sequence[str]:
-        """List one console line per event of the training so far; lines are only ever appended."""
-        return ()
-
-    # ------------------------------------------------------------------------------------------------ checkpoints
-
-    def learned_state(self) -> dict[str, Tensor]:
-        """Return the tensors of a checkpoint: `state_dict` without the frozen encoder."""
-        return {name: value for name, value in self.state_dict().items() if not name.startswith("backbone.")}
-
-    def num_learned_values(self) -> int:
-        """Count the learned floating-point values: parameters, and buffers such as the entries of a memory bank."""
-        return sum(value.numel() for value in self.learned_state().values() if value.is_floating_point())
-
-    def load_learned_state(self, state: dict[str, Tensor]) -> None:
-        """Load the output of `learned_state`. Buffers take the shapes of `state`; parameters must match in shape.
-
-        Raises:
-            AnoframeError: names differ, or a parameter has another shape.
-        """
-        expected = self.learned_state()
-        if state.keys() != expected.keys():
-            names = sorted(state.keys() ^ expected.keys())
-            raise AnoframeError(
-                f"the checkpoint is of another method or version: {', '.join(names[:5])} do not match; fit again"
-            )
-        buffers = dict(self.named_buffers())
-        for name, value in state.items():
-            if name in buffers:
-                owner, _, attribute = name.rpartition(".")
-                setattr(self.get_submodule(owner), attribute, value.to(buffers[name].device))
-            elif value.shape != expected[name].shape:
-                shapes = f"{tuple(value.shape)}, expected {tuple(expected[name].shape)}"
-                raise AnoframeError(f"the checkpoint's {name} has the shape {shapes}; fit again")
-            else:
-                expected[name].copy_(value)
 
 
 class ObservingDetector(Detector):

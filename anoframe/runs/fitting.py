@@ -22,7 +22,7 @@ from anoframe.tracking.tracker import Tracker, Trackers
 from anoframe.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from anoframe.training.context import FitContext
 from anoframe.training.seeding import seed_everything
-from anoframe.training.stages import fit_detector
+from anoframe.training.stages import fit_learner
 from anoframe.training.threshold import estimate_thresholds
 from anoframe.types import Sample
 from anoframe.utils.files import write_atomic
@@ -66,7 +66,8 @@ class Fitter:
         training = self._training(fit, seed)
         features = self._samples.encode_for_all(detector, samples)
         read = log_messages(stages, detector, self._recorder.tracker)
-        fit_detector(detector, features, len(samples), self._recorder.clock, training, read)
+        images = self._samples.images(samples)
+        fit_learner(detector, features, len(samples), self._recorder.clock, training, read, images)
         if training.curves["phases"]:
             self._recorder.folder.write_curves(fit.name, training.curves)
 
@@ -137,9 +138,9 @@ class Fitter:
         size, seed, tracker = self._plan.preprocessing.crop, self._cfg.seed, self._recorder.tracker
         quiet = FitContext("threshold", seed, self._plan.trainer, Trackers(), group=self._group)
         share, rate = options.held_back, options.false_positive_rate
-        build, encode = self._plan.new_detector, self._samples.encode_for_all
+        build, encode, read = self._plan.new_detector, self._samples.encode_for_all, self._samples.images
         try:
-            limits = estimate_thresholds(build, encode, training, share, rate, size, quiet)
+            limits = estimate_thresholds(build, encode, read, training, share, rate, size, quiet)
         except AnoframeError as error:  # training may need more images than are left
             if not self._group.is_single:
                 raise

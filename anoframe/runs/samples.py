@@ -11,6 +11,7 @@ from anoframe.features.extraction import FeatureLoader
 from anoframe.models.base import Detector
 from anoframe.runs.plan import Plan
 from anoframe.tracking.tracker import Tracker
+from anoframe.training.views import TrainingImages
 from anoframe.types import Sample
 from anoframe.utils.tensor_cache import CACHE_KINDS, TensorCache, cache_root
 
@@ -47,6 +48,10 @@ class RunSamples:
         encoded = self.encode(detector, samples)
         encoded.prepare(self._group)
         return encoded
+
+    def images(self, samples: Sequence[Sample]) -> TrainingImages:
+        """Return samples as images, for phases that draw views of them."""
+        return TrainingImages(samples, self.reader, self._data.workers)
 
     def _split(self, category: str, split: str) -> list[Sample]:
         return [sample for sample in self._dataset.samples(category) if sample.split == split]

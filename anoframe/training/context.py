@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from anoframe.distributed.process_group import Group, single_process
-from anoframe.models.base import Detector
+from anoframe.models.learner import Learner
 from anoframe.tracking.tracker import Tracker
 from anoframe.training.state import TrainingState
 
 CategoryMetrics = Mapping[str, Mapping[str, float | None]]  # category -> metric -> value, None: not available
-Evaluate = Callable[[Detector], CategoryMetrics]
+Evaluate = Callable[[Any], CategoryMetrics]
 
 
 @dataclass
@@ -42,8 +42,8 @@ class FitContext:
     curves: dict[str, Any] = field(default_factory=lambda: {"phases": [], "looks": []})
     group: Group = field(default_factory=single_process)
 
-    def save_state(self, stage: int, steps: int, detector: Detector, **rest: Any) -> None:
+    def save_state(self, stage: int, steps: int, learner: Learner, **rest: Any) -> None:
         """Write a training state, if this fit has a folder for states."""
         if self.state_folder:
-            state = TrainingState(stage, steps, detector.learned_state(), {"curves": self.curves, **rest})
+            state = TrainingState(stage, steps, learner.learned_state(), {"curves": self.curves, **rest})
             state.save(self.state_folder)

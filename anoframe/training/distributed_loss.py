@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from anoframe.distributed.process_group import Group
 from anoframe.distributed.sync_batchnorm import SyncState, sync_batchnorm_layers
 from anoframe.errors import AnoframeError
-from anoframe.models.base import Detector, Phase, TrainingBatch
+from anoframe.models.learner import Learner, Phase, TrainingBatch
 
 Loss = Callable[[TrainingBatch], Mapping[str, Tensor]]
 
@@ -103,37 +103,37 @@ class DistributedLoss:
 
 @contextmanager
 def distributed_loss(
-    detector: Detector, phase: Phase, loss: Loss, group: Group, sync_batchnorm: bool
+    learner: Learner, phase: Phase, loss: Loss, group: Group, sync_batchnorm: bool
 ) -> Iterator[DistributedLoss]:
     """Context in which the loss of a phase is computed by all processes of a group.
 
     Args:
-        detector: in train mode.
+        learner: in train mode.
         phase: that is trained.
         loss: `phase.loss`, compiled or not.
         group: processes that train together.
-        sync_batchnorm: synchronise the BatchNorm layers of the detector.
+        sync_batchnorm: synchronise the BatchNorm layers of the learner.
     """
     is_synchronised = sync_batchnorm and not group.is_single
-    with sync_batchnorm_layers(detector, group) if is_synchronised else nullcontext(None) as sync_state:
+    with sync_batchnorm_layers(learner, group) if is_synchronised else nullcontext(None) as sync_state:
         yield DistributedLoss(phase, loss, group, sync_state)
 
 
-def sync_learned_state(detector: Detector, group: Group) -> None:
+def sync_learned_state(learner: Learner, group: Group) -> None:
     """Copy the learned state of rank 0 to all processes.
 
     Parameters are equal already. Buffers may differ, for example those of BatchNorm layers that are not synchronised;
     rank 0 has images in every batch, so its buffers are used.
     """
     with torch.no_grad():
-        group.broadcast_tensors(list(detector.learned_state().values()))
+        group.broadcast_tensors(list(learner.learned_state().values()))
 
 
-def check_multi_device(detector: Detector, protocol: str, option: str) -> None:
-    """Check that a detector can be trained on several devices.
+def check_multi_device(learner: Learner, protocol: str, option: str) -> None:
+    """Check that a learner can be trained on several devices.
 
     Args:
-        detector: unfitted.
+        learner: unfitted.
         protocol: `protocol.name` of the config.
         option: what requests several devices, for the message.
 
@@ -142,7 +142,7 @@ def check_multi_device(detector: Detector, protocol: str, option: str) -> None:
     """
     if protocol == "continual":
         raise AnoframeError(f"{option}: a stream of tasks is trained by one process: name one device")
-    if not any(isinstance(stage, Phase) for stage in detector.training_stages()):
+    if not any(isinstance(stage, Phase) for stage in learner.training_stages()):
         raise AnoframeError(f"{option}: this method trains on one device: name one of them")
 
 

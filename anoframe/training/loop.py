@@ -1,8 +1,9 @@
 """Gradient loop: trains one `Phase` of any method.
 
-Features of the frozen encoder come from a store, so an epoch costs only the trained part. The order of the images is
-drawn from the seed, the stage and the epoch, and all generators are seeded when a phase starts. So the same seed gives
-the same weights, whatever ran before, whether features were cached, and whether training was interrupted.
+Features of the frozen encoder come from a store, so an epoch costs only the trained part; a phase with `views` gets
+views of the images, drawn in each epoch. The order of the images is drawn from the seed, the stage and the epoch, and
+all generators are seeded when a phase starts. So the same seed gives the same weights, whatever ran before, whether
+features were cached, how many workers draw views, and whether training was interrupted.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from anoframe.distributed.sync_batchnorm import is_single_value_error
 from anoframe.errors import AnoframeError
 from anoframe.features.store import FeatureStore
-from anoframe.models.base import Detector, Phase, TrainingBatch
+from anoframe.models.learner import Learner, Phase, TrainingBatch
 from anoframe.training.context import FitContext
 from anoframe.training.distributed_loss import DistributedLoss, Shard, distributed_loss, sync_learned_state
 from anoframe.training.epoch_log import EpochLog, EpochTotals, StepRecord, new_curve
@@ -29,6 +30,7 @@ from anoframe.training.periodic_evaluation import TestEvaluation
 from anoframe.training.seeding import random_states, seed_generators, set_random_states
 from anoframe.training.settings import TrainingSettings
 from anoframe.training.state import TrainingState
+from anoframe.training.views import ViewSource
 from anoframe.types import Sample
 from anoframe.utils.progress import ProgressBar
 
@@ -37,10 +39,10 @@ class PhaseTrainer:
     """Trains one phase, from its beginning or from a state, to its end.
 
     Args:
-        detector: on its device; it is in eval mode afterwards.
+        learner: on its device; it is in eval mode afterwards.
         phase: to train.
-        stage: index of the phase in `Detector.training_stages()`.
-        store: features of all training images.
+        stage: index of the phase in `Learner.training_stages()`.
+        source: features of all training images, or views of them.
         settings: of the phase.
         context: of the fit.
 
@@ -51,18 +53,18 @@ class PhaseTrainer:
 
     def __init__(
         self,
-        detector: Detector,
+        learner: Learner,
         phase: Phase,
         stage: int,
-        store: FeatureStore,
+        source: FeatureStore | ViewSource,
         settings: TrainingSettings,
         context: FitContext,
     ):
-        self._detector, self._phase, self._stage = detector, phase, stage
-        self._store, self._settings, self._context = store, settings, context
+        self._learner, self._phase, self._stage = learner, phase, stage
+        self._source, self._settings, self._context = source, settings, context
         self._group = context.group
-        self._device = next(detector.buffers()).device
-        self._rows = list(range(len(store)) if phase.rows is None else phase.rows)
+        self._device = next(learner.buffers()).device
+        self._rows = list(range(len(source)) if phase.rows is None else phase.rows)
         self._steps_per_epoch, self._num_steps = settings.num_steps(len(self._rows))
         self._num_epochs = math.ceil(self._num_steps / self._steps_per_epoch)
         self._optimizer = build_optimizer(settings.optimizer, phase.parameters)
@@ -77,7 +79,7 @@ class PhaseTrainer:
         """Train to the end of the phase.
 
         Args:
-            state: of this phase, to resume from; the detector has its `learned` already.
+            state: of this phase, to resume from; the learner has its `learned` already.
         """
         seed_generators(self._context.seed, self._stage, *self._rank_seed())
         self._start_or_resume(state if state and state.steps else None)
@@ -85,6 +87,7 @@ class PhaseTrainer:
         saved = time.monotonic()
         bar = ProgressBar(self._num_steps, self._log.title, self._done)
         with self._training_mode(), self._distributed_loss() as loss, bar:
+            self._source.start(self._planned_batches(loss))
             while self._done < self._num_steps:
                 self._take_step(loss, bar)
                 if self._done % self._steps_per_epoch == 0 or self._done == self._num_steps:
@@ -95,17 +98,17 @@ class PhaseTrainer:
                     saved = time.monotonic()
         if message := self._broken_weights_message():
             raise AnoframeError(message)
-        sync_learned_state(self._detector, self._group)
+        sync_learned_state(self._learner, self._group)
         if self._test_evaluation.best:
-            self._detector.load_learned_state(self._test_evaluation.best["learned"])
-        self._context.save_state(self._stage + 1, 0, self._detector)
+            self._learner.load_learned_state(self._test_evaluation.best["learned"])
+        self._context.save_state(self._stage + 1, 0, self._learner)
 
     def _rank_seed(self) -> tuple[int, ...]:
         """Extra number in the seed of each process but the first; else several images would get the same noise."""
         return () if self._group.is_main else (self._group.rank,)
 
     def _distributed_loss(self) -> AbstractContextManager[DistributedLoss]:
-        return distributed_loss(self._detector, self._phase, self._loss, self._group, self._settings.sync_batchnorm)
+        return distributed_loss(self._learner, self._phase, self._loss, self._group, self._settings.sync_batchnorm)
 
     def _take_step(self, loss: DistributedLoss, bar: ProgressBar) -> None:
         """Take one optimiser step over one batch, in `accumulate` parts."""
@@ -115,10 +118,11 @@ class PhaseTrainer:
         losses: dict[str, float] = {}
         data_seconds = 0.0
         num_rows = 0
+        epoch = self._done // self._steps_per_epoch
         for part in _split(rows, self._settings.accumulate):
             requested = time.perf_counter()
             shard = loss.shard(part)
-            batch = self._store.batch(shard.rows, self._settings.channels_last)
+            batch = self._source.batch(shard.rows, epoch, self._settings.channels_last)
             data_seconds += time.perf_counter() - requested
             share, num_rows = len(part) / len(rows), num_rows + len(part)
             with loss.accumulate(shard, is_last=num_rows == len(rows)):
@@ -130,14 +134,19 @@ class PhaseTrainer:
         self._update()
         ended = time.perf_counter()
         self._done += 1
-        epoch = (self._done - 1) // self._steps_per_epoch + 1
         seconds, update_seconds = ended - started, ended - backward_ended
         self._log.log_step(
             StepRecord(
-                self._done, epoch, len(rows), losses, self._learning_rate(), seconds, data_seconds, update_seconds
+                self._done, epoch + 1, len(rows), losses, self._learning_rate(), seconds, data_seconds, update_seconds
             ),
             bar,
         )
+
+    def _planned_batches(self, loss: DistributedLoss) -> Iterator[tuple[int, Sequence[int]]]:
+        """Yield (epoch, rows) of every batch that `_take_step` will ask for, in this process."""
+        for step in range(self._done, self._num_steps):
+            for part in _split(self._batch_rows(step), self._settings.accumulate):
+                yield step // self._steps_per_epoch, loss.shard(part).rows
 
     def _batch_rows(self, step: int) -> list[int]:
         """Images of a step. The order of an epoch depends on nothing but the seed, the stage and the epoch."""
@@ -192,20 +201,20 @@ class PhaseTrainer:
         """Record the epoch, and evaluate on the test images if that is due."""
         epoch = math.ceil(self._done / self._steps_per_epoch)
         self._log.end_epoch(epoch, self._learning_rate())
-        self._test_evaluation.run_if_due(self._detector, epoch, self._done == self._num_steps)
+        self._test_evaluation.run_if_due(self._learner, epoch, self._done == self._num_steps)
 
     @contextmanager
     def _training_mode(self) -> Iterator[None]:
-        """Context in which the detector trains: only the phase's parameters require gradients.
+        """Context in which the learner trains: only the phase's parameters require gradients.
 
         The memory layout of the parameters is restored at the end because kernels round differently for each layout:
-        so a detector is evaluated with the same rounding now and after its checkpoint is loaded.
+        so a learner is evaluated with the same rounding now and after its checkpoint is loaded.
         """
         trained = {id(parameter) for parameter in self._phase.parameters.values()}
-        required_grad = {parameter: parameter.requires_grad for parameter in self._detector.parameters()}
+        required_grad = {parameter: parameter.requires_grad for parameter in self._learner.parameters()}
         for parameter in required_grad:
             parameter.requires_grad_(id(parameter) in trained)
-        self._detector.train()
+        self._learner.train()
         self._set_memory_layout(self._settings.channels_last)
         try:
             yield
@@ -213,7 +222,7 @@ class PhaseTrainer:
             self._optimizer.zero_grad(set_to_none=True)
             for parameter, before in required_grad.items():
                 parameter.requires_grad_(before)
-            self._detector.eval()
+            self._learner.eval()
             self._set_memory_layout(False)
 
     def _set_memory_layout(self, channels_last: bool) -> None:
@@ -245,7 +254,7 @@ class PhaseTrainer:
         """
         if not self._done or all(bool(weights.isfinite().all()) for weights in self._phase.parameters.values()):
             return ""
-        samples = [self._store.samples[row] for row in self._batch_rows(self._done - 1)]
+        samples = [self._source.samples[row] for row in self._batch_rows(self._done - 1)]
         return self._message_with_files(self._done, "it left weights that are not finite", samples)
 
     def _message_with_files(self, step: int, problem: str, samples: Sequence[Sample]) -> str:
@@ -275,7 +284,7 @@ class PhaseTrainer:
         self._context.save_state(
             self._stage,
             self._done,
-            self._detector,
+            self._learner,
             optimizer=self._optimizer.state_dict(),
             scaler=self._scaler.state_dict(),
             random=self._group.all_gather(random_states()),

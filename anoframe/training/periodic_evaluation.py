@@ -7,7 +7,7 @@ from typing import Any
 
 from anoframe.evaluation.results import percent
 from anoframe.metrics.catalogue import SUMMARY
-from anoframe.models.base import Detector
+from anoframe.models.learner import Learner
 from anoframe.training.context import CategoryMetrics, Evaluate, FitContext
 from anoframe.training.distributed_loss import sync_learned_state
 from anoframe.training.seeding import random_states, set_random_states
@@ -15,7 +15,7 @@ from anoframe.training.settings import TrainingSettings
 
 
 class TestEvaluation:
-    """Evaluates a detector on the test images every `trainer.evaluate_every` epochs.
+    """Evaluates a learner on the test images every `trainer.evaluate_every` epochs.
 
     Training is not affected: random states are restored afterwards.
 
@@ -38,27 +38,27 @@ class TestEvaluation:
         self._context, self._settings, self._title = context, settings, title
         self.best: dict[str, Any] = dict(best or {})
 
-    def run_if_due(self, detector: Detector, epoch: int, is_last_step: bool) -> None:
+    def run_if_due(self, learner: Learner, epoch: int, is_last_step: bool) -> None:
         """Evaluate if `epoch` is a multiple of `trainer.evaluate_every`, or if training ends with this step."""
         every = self._settings.evaluate_every
         if self._context.evaluate and every and (epoch % every == 0 or is_last_step):
-            self._run(self._context.evaluate, detector, epoch)
+            self._run(self._context.evaluate, learner, epoch)
 
-    def _run(self, evaluate: Evaluate, detector: Detector, epoch: int) -> None:
+    def _run(self, evaluate: Evaluate, learner: Learner, epoch: int) -> None:
         states = random_states()
-        sync_learned_state(detector, self._context.group)
-        detector.eval()
-        results = {category: dict(metrics) for category, metrics in evaluate(detector).items()}
-        detector.train()
+        sync_learned_state(learner, self._context.group)
+        learner.eval()
+        results = {category: dict(metrics) for category, metrics in evaluate(learner).items()}
+        learner.train()
         set_random_states(states)
         names = {"fit": self._context.fit, "phase": self._title, "epoch": epoch}
         summary = _summary_line(results)
         if self._settings.select == "best_on_test":
-            summary += f"; {self._keep_if_best(detector, results)}"
+            summary += f"; {self._keep_if_best(learner, results)}"
         self._context.tracker.log("look", **names, metrics=results, summary=summary)
         self._context.curves["looks"].append({"phase": self._title, "epoch": epoch, "metrics": results})
 
-    def _keep_if_best(self, detector: Detector, results: CategoryMetrics) -> str:
+    def _keep_if_best(self, learner: Learner, results: CategoryMetrics) -> str:
         """Keep the learned state of the best evaluation; return the value that decides, as text."""
         metrics = self._settings.selection_metrics
         values = [values[name] for values in results.values() for name in metrics]
@@ -66,7 +66,7 @@ class TestEvaluation:
         mean = sum(available) / len(available) if available else None
         is_best = mean is not None and mean > self.best.get("mean", -1.0)
         if is_best:
-            learned = {name: value.detach().clone() for name, value in detector.learned_state().items()}
+            learned = {name: value.detach().clone() for name, value in learner.learned_state().items()}
             self.best = {"mean": mean, "learned": learned}
         return f"selection by the mean of {', '.join(metrics)}: {percent(mean)}{', best so far' * is_best}"
 

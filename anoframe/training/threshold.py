@@ -20,7 +20,8 @@ from anoframe.tracking.timing import StageTimer
 from anoframe.tracking.tracker import Trackers
 from anoframe.training.context import FitContext
 from anoframe.training.seeding import seed_everything
-from anoframe.training.stages import fit_detector
+from anoframe.training.stages import fit_learner
+from anoframe.training.views import TrainingImages
 from anoframe.types import Sample
 
 MIN_IMAGES = 10  # training images of a category below which a threshold is meaningless
@@ -31,6 +32,7 @@ Extract = Callable[[Detector, Sequence[Sample]], Iterable[FeatureBatch]]
 def estimate_thresholds(
     build: Callable[[], Detector],
     extract: Extract,
+    read: Callable[[Sequence[Sample]], TrainingImages],
     training: Mapping[str, Sequence[Sample]],
     share: float,
     rate: float,
@@ -42,6 +44,7 @@ def estimate_thresholds(
     Args:
         build: builds an unfitted detector.
         extract: returns the features of samples. Of several processes each one estimates all thresholds.
+        read: returns the images of samples, for training stages that draw views of them.
         training: category -> its training images.
         share: of each category's images to hold out, in (0, 1).
         rate: accepted share of normal images that are classified as defects.
@@ -58,7 +61,8 @@ def estimate_thresholds(
         return dict.fromkeys(training)
     seed_everything(context.seed)
     detector = build()
-    fit_detector(detector, extract(detector, rest), len(rest), StageTimer(Trackers()), context)
+    clock = StageTimer(Trackers())
+    fit_learner(detector, extract(detector, rest), len(rest), clock, context, images=read(rest))
     return {
         category: _estimate(detector, extract(detector, samples), len(samples), rate, size) if samples else None
         for category, samples in held_out.items()

@@ -9,7 +9,7 @@ import torch
 
 from anoframe.backbones.precision import has_bfloat16
 from anoframe.errors import AnoframeError, suggest
-from anoframe.models.base import Observation, Phase
+from anoframe.models.learner import Observation, Phase
 from anoframe.training.optimizers import build_optimizer
 from anoframe.training.settings import TrainingSettings, phase_settings
 

@@ -12,7 +12,7 @@ from anoframe.models.base import ContinualDetector, Phase, TrainingBatch
 from anoframe.tracking.timing import StageTimer
 from anoframe.tracking.tracker import Trackers
 from anoframe.training.context import FitContext
-from anoframe.training.stages import fit_detector
+from anoframe.training.stages import fit_learner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,7 +24,7 @@ def train_task(images, section):
     def run(detector, strategy, shift=0.0):
         batches = [type(batch)(batch.features + shift, batch.masks, batch.samples) for batch in images]
         context = FitContext("felt", 0, section(), Trackers())
-        fit_detector(detector, batches, 10, StageTimer(Trackers()), context, strategy.training_stages)
+        fit_learner(detector, batches, 10, StageTimer(Trackers()), context, strategy.training_stages)
 
     return run
 

@@ -25,7 +25,7 @@ def batches(select=lambda levels: levels):
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_batch_has_the_features_of_its_images(channels_last):
-    batch = FeatureStore(batches(), 5, CPU).batch([3, 0, 4], channels_last)
+    batch = FeatureStore(batches(), 5, CPU).batch([3, 0, 4], channels_last=channels_last)
     expected = [level[[3, 0, 4]] for level in LEVELS]
     assert all(torch.equal(level, other) for level, other in zip(batch.features, expected, strict=True))
     assert batch.samples == (SAMPLES[3], SAMPLES[0], SAMPLES[4])

@@ -14,7 +14,7 @@ from anoframe.tracking.timing import StageTimer
 from anoframe.tracking.tracker import Trackers
 from anoframe.training.context import FitContext
 from anoframe.training.seeding import seed_everything
-from anoframe.training.stages import fit_detector
+from anoframe.training.stages import fit_learner
 from anoframe.types import Sample
 
 CHANNELS, GRID = 15, 4
@@ -73,7 +73,7 @@ def train_task(detector, task, features, folder=None, trainer=None):
     detector.start_task(task, len(features))
     batches = [FeatureBatch(features, torch.zeros(0), make_samples(len(features)))]
     training = FitContext(f"task_{task:02d}", task, trainer or make_trainer(), Trackers(), folder)
-    fit_detector(detector, batches, len(features), StageTimer(Trackers()), training)
+    fit_learner(detector, batches, len(features), StageTimer(Trackers()), training)
 
 
 def train_whole_task(detector, task, features, trainer=None):

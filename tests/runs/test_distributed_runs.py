@@ -193,7 +193,7 @@ def test_a_trained_detector_is_not_trained_again(config, two, tmp_path):
 def _resume_without_training(group, config, output):
     import anoframe.runs.fitting
 
-    anoframe.runs.fitting.fit_detector = None
+    anoframe.runs.fitting.fit_learner = None
     return train(group, config, output, "resume")
 
 

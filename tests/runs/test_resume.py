@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 CATEGORIES = ["felt", "mesh"]
 FUNCTIONS = [  # in the order of a run
-    "anoframe.runs.fitting.fit_detector",
+    "anoframe.runs.fitting.fit_learner",
     "anoframe.runs.fitting.estimate_thresholds",
     "anoframe.runs.fitting.save_checkpoint",
     "anoframe.runs.evaluating.collect_distributed",
@@ -101,7 +101,7 @@ def test_a_stopped_run_resumes_to_the_same_files(stop_at, train, finished, funct
 def test_finished_work_is_not_repeated(folder, train, monkeypatch):
     (folder / "results/mesh.json").unlink()
     (folder / "metrics.json").unlink()
-    monkeypatch.setattr("anoframe.runs.fitting.fit_detector", None)  # both detectors are trained already
+    monkeypatch.setattr("anoframe.runs.fitting.fit_learner", None)  # both detectors are trained already
     evaluated = []
     monkeypatch.setattr(
         "anoframe.runs.evaluating.Evaluator._log_metrics", lambda self, category, result: evaluated.append(category)
@@ -272,7 +272,7 @@ def test_all_categories_of_a_failed_fit_are_named(monkeypatch, train, tmp_path):
     def fail(*args):
         raise AnoframeError("no fit")
 
-    monkeypatch.setattr("anoframe.runs.fitting.fit_detector", fail)
+    monkeypatch.setattr("anoframe.runs.fitting.fit_learner", fail)
     with pytest.raises(AnoframeError, match="no fit"):
         train(**{"protocol.name": "unified"})
     (path,) = tmp_path.rglob("run.json")
@@ -289,7 +289,7 @@ def test_if_every_category_fails_the_first_error_is_raised(monkeypatch, train):
     def failing(*args, **options):
         raise AnoframeError("nothing works")
 
-    monkeypatch.setattr("anoframe.runs.fitting.fit_detector", failing)
+    monkeypatch.setattr("anoframe.runs.fitting.fit_learner", failing)
     with pytest.raises(AnoframeError, match="nothing works"):
         train()
 
@@ -333,7 +333,7 @@ def _killed(config: str, output: str, name: str) -> None:
 @pytest.mark.parametrize(
     "function",
     [
-        "anoframe.runs.fitting.fit_detector",
+        "anoframe.runs.fitting.fit_learner",
         "anoframe.runs.fitting.save_checkpoint",
         "anoframe.runs.evaluating.category_metrics",
     ],

@@ -13,7 +13,7 @@ from anoframe.tracking.timing import StageTimer
 from anoframe.tracking.tracker import Trackers
 from anoframe.training import stages
 from anoframe.training.context import FitContext
-from anoframe.training.stages import fit_detector
+from anoframe.training.stages import fit_learner
 from anoframe.types import Prediction, Sample
 
 CONTEXT = FitContext("felt", 0, None, Trackers())
@@ -54,7 +54,7 @@ def batch(*names):
 
 def test_observation_gets_every_batch_once_and_then_finishes():
     detector = CallRecorder()
-    fit_detector(detector, [batch("a", "b"), batch("c")], 3, StageTimer(Trackers()), CONTEXT)
+    fit_learner(detector, [batch("a", "b"), batch("c")], 3, StageTimer(Trackers()), CONTEXT)
     assert detector.calls == [
         ("begin", 3),
         ("observe", False, False, ["a", "b"]),
@@ -65,7 +65,7 @@ def test_observation_gets_every_batch_once_and_then_finishes():
 
 def test_stages_are_timed():
     clock = StageTimer(Trackers())
-    fit_detector(CallRecorder(), [batch("a")], 1, clock, CONTEXT)
+    fit_learner(CallRecorder(), [batch("a")], 1, clock, CONTEXT)
     assert list(clock.stages) == ["encode", "observation"]
 
 
@@ -79,7 +79,7 @@ class WithForecast(CallRecorder):
 def test_forecast_is_logged_once_before_the_first_observation(monkeypatch, recorder):
     monkeypatch.setattr(stages, "available_memory", lambda: 8 * 10**9)
     detector = WithForecast()
-    fit_detector(detector, [batch("a"), batch("b")], 2, StageTimer(recorder), CONTEXT)
+    fit_learner(detector, [batch("a"), batch("b")], 2, StageTimer(recorder), CONTEXT)
     assert [fields["text"] for fields in recorder.of("forecast")] == ["2 images need 7.00 GB"]
     assert len(detector.calls) == 4
 
@@ -88,7 +88,7 @@ def test_forecast_above_free_memory_raises_an_error_with_the_remedy_before_the_f
     monkeypatch.setattr(stages, "available_memory", lambda: 6 * 10**9)
     detector = WithForecast()
     with pytest.raises(AnoframeError, match=r"2 images need 7\.00 GB; 6\.00 GB of memory is free\. Take fewer images"):
-        fit_detector(detector, [batch("a"), batch("b")], 2, StageTimer(Trackers()), CONTEXT)
+        fit_learner(detector, [batch("a"), batch("b")], 2, StageTimer(Trackers()), CONTEXT)
     assert detector.calls == [("begin", 2)]
 
 
@@ -97,4 +97,4 @@ def test_detector_without_stages_reads_no_batch():
         pytest.fail("a batch was read")
         yield
 
-    fit_detector(ZeroShot(nn.Identity()), batches(), 1, StageTimer(Trackers()), CONTEXT)
+    fit_learner(ZeroShot(nn.Identity()), batches(), 1, StageTimer(Trackers()), CONTEXT)

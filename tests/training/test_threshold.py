@@ -66,7 +66,9 @@ def test_thresholds_are_just_above_scores_and_pixels_of_images_that_were_not_tra
     detector, felt = Observer(), samples(20)
     mesh = [Sample(f"{i}.png", "mesh", "train") for i in range(100, 105)]
     context = FitContext("threshold", 3, None, Trackers())
-    limits = estimate_thresholds(lambda: detector, extract, {"felt": felt, "mesh": mesh}, 0.2, 0.01, 2, context)
+    limits = estimate_thresholds(
+        lambda: detector, extract, lambda _: None, {"felt": felt, "mesh": mesh}, 0.2, 0.01, 2, context
+    )
     held_out = _hold_out(felt, 0.2, 3)
     assert detector.trained == [*(sample for sample in felt if sample not in held_out), *mesh]
     largest = max(int(sample.image.removesuffix(".png")) for sample in held_out)

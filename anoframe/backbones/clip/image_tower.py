@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+
+from anoframe.backbones.clip.linear import linear
 
 # Bytes of activations in flight, at most. On a CPU few tokens at a time stay in the processor's cache.
 MAX_BYTES = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
-_VALUES_PER_TOKEN = 12  # in token widths: input, queries, keys and values, hidden layer before and after its activation
+_VALUES_PER_TOKEN = 14  # in token widths: input, queries, keys, values, hidden layer before and after its activation
 
 
 class ImageTokens(NamedTuple):
@@ -45,6 +47,16 @@ def is_supported(tower: Any) -> bool:
         and not tower.final_ln_after_pool
         and all(isinstance(block, ResidualAttentionBlock) for block in tower.transformer.resblocks)
     )
+
+
+def convert_weights(tower: Any, dtype: torch.dtype) -> None:
+    """Round the weights of convolutions and matrix products once, so that `torch.autocast` does not at each use."""
+    for module in (tower.conv1, *tower.transformer.resblocks.modules()):
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.to(dtype)
+        elif isinstance(module, nn.MultiheadAttention):
+            for parameter in (module.in_proj_weight, module.in_proj_bias):
+                parameter.data = parameter.data.to(dtype)
 
 
 def embed_patches(tower: Any, pixels: Tensor) -> Tensor:
@@ -100,8 +112,8 @@ def _chunks(index: Tensor, tokens: Tensor) -> Iterator[Tensor]:
     """Split windows `[W, 1 + n]` into nearly equal chunks whose activations stay below `MAX_BYTES`."""
     limit = MAX_BYTES.get(tokens.device.type, MAX_BYTES["cuda"])
     bytes_per_window = index.shape[1] * tokens.shape[-1] * _VALUES_PER_TOKEN * tokens.element_size()
-    count = -(-len(index) * bytes_per_window // limit)
-    yield from index.tensor_split(max(1, min(count, len(index))))
+    windows_per_chunk = max(1, limit // bytes_per_window)
+    yield from index.tensor_split(-(-len(index) // windows_per_chunk))
 
 
 def _encode_window_tokens(tower: Any, tokens: Tensor, qkv: Tensor) -> Tensor:
@@ -124,8 +136,8 @@ def _class_token_of_block(block: Any, tokens: Tensor, qkv: Tensor | None = None)
     width, weight, bias = tokens.shape[-1], block.attn.in_proj_weight, block.attn.in_proj_bias
     if qkv is None:
         normed = block.ln_1(tokens)
-        query = functional.linear(normed[:, :1], weight[:width], bias[:width])
-        keys_values = functional.linear(normed, weight[width:], bias[width:])
+        query = linear(normed[:, :1], weight[:width], bias[:width])
+        keys_values = linear(normed, weight[width:], bias[width:])
     else:
         query, keys_values = qkv[:, :1, :width], qkv[..., width:]
     key, value = keys_values.chunk(2, -1)
@@ -135,7 +147,7 @@ def _class_token_of_block(block: Any, tokens: Tensor, qkv: Tensor | None = None)
 
 def _qkv(block: Any, tokens: Tensor) -> Tensor:
     """Queries, keys and values `[B, L, 3 D]` of a block, from its input."""
-    return functional.linear(block.ln_1(tokens), block.attn.in_proj_weight, block.attn.in_proj_bias)
+    return linear(block.ln_1(tokens), block.attn.in_proj_weight, block.attn.in_proj_bias)
 
 
 def _attention(block: Any, qkv: Tensor) -> Tensor:
@@ -150,5 +162,8 @@ def _scaled_dot_product(query: Tensor, key: Tensor, value: Tensor, heads: int) -
 
 
 def _finish_block(block: Any, tokens: Tensor, attended: Tensor) -> Tensor:
-    tokens = tokens + block.ls_1(block.attn.out_proj(attended))
-    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+    """Add the projected attention, then the MLP, each as a residual."""
+    attention, mlp = block.attn.out_proj, block.mlp
+    tokens = tokens + block.ls_1(linear(attended, attention.weight, attention.bias))
+    hidden = mlp.gelu(linear(block.ln_2(tokens), mlp.c_fc.weight, mlp.c_fc.bias))
+    return tokens + block.ls_2(linear(hidden, mlp.c_proj.weight, mlp.c_proj.bias))
