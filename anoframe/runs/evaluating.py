@@ -7,12 +7,14 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from anoframe.data.splits import FEW_SHOT
 from anoframe.evaluation.predictions import CategoryPredictions, collect_distributed
 from anoframe.evaluation.results import Metrics, category_metrics, percent
 from anoframe.metrics.catalogue import SUMMARY
 from anoframe.models.base import Detector
 from anoframe.models.summary import MethodSummary
 from anoframe.report.curves import category_curves
+from anoframe.report.references import write_references
 from anoframe.report.write import write_category_pictures
 from anoframe.runs.plan import Plan
 from anoframe.runs.recording import RunRecorder, is_empty
@@ -28,6 +30,7 @@ class Evaluator:
 
     def __init__(self, plan: Plan, samples: RunSamples, recorder: RunRecorder):
         self._cfg, self._group, self._size = plan.cfg, plan.group, plan.preprocessing.crop
+        self._provenance, self._has_references = plan.provenance, plan.dataset.split.name == FEW_SHOT
         self._samples, self._recorder = samples, recorder
 
     def evaluate(self, checkpoint: Checkpoint, category: str, summary: MethodSummary | None = None) -> None:
@@ -55,6 +58,17 @@ class Evaluator:
             reader, warn = self._samples.reader, partial(tracker.log, "warning")
             rows = write_category_pictures(folder.path, category, predictions, reader, count, threshold, warn)
             tracker.log("pictures", category=category, folder=folder.path / "pictures" / category, rows=rows)
+        if self._has_references:
+            self._draw_references(category)
+
+    def _draw_references(self, category: str) -> None:
+        """Write pictures of the training images of a few-shot run; no result waits for them."""
+        recorder = self._recorder
+        with recorder.isolate_decoration(f"{category}: the pictures of its references"), recorder.clock.stage("draw"):
+            samples = self._samples.train([category])[category]
+            rows = write_references(recorder.folder.path, category, samples, self._samples.reader)
+            place = recorder.folder.path / "pictures" / category
+            recorder.tracker.log("references", category=category, folder=place, rows=rows)
 
     def measure(self, detector: Detector, category: str) -> Metrics:
         """Return the metrics of a category without writing anything. For a run of one process."""
@@ -89,8 +103,10 @@ class Evaluator:
         return {
             "category": category,
             "metrics": self._metrics(predictions),
+            **{key: self._provenance[key] for key in ("protocol_tag",) if key in self._provenance},
             "counts": {
-                "train": checkpoint.train_images[category],
+                "train": checkpoint.train_images.get(category, 0),
+                **_train_defects(checkpoint, category),
                 "test_good": len(predictions.labels) - defects,
                 "test_defect": defects,
                 "defects_cropped_away": predictions.masks_lost_to_crop,
@@ -111,6 +127,12 @@ class Evaluator:
         if all(value is None for value in metrics.values()):
             summary = f"no metric is available: {_missing_images(result['counts'])}"
         tracker.log("evaluated", category=category, summary=summary, metrics=metrics)
+
+
+def _train_defects(checkpoint: Checkpoint, category: str) -> dict[str, int]:
+    """Return the number of defects among the training images of a category; empty if the method is not supervised."""
+    defects = checkpoint.training.get("train_defects")
+    return {} if defects is None else {"train_defect": defects.get(category, 0)}
 
 
 def _image_record(predictions: CategoryPredictions, row: int) -> dict[str, Any]:

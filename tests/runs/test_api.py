@@ -209,7 +209,7 @@ def test_invalid_limits_are_refused_before_the_run(tiny_config, tmp_path, limits
 def test_provenance_has_the_documented_keys(tree):
     known_before = {"config", "protocol", "seed", "data", "data_fingerprint", "model", "versions", "git"}
     known_after = {"counts", "thresholds", "not_available", "backbone", "failed"}
-    assert set(tree["provenance"]) == known_before | known_after
+    assert set(tree["provenance"]) == known_before | known_after | {"notes"}  # its weights are random
 
 
 def test_provenance_has_resolution_and_crop(tree):
@@ -314,7 +314,7 @@ def test_not_available_is_n_a_in_the_table(incomplete):
 
 def test_not_available_is_empty_in_the_csv(incomplete):
     rows = (incomplete.folder / "metrics.csv").read_text().splitlines()
-    assert "c_only_good,,,,,,,,," in rows
+    assert any(row.startswith("c_only_good,,,,,,,,,,the backbone weights are random") for row in rows)
 
 
 def test_a_run_without_defects_has_its_pictures(incomplete):
