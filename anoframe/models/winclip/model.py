@@ -24,7 +24,7 @@ from anoframe.models.components.text_scores import (
     check_tau,
     check_text_tower,
 )
-from anoframe.models.summary import MethodSummary, Table
+from anoframe.models.summary import MethodSummary
 from anoframe.models.winclip.association import Association
 from anoframe.models.winclip.windows import harmonic_map, harmonic_mean_of_scales, window_table
 from anoframe.types import Prediction, Sample
@@ -77,7 +77,7 @@ class WinCLIP(Detector):
             self.register_buffer(f"reference_{name}", torch.empty(0, 0))
         self._associations: dict[str, Association] = {}
         self._observed: dict[str, list[Tensor]] = {}
-        self._references: list[Sample] = []
+        self._categories: set[str] = set()
 
     # ------------------------------------------------------------------------------------------------ encoding
 
@@ -115,7 +115,7 @@ class WinCLIP(Detector):
         return ["patches", *(f"windows{scale}" for scale in self.scales)]
 
     def _begin(self, images: int) -> None:
-        self._observed, self._references = {name: [] for name in self._memory_names()}, []
+        self._observed, self._categories = {name: [] for name in self._memory_names()}, set()
 
     def _forecast(self, features: Features, images: int) -> Forecast:
         size = images * sum(4 * features[name][0].numel() for name in self._memory_names())
@@ -126,12 +126,11 @@ class WinCLIP(Detector):
         )
 
     def _observe(self, features: Features, samples: Sequence[Sample]) -> None:
-        self._references.extend(samples)
-        categories = sorted({sample.category for sample in self._references})
-        if len(categories) > 1:
+        self._categories |= {sample.category for sample in samples}
+        if len(self._categories) > 1:
             raise AnoframeError(
-                f"references of {len(categories)} categories ({', '.join(categories)}) in one WinCLIP detector: an "
-                "image would be compared with all of them; use --protocol separate"
+                f"references of {len(self._categories)} categories ({', '.join(sorted(self._categories))}) in one "
+                "WinCLIP detector: an image would be compared with all of them; use --protocol separate"
             )
         for name, parts in self._observed.items():
             parts.append(features[name])
@@ -193,11 +192,7 @@ class WinCLIP(Detector):
         return self.prompts.remarks()
 
     def summary(self) -> MethodSummary:
-        if not self.num_references:
-            return MethodSummary()
-        rows = [(number, sample.name) for number, sample in enumerate(self._references, 1)]
-        tables = [Table("references", "Reference images", ("number", "file"), rows)] if rows else []
-        return MethodSummary({"references/images": self.num_references}, tables)
+        return MethodSummary({"references/images": self.num_references} if self.num_references else {})
 
     def load_learned_state(self, state: dict[str, Tensor]) -> None:
         self.prompts.check_digest(state.get("prompts_sha256"))

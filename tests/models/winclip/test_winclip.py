@@ -197,9 +197,7 @@ def test_the_memory_has_an_entry_per_position_of_each_reference(few_shot):
     assert detector.reference_patches.shape == (3 * 16, 24)
     assert detector.reference_windows2.shape == (3 * 9, 16)
     assert detector.reference_windows3.shape == (3 * 4, 16)
-    summary = detector.summary()
-    assert summary.scalars == {"references/images": 3}
-    assert summary.tables[0].rows == [(1, "good/0.png"), (2, "good/1.png"), (3, "good/2.png")]
+    assert detector.summary().scalars == {"references/images": 3}
 
 
 def test_training_again_replaces_the_references(few_shot, images_of):
