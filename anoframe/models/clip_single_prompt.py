@@ -32,6 +32,7 @@ class CLIPSinglePrompt(Detector):
 
     uses_category = True
     accepts_new_categories = True
+    needs_text = True  # of the backbone
 
     def __init__(
         self,

@@ -51,6 +51,7 @@ class WinCLIP(Detector):
     """
 
     uses_category = True
+    needs_text = True  # of the backbone
 
     def __init__(
         self,
