@@ -3,9 +3,11 @@
     python _winclip_peer.py WEIGHTS.safetensors IMAGES.npz OUTPUT.npz --category bottle --batch 4
 
 IMAGES holds `test` and `references`, uint8 RGB `[n, 240, 240, 3]`. OUTPUT gets prompts, text prototypes, window
-embeddings, maps and scores. The last line of standard output is JSON with the seconds of each pass over the images,
-from pixels to scores. anomalib 2.7.0 needs open-clip-torch below 2.26.1 and does not check it: with a later version, in
-which the transformer takes the batch as first axis, its windows attend to each other.
+embeddings, maps and scores. The last line of standard output is JSON with the seconds of encoding, and of scoring with
+0, 1 and 2 references; each image is encoded once.
+
+anomalib 2.7.0 needs open-clip-torch below 2.26.1 and does not check it: later versions take the batch as the first axis
+of the transformer, and then its windows attend to each other.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import argparse
 import importlib.metadata
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -22,6 +26,7 @@ import torch
 from anomalib.models.image.winclip import prompting, torch_model
 from safetensors.torch import load_file
 
+SIDE = 240
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -31,21 +36,42 @@ def normalised(pixels: np.ndarray) -> torch.Tensor:
     return (images - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
-def predict(model: torch.nn.Module, pixels: np.ndarray, batch: int) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Return maps and scores of all images, and the seconds of the pass."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    outputs = [model(normalised(pixels[i : i + batch])) for i in range(0, len(pixels), batch)]
-    seconds = {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-    maps = torch.cat([output.anomaly_map for output in outputs]).numpy()
-    return {"maps": maps, "scores": torch.cat([output.pred_score for output in outputs]).numpy()}, seconds
+class Clock:
+    """Wall and CPU seconds of named parts."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, dict[str, float]] = {}
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.parts[name] = {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
 
 
-def window_embeddings(model: torch.nn.Module, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """Return unit embeddings of one image and of its windows."""
-    with torch.no_grad():
-        image, windows, patches = model.encode_image(normalised(pixels))
-    named = {"image": image, "patches": patches, "windows2": windows[0], "windows3": windows[1]}
-    return {name: torch.nn.functional.normalize(value, dim=-1).numpy() for name, value in named.items()}
+@torch.no_grad()
+def encode(model: torch.nn.Module, pixels: np.ndarray, batch: int) -> list[tuple]:
+    """Return anomalib's embeddings of each batch: of images, windows and patches."""
+    return [model.encode_image(normalised(pixels[i : i + batch])) for i in range(0, len(pixels), batch)]
+
+
+def score(model: torch.nn.Module, encoded: list[tuple]) -> dict[str, np.ndarray]:
+    """Return maps and scores from embeddings: anomalib's forward pass without its encoder."""
+    outputs = []
+    for embeddings in encoded:
+        model.encode_image = lambda _, embeddings=embeddings: embeddings
+        outputs.append(model(torch.empty(len(embeddings[0]), 3, SIDE, SIDE)))
+    return {
+        "maps": torch.cat([output.anomaly_map for output in outputs]).numpy(),
+        "scores": torch.cat([output.pred_score for output in outputs]).numpy(),
+    }
+
+
+def unit(encoded: list[tuple]) -> dict[str, np.ndarray]:
+    """Return the embeddings of all batches, of unit length."""
+    parts = {"image": [e[0] for e in encoded], "patches": [e[2] for e in encoded]}
+    parts |= {"windows2": [e[1][0] for e in encoded], "windows3": [e[1][1] for e in encoded]}
+    return {name: torch.nn.functional.normalize(torch.cat(part), dim=-1).numpy() for name, part in parts.items()}
 
 
 def main() -> None:
@@ -59,27 +85,25 @@ def main() -> None:
     torch_model.PRETRAINED = ""  # random weights, replaced at once
     model = torch_model.WinClipModel().eval()
     model.clip.load_state_dict(load_file(options.weights))
-    images = np.load(options.images)
-    started = time.process_time()
-    model.setup(options.category)
-    text_cpu = time.process_time() - started
-    prototypes = torch.nn.functional.normalize(model.text_embeddings, dim=1).numpy()
-    values = {"prompts": np.array([*chain(*prompting.create_prompt_ensemble(options.category))]), "text": prototypes}
-    values |= window_embeddings(model, images["test"][:1])  # also a warm-up
-    times = {"text": {"cpu": text_cpu}}
+    images, clock = np.load(options.images), Clock()
+    with clock.measure("text"):
+        model.setup(options.category)
+    references = encode(model, images["references"], options.batch)  # also a warm-up
+    with clock.measure("encode"):
+        encoded = encode(model, images["test"], options.batch)
+    values = {"prompts": np.array([*chain(*prompting.create_prompt_ensemble(options.category))])}
+    values |= {"text": torch.nn.functional.normalize(model.text_embeddings, dim=1).numpy(), **unit(encoded)}
     for shots in (0, 1, 2):
-        if shots:
-            model.setup(options.category, normalised(images["references"][:shots]))
-        if shots == 1:  # values only: the time is that of two references
-            outputs, _ = predict(model, images["test"][:2], options.batch)
-        else:
-            outputs, times[f"{shots} references"] = predict(model, images["test"], options.batch)
-        values |= {f"{name}{shots}": value for name, value in outputs.items()}
+        model.k_shot = shots
+        model._visual_embeddings = [torch.cat([e[1][i] for e in references])[:shots] for i in (0, 1)]
+        model._patch_embeddings = torch.cat([e[2] for e in references])[:shots]
+        with clock.measure(f"score {shots}"):
+            values |= {f"{name}{shots}": value for name, value in score(model, encoded).items()}
     lists = {"templates": "TEMPLATES", "normal": "NORMAL_STATES", "defect": "ANOMALOUS_STATES"}
     lists = {key: list(getattr(prompting, name)) for key, name in lists.items()}
     np.savez(options.output, **values, lists=json.dumps(lists))
     versions = {name: importlib.metadata.version(name) for name in ("anomalib", "torch", "open-clip-torch")}
-    print(json.dumps({"seconds": times["0 references"]["seconds"], "times": times, "versions": versions}))
+    print(json.dumps({"seconds": clock.parts["encode"]["seconds"], "parts": clock.parts, "versions": versions}))
 
 
 if __name__ == "__main__":

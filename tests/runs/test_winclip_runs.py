@@ -132,6 +132,14 @@ def test_the_single_prompt_has_image_metrics_only_and_a_note(train):
     assert any(note.startswith("clip_single_prompt is not WinCLIP") for note in provenance_of(run)["notes"])
 
 
+def test_the_single_prompt_can_be_tested_on_the_pooled_split_of_raml(train):
+    changes = {"data.split": "raml_pooled", "data.split_seed": 42, "data.interpolation": "bilinear"}
+    run = train("clip_single_prompt", **changes, **{"model.raw_names": True})
+    counts = result_of(run)["counts"]
+    assert (counts["test_good"], counts["test_defect"]) == (2, 1)
+    assert run.metrics["felt"]["image_auroc"] is not None
+
+
 def test_the_fast_version_says_that_it_is_not_winclip(train):
     notes = provenance_of(train("winclip_fast"))["notes"]
     assert any(note.startswith("winclip_fast is not WinCLIP") for note in notes)
