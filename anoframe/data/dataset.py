@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from anoframe.data.layouts import layout_hint
+from anoframe.data.masks import Mask
 from anoframe.data.splits import Division, Split
 from anoframe.errors import AnoframeError, suggest
 from anoframe.registry import DATASETS
@@ -61,6 +62,8 @@ class Dataset(ABC):
         title: name in messages that suggest this dataset; empty: none does.
         expected_layout: folders and files below the root, shown in error messages.
         official_counts: category -> counts of the published split; empty for other data.
+        defect_kinds: kind of defects -> defect type, if the published evaluation measures kinds by themselves.
+        has_saturation_areas: `regions` reads saturation areas, so that sPRO is computed.
         empty_masks_published: the published masks of some defects are empty, which is then a remark, not a problem.
         categories: categories on disk, in alphabetical order.
         normal_split: divides the normal images of a category without a split.
@@ -74,6 +77,8 @@ class Dataset(ABC):
     title: ClassVar[str] = ""
     expected_layout: ClassVar[str]
     official_counts: ClassVar[Mapping[str, Counts]] = {}
+    defect_kinds: ClassVar[Mapping[str, str]] = {}
+    has_saturation_areas: ClassVar[bool] = False
     empty_masks_published: ClassVar[bool] = False
 
     normal_split = NormalSplit()
@@ -136,6 +141,10 @@ class Dataset(ABC):
 
     def notes(self, category: str) -> list[str]:
         """State what a user should know about how a category is read, if it is not as expected."""
+        return []
+
+    def regions(self, sample: Sample) -> list[tuple[Mask, float]]:
+        """Read the defect regions of a sample with their saturation areas; none unless `has_saturation_areas`."""
         return []
 
     @abstractmethod

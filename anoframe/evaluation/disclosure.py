@@ -12,10 +12,7 @@ from anoframe.utils.type_check import matches_type
 
 DISCLOSED = ("protocol_tag", "held_out", "notes", "transfer_from", "split_hash")
 HELD_OUT = "held-out"  # head of the column of `held_out_text`
-TAG_SENTENCE = (
-    "it has learned from labelled defects, so its results are not comparable with those of methods that do not"
-)
-
+TAG_SENTENCE = "the method has learned from labelled defects, so do not compare it with methods that have not"
 
 _TYPES = {
     "protocol_tag": str,
@@ -71,11 +68,8 @@ def list_remarks(provenance: Mapping[str, Any]) -> list[str]:
 
 def list_sentences(provenance: Mapping[str, Any]) -> list[str]:
     """List the sentences that belong beside every table of these results."""
-    sentences = []
-    if parts := describe_protocol(provenance):
-        is_tagged = bool(provenance.get("protocol_tag"))
-        sentences.append(", ".join(parts) + (f": {TAG_SENTENCE}" if is_tagged else ""))
-    return [*sentences, *list_remarks(provenance)]
+    tagged = [f"protocol {', '.join(describe_protocol(provenance))}: {TAG_SENTENCE}"]
+    return [*(tagged if provenance.get("protocol_tag") else []), *list_remarks(provenance)]
 
 
 def csv_columns(provenance: Mapping[str, Any]) -> list[str]:

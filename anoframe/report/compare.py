@@ -127,9 +127,10 @@ def mismatches(first: RunRecord, second: RunRecord) -> list[str]:
         for key in list(own):
             if key.startswith("counts.") and key.split(".")[1] not in categories_of(partner):
                 del own[key]
-    for own, others in zip(facts, facts[::-1], strict=True):  # runs of earlier versions lack these
+    for own, others in zip(facts, facts[::-1], strict=True):  # runs of earlier versions, or untagged ones, lack these
         for key in list(own):
-            if key.startswith(("test_images.", "test_data.")) and key not in others:
+            is_optional = key.startswith(("test_images.", "test_data.")) or key.endswith(".train_defect")
+            if is_optional and key not in others:
                 del own[key]
     keys = dict.fromkeys([*facts[0], *facts[1]])
     return [
@@ -248,8 +249,10 @@ def describe_data(facts: Mapping[str, Any]) -> list[str]:
 
 def describe_split(data: Mapping[str, Any]) -> list[str]:
     """The split of a provenance, as words for a heading; empty for the official one."""
-    keys = [key for key in ("shots", "split_seed") if key in data]
-    return [" ".join([f"split {data['split']}", *(f"{key} {data[key]}" for key in keys)])] if "split" in data else []
+    if "split" not in data:
+        return []
+    drawn = f"{data['shots']} shots" if "shots" in data else f"seed {data.get('split_seed')}"
+    return [f"split {data['split']}, {drawn}"]
 
 
 def describe_backbone(run: RunRecord) -> list[str]:

@@ -128,12 +128,9 @@ class RunRecorder:
             text = f"{name} cannot be made: {first_line(error)}. The results are not affected"
             self.tracker.log("warning", text=text)
 
-    def warn_without_pictures(self, category: str) -> None:
-        """Warn about a finished category whose pictures an interruption has cost."""
-        folder = self.folder.path
-        if self._group.is_main and not (folder / "pictures" / category / PICTURE_INDEX).exists():
-            text = f"{category}: the run ended before its pictures were drawn"
-            self.tracker.log("warning", text=f"{text}; --mode test --checkpoint {folder} draws them")
+    def lacks_pictures(self, category: str) -> bool:
+        """Return whether an interruption has cost the pictures of a finished category. For the main process."""
+        return not (self.folder.path / "pictures" / category / PICTURE_INDEX).exists()
 
     def _record_failure(self, categories: Sequence[str], error: Exception) -> None:
         is_expected = isinstance(error, AnoframeError)

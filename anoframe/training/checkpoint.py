@@ -224,6 +224,9 @@ def _read_description(path: Path) -> dict[str, Any]:
         _check_type(path, key, description[key], expected)
     _check_type(path, "thresholds", description.get("thresholds", {}), _THRESHOLDS)
     _check_type(path, "training", description.get("training", {}), dict[str, dict[str, Any] | str])
+    for key, kind in (("protocol_tag", str), ("train_defects", dict[str, int])):
+        if key in description.get("training", {}):
+            _check_type(path, f"training.{key}", description["training"][key], kind)
     for key in ("name", "weights", "sha256"):
         _check_type(path, f"backbone.{key}", description["backbone"].get(key), str)
     with _naming_file(path):

@@ -42,7 +42,7 @@ cfg.cache.folder = placeholder(str)  # None: $ANOFRAME_CACHE, or $XDG_CACHE_HOME
 cfg.cache.max_gb = 20.0  # limit of each of the two caches in GB, above 0; the least recently used entries are removed
 
 cfg.evaluation = ConfigDict()
-cfg.evaluation.aupro_limits = (0.3,)  # AUPRO up to these false-positive rates, in (0, 1]; `aupro` is always up to 0.3
+cfg.evaluation.aupro_limits = (0.3,)  # AUPRO, and sPRO of loco, up to these FPRs in (0, 1]; `aupro` is always up to 0.3
 cfg.evaluation.pixel_thresholds = ()  # raw map values; each adds pixel F1, accuracy and IoU at this threshold
 
 cfg.threshold = ConfigDict()  # estimated on held-back normal training images by a second fit; never on test images

@@ -213,6 +213,7 @@ def test_a_missing_tensor_is_an_error(clip_state, tmp_path):
         build(tmp_path / "w.safetensors")
 
 
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
 def test_a_torchscript_archive_is_not_loaded_and_the_error_converts_it(clip_state, tmp_path):
     class Archive(torch.nn.Module):
         def forward(self, value: torch.Tensor) -> torch.Tensor:
@@ -231,7 +232,7 @@ def test_a_pickle_with_code_is_not_run(tmp_path, tiny_clip):
         def __reduce__(self):
             return Path.touch, (tmp_path / "witness",)
 
-    (tmp_path / "w.pt").write_bytes(pickle.dumps({"state_dict": Payload()}))
+    (tmp_path / "w.pt").write_bytes(pickle.dumps({"state_dict": Payload()}, protocol=2))
     with pytest.raises(AnoframeError, match="holds more than tensors"):
         build(tmp_path / "w.pt")
     assert not (tmp_path / "witness").exists()

@@ -159,6 +159,9 @@ def test_raml_is_the_reference_generator_written_out(category):
     generator.shuffle(bad)
     held_out = {*good[int(0.8 * len(good)) :], *bad[int(0.8 * len(bad)) :]}
     assert {sample.image for sample in divide(RAML, category).test} == held_out
+    if category == "bottle":  # the order in which the reference lists them
+        first = [f"{path.parent.name}/{path.stem}" for path in bad[int(0.8 * len(bad)) :][:3]]
+        assert first == ["broken_large/000", "contamination/009", "broken_large/017"]
 
 
 def test_raml_pooled_holds_out_827_normal_images_and_256_defects():

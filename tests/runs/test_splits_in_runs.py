@@ -14,6 +14,7 @@ from tiny_data import TINY_DATA
 import anoframe
 from anoframe.data.manifest import read_manifest
 from anoframe.errors import AnoframeError
+from anoframe.grid.runner import run_grid
 from anoframe.report.compare import compare
 from anoframe.report.comparison_page import comparison_page
 from anoframe.report.grid_export import csv_rows, grid_json, markdown
@@ -215,7 +216,9 @@ def test_console_table_shows_everything(supervised):
     lines = supervised.results.table().splitlines()
     assert [line.split()[-3:] for line in lines[:4]][1:] == [["1", "+", "1"], ["1", "+", "1"], ["2", "+", "2"]]
     assert lines[0].endswith("held-out")
-    assert lines[4].startswith(f"{TAG}, held out 2 good + 2 defect images: it has learned from labelled defects")
+    assert lines[4].startswith(
+        f"protocol {TAG}, held out 2 good + 2 defect images: the method has learned from labelled"
+    )
     assert lines[5:] == [RANDOM_WEIGHTS, "two means are a toy"]
 
 
@@ -277,7 +280,7 @@ def test_seeds_of_a_few_shot_run_share_a_column_although_they_draw_other_images(
 def test_comparison_page_shows_tag_counts_and_notes(train, supervised):
     other = train(seed=1)
     page = comparison_page(compare([supervised.folder, other.folder]))
-    for text in (TAG, "split raml split_seed 42", "held out 2 good + 2 defect images", "two means are a toy"):
+    for text in (TAG, "split raml, seed 42", "held out 2 good + 2 defect images", "two means are a toy"):
         assert text in page
     assert re.search(r'scope="row">felt <small>held out 1 \+ 1</small>', page)
 
@@ -286,7 +289,7 @@ def test_grid_has_separate_tables_and_each_says_its_protocol(supervised, baselin
     summary = summarise([read_run(supervised.folder), read_run(baseline.folder)], [0])
     assert [table.facts.get("protocol_tag") for table in summary.tables] == [TAG, None]
     tagged, untagged = markdown(summary).split("\n\n- ")[0], csv_rows(summary.tables[1])
-    assert tagged.startswith(f"folder, unified protocol, 64 x 64 pixels, split raml split_seed 42, {TAG}, held out")
+    assert tagged.startswith(f"folder, unified protocol, 64 x 64 pixels, split raml, seed 42, {TAG}, held out")
     assert "| held-out |" in tagged
     assert "| 1 + 1 |" in tagged
     columns, rows = csv_rows(summary.tables[0])
@@ -386,7 +389,12 @@ def test_prediction_needs_the_name_of_the_product(supervised, root, tmp_path, cl
     assert result.status == 2
     assert "uses the name of the product: give it with --cls_names, of felt, mesh, or any other name" in result.err
     for name in ("mesh", "a bolt"):
-        assert cli(*words, "--cls_names", name, "--output", tmp_path / name).status == 0
+        done = cli(*words, "--cls_names", name, "--output", tmp_path / name)
+        assert done.status == 0
+        assert [line for line in done.out.splitlines() if line.startswith("note: ")] == [
+            f"note: {RANDOM_WEIGHTS}",
+            "note: two means are a toy",
+        ]
 
 
 def test_loaded_run_takes_the_name_of_the_product(supervised, root):
@@ -439,3 +447,16 @@ def test_report_of_damaged_references_names_the_file(few_shot, tmp_path):
 def test_test_of_a_few_shot_run_draws_the_same_references(few_shot, tmp_path):
     again = anoframe.test(few_shot.folder, output=tmp_path)
     assert (again.folder / "split.json").read_bytes() == (few_shot.folder / "split.json").read_bytes()
+
+
+def test_grid_over_seeds_averages_draws_and_is_resumed(config, tmp_path):
+    changes = {**UNSUPERVISED, "data.split": "few_shot", "data.shots": 2, "data.split_seed": 0}
+    first = run_grid([config], ["felt"], [0, 1], tmp_path, changes)
+    again = run_grid([config], ["felt"], [0, 1], tmp_path, changes)  # every cell is finished: nothing is refused
+    for grid in (first, again):
+        (table,) = grid.summary.tables
+        (row,) = [row for row in table.rows if row.category == "felt"]
+        assert set(row.figures["image_auroc"].values) == {0, 1}
+    draws = [read_manifest(path).files["felt"]["train"] for path in sorted(tmp_path.rglob("split.json"))]
+    assert len(draws) == 2
+    assert draws[0] != draws[1]
