@@ -1,7 +1,6 @@
 """RAML on CLIP ViT-B/16 with OpenAI's weights: one model for all categories, trained with labelled defects.
 
     python tools/main.py --config configs/raml/raml_vitb16.py --cls_names all
-    python tools/main.py --mode test --checkpoint runs/... --data.name visa --data.root VisA    # transfer, see docs
 
 Cost: 21 passes of ViT-B/16 per image once, on a GPU; 43 kB of features per image, 230 MB for MVTec AD. Then an epoch
 takes seconds on a CPU: 2.25 million parameters. Published by the project's text (MVTec AD, 356 held-out images, mean of
