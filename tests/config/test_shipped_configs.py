@@ -35,6 +35,9 @@ class BackboneStandIn(nn.Module):
     def with_levels(self, levels):
         return BackboneStandIn(len(levels))
 
+    def untrained_network(self):
+        return nn.Identity()
+
 
 class ClipStandIn(nn.Module):
     """Has the attributes of a CLIP backbone for WinCLIP, and for a RAML of any tile size, and no weights."""
