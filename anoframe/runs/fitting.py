@@ -62,6 +62,8 @@ class Fitter:
         Args:
             stages: returns the stages, again after each of them.
         """
+        if not stages():
+            return
         samples = self._training_samples(fit)
         training = self._training(fit, seed)
         features = self._samples.encode_for_all(detector, samples)

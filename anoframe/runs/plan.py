@@ -85,7 +85,7 @@ class Plan:
         data = check_dataset(
             self.dataset, self.categories, decode_images, cfg.data.follow_links, self.masks, self.preprocessing
         )
-        data.raise_if_broken()
+        data.raise_if_broken(is_trained=False)
         self.warnings = data.remarks
         self.tasks: list[Task] = plan_tasks(cfg) if cfg.protocol.name == "continual" else []
         self.trainer = to_plain(cfg.trainer) if "trainer" in cfg else None
@@ -95,6 +95,7 @@ class Plan:
             training = {key: tested.training[key] for key in PROVENANCE_KEYS if key in tested.training}
         else:
             detector = self._detector = build_detector(to_plain(cfg.model), cfg.seed)
+            data.raise_if_broken(is_trained=bool(detector.training_stages()))
             self._check_detector(detector, data.categories)
             training = _training_provenance(detector.phase_names(), self.trainer)
             if "selected" in training:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -163,3 +164,13 @@ def test_another_image_size_is_an_error_before_the_run(train, tmp_path):
     with pytest.raises(AnoframeError, match=r"data.crop is 48, and fake_clip takes images of 32 pixels"):
         train("winclip_zero_shot", output=tmp_path, **{"data.resize": 48, "data.crop": 48})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_zero_shot_needs_no_training_image_and_few_shot_does(train, tiny_root, tmp_path):
+    shutil.copytree(tiny_root / "felt", tmp_path / "felt")
+    shutil.rmtree(tmp_path / "felt" / "train")
+    run = train("winclip_zero_shot", root=tmp_path)
+    assert run.metrics["felt"]["image_auroc"] is not None
+    assert result_of(run)["counts"]["train"] == 0
+    with pytest.raises(AnoframeError, match=r"felt: no training image|data\.shots 2 is more than the training images"):
+        train("winclip_2shot", root=tmp_path)
