@@ -146,7 +146,7 @@ def _type_hints(target: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-MODELS = Registry("model", package="anoframe.models", exclude=("base", "factory", "summary"))
+MODELS = Registry("model", package="anoframe.models", exclude=("base", "factory", "learner", "summary"))
 DATASETS = Registry(
     "dataset",
     {
@@ -161,5 +161,21 @@ DATASETS = Registry(
         "csv": "anoframe.data.csv_table:CsvTable",
         "folder": "anoframe.data.folder:Folder",
         "demo": "anoframe.data.demo:Demo",
+    },
+)
+SYNTHESIS = Registry(
+    "generator of synthetic anomalies",
+    {
+        "cutpaste": "anoframe.data.synthesis.cutpaste:CutPaste",
+        "cutpaste_patch": "anoframe.data.synthesis.cutpaste_patch:CutPastePatch",
+        "cutpaste_scar": "anoframe.data.synthesis.cutpaste_scar:CutPasteScar",
+        "cutpaste_nsa": "anoframe.data.synthesis.cutpaste_nsa:CutPasteNSA",
+        "nsa": "anoframe.data.synthesis.nsa:NSA",
+        "draem": "anoframe.data.synthesis.draem:DRAEM",
+        "cdo": "anoframe.data.synthesis.cdo:CDO",
+        "smooth_blend": "anoframe.data.synthesis.smooth_blend:SmoothBlend",
+        "fpi": "anoframe.data.synthesis.fpi:FPI",
+        "fpi_poisson": "anoframe.data.synthesis.fpi_poisson:FPIPoisson",
+        "mixture": "anoframe.data.synthesis.mixture:Mixture",
     },
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Any
@@ -12,11 +11,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from anoframe.backbones.precision import autocast, check_precision
 from anoframe.backbones.weights import load_state, pretrained_config, random_seed, resolve_source
 from anoframe.errors import AnoframeError, suggest
 from anoframe.utils.tensor_files import fingerprint
-
-PRECISIONS = ("float32", "bfloat16")
 
 
 class FeaturePyramid(nn.Module):
@@ -41,8 +39,10 @@ class FeaturePyramid(nn.Module):
         strides: stride of each level, in pixels of the image.
         weights: source of the weights, with `default` resolved.
         sha256: fingerprint of the weights in use.
+        has_text: whether there is a text encoder.
     """
 
+    has_text = False
     mean: Tensor
     std: Tensor
 
@@ -55,8 +55,7 @@ class FeaturePyramid(nn.Module):
         compile: bool = False,
     ):
         super().__init__()
-        if precision not in PRECISIONS:
-            raise AnoframeError(f"model.backbone.precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
+        check_precision(precision)
         self.precision, self.compile_network = precision, compile
         architecture, _, tag = name.partition(".")
         if tag and weights == "default":
@@ -104,19 +103,17 @@ class FeaturePyramid(nn.Module):
         Returns:
             One `[B, C, h, w]` float32 map per level, in the order of `levels`.
         """
-        pixels = images / 255 if images.dtype == torch.uint8 else images
-        pixels = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        features = self._features(pixels)
+        features = self._features(self.normalise(images).contiguous(memory_format=torch.channels_last))
         return [features[i].float() for i in self._order]
 
+    def normalise(self, images: Tensor) -> Tensor:
+        """Scale images to [0, 1] and apply mean and std of the backbone; `images` as for `forward`."""
+        pixels = images / 255 if images.dtype == torch.uint8 else images
+        return (pixels - self.mean) / self.std
+
     def _features(self, pixels: Tensor) -> list[Tensor]:
-        if self.precision == "bfloat16" and not has_bfloat16(pixels.device):
-            raise AnoframeError(
-                f"this {pixels.device.type} has no bfloat16 instructions, and bfloat16 would only be slower: "
-                "--model.backbone.precision float32"
-            )
         try:
-            with torch.autocast(pixels.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext():
+            with autocast(pixels.device, self.precision):
                 return list((self._compiled or self.network)(pixels))
         except torch._dynamo.exc.TorchDynamoException as error:  # raised only with compile=True
             reason = str(error).strip().splitlines()[0]
@@ -125,6 +122,14 @@ class FeaturePyramid(nn.Module):
     def with_levels(self, levels: Sequence[int | str]) -> FeaturePyramid:
         """Build the same network with other levels."""
         return FeaturePyramid(self.name, levels, self.weights, self.precision, self.compile_network)
+
+    def untrained_network(self) -> nn.Module:
+        """Build the same network with new random weights, to be trained: normalised images in, a list of maps out.
+
+        The weights are drawn from torch's global generator. The maps have the order and the channels of `levels`.
+        """
+        network: nn.Module = _create_network(self.name.partition(".")[0], sorted(self._indices))
+        return _Reordered(network, self._order)
 
     def level_names(self, levels: Sequence[int | str]) -> tuple[str, ...]:
         """Return the module names of any levels of the network, used by this pyramid or not."""
@@ -143,13 +148,6 @@ class FeaturePyramid(nn.Module):
         return {**network, **normalisation, "precision": self.precision, "compile": self.compile_network}
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Return whether a device computes in bfloat16 natively, without converting to float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
 @cache  # timm knows the levels of a model only after building it, which takes half of the time to build a backbone
 def _feature_info(architecture: str) -> tuple[Mapping[str, Any], ...]:
     """Return timm's description of each feature level: `module`, `num_chs` (channels), `reduction` (stride)."""
@@ -157,7 +155,7 @@ def _feature_info(architecture: str) -> tuple[Mapping[str, Any], ...]:
         raise AnoframeError(f"timm has no model {architecture!r}: {suggest(architecture, timm.list_models())}")
     try:
         with torch.device("meta"):
-            network: Any = timm.create_model(architecture, features_only=True)
+            network: Any = timm.create_model(architecture, features_only=True, **_branches(architecture))
             return tuple(MappingProxyType(level) for level in network.feature_info.info)
     except (RuntimeError, AttributeError, AssertionError) as error:
         raise AnoframeError(f"timm model {architecture!r} gives no feature levels ({error})") from error
@@ -179,11 +177,12 @@ def _signed_levels(architecture: str, indices: tuple[int, ...]) -> tuple[bool, .
     """Return for each level whether it is anything but the unmodified output of a ReLU, from a pass on meta tensors."""
     relu_outputs: list[tuple[Tensor, int]] = []  # each with its version, which in-place operations increase
     with torch.device("meta"), torch.no_grad():
-        network: Any = timm.create_model(architecture, features_only=True, out_indices=indices, feature_cls="getter")
+        network = _create_network(architecture, list(indices))
         for layer in network.modules():
             if isinstance(layer, nn.ReLU | nn.ReLU6):
                 layer.register_forward_hook(lambda _, __, out: relu_outputs.append((out, out._version)))
-        levels = network.eval()(torch.empty(1, *network.model.default_cfg["input_size"]))
+        settings = getattr(network, "model", network).default_cfg
+        levels = network.eval()(torch.empty(1, *settings["input_size"]))
     return tuple(
         not any(out is level and version == level._version for out, version in relu_outputs) for level in levels
     )
@@ -194,15 +193,40 @@ def _build_network(architecture: str, indices: list[int], weights: str) -> Any:
     state = load_state(architecture, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random_seed(weights) if state is None else 0)
-        network: Any = timm.create_model(architecture, features_only=True, out_indices=indices, feature_cls="getter")
+        network = _create_network(architecture, indices)
     if state is None:
         return network
-    expected = network.model.state_dict()
+    whole = getattr(network, "model", network)
+    expected = whole.state_dict()
     missing = [key for key, value in expected.items() if key not in state or state[key].shape != value.shape]
     if missing:
         raise AnoframeError(
             f"weights {weights!r} do not fit {architecture}: {len(missing)} of {len(expected)} tensors are missing or "
             f"have another shape, the first is {missing[0]!r}"
         )
-    network.model.load_state_dict({key: state[key] for key in expected})
+    whole.load_state_dict({key: state[key] for key in expected})
     return network
+
+
+def _create_network(architecture: str, indices: list[int]) -> Any:
+    """Create the network up to its deepest level with timm's random initialisation."""
+    branches = _branches(architecture)
+    options = branches or {"feature_cls": "getter"}
+    return timm.create_model(architecture, features_only=True, out_indices=indices, **options)
+
+
+def _branches(architecture: str) -> dict[str, Any]:
+    """Return the option by which an HRNet gives its branches, as in anomaly detection, instead of its widened heads."""
+    return {"feature_location": ""} if architecture.startswith("hrnet") else {}
+
+
+class _Reordered(nn.Module):
+    """A network whose maps are returned in another order."""
+
+    def __init__(self, network: nn.Module, order: Sequence[int]):
+        super().__init__()
+        self.network, self._order = network, list(order)
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        levels = list(self.network(pixels))
+        return [levels[i] for i in self._order]

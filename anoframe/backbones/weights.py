@@ -150,7 +150,7 @@ def _load_from_hub(architecture: str, tag: str) -> State:
     cached = try_to_load_from_cache(repository, "model.safetensors") if repository else None
     if isinstance(cached, str):
         return read_tensors(Path(cached))
-    if not _is_hub_reachable():
+    if not is_hub_reachable():
         raise AnoframeError(_no_weights(architecture, f"the hub does not answer, and {name!r} is not in its cache"))
     try:
         return timm.create_model(name, pretrained=True).state_dict()
@@ -159,7 +159,7 @@ def _load_from_hub(architecture: str, tag: str) -> State:
         raise AnoframeError(_no_weights(architecture, f"the hub gave no {name!r}: {reason}")) from error
 
 
-def _is_hub_reachable() -> bool:
+def is_hub_reachable() -> bool:
     """Try to connect once, because the hub's own client retries for a minute. With a proxy, assume that it works."""
     endpoint = urllib.parse.urlparse(ENDPOINT)
     if endpoint.scheme in urllib.request.getproxies():

@@ -38,6 +38,12 @@ class CategoryReport:
     defects: dict[str, int]  # defect type -> number of test images
     masks: int
     official: Counts | None = None
+    train_defects: int = 0  # labelled defects among the training images
+
+    @property
+    def train_good(self) -> int:
+        """Number of normal training images."""
+        return self.train - self.train_defects
 
     @property
     def counts(self) -> Counts:
@@ -160,7 +166,9 @@ def _count_images(dataset: Dataset, category: str, train: list[Sample], test: li
     by_type = Counter(sample.defect for sample in test)
     good = by_type.pop(GOOD, 0)
     masks = sum(sample.mask is not None for sample in test)
-    return CategoryReport(category, len(train), good, dict(by_type), masks, dataset.official_counts.get(category))
+    official = dataset.official_counts.get(category) if dataset.split.is_official else None  # no other split has them
+    train_defects = sum(sample.is_defect for sample in train)
+    return CategoryReport(category, len(train), good, dict(by_type), masks, official, train_defects)
 
 
 # ------------------------------------------------------------------------------------------------ splits and names
@@ -294,6 +302,9 @@ def _unused_files(
 ) -> tuple[list[str], list[str]]:
     """Return problems and remarks about files of a category that no sample uses."""
     used = {path for sample in samples for path in (sample.image, sample.mask) if path}
+    if not dataset.split.is_official:
+        unused = dataset.divide(category).unused
+        used.update(path for sample in unused for path in (sample.image, sample.mask) if path)
     used.update(path for paths in dataset.left_out(category).values() for path in paths)
     used.update(dataset.files_of_other_categories(category))
     folder, masks = dataset.folder(category), dataset.mask_folder(category)

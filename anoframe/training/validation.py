@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from anoframe.backbones.timm_pyramid import has_bfloat16
+from anoframe.backbones.precision import has_bfloat16
 from anoframe.errors import AnoframeError, suggest
 from anoframe.models.learner import Observation, Phase
 from anoframe.training.optimizers import build_optimizer

@@ -24,7 +24,8 @@ from anoframe.utils.paths import expand_path
 if TYPE_CHECKING:
     from torch import Tensor
 
-CACHE_KINDS = ("images", "features")
+CACHE_KINDS = ("images", "features")  # each with a switch of that name in the `cache` section of a config
+TEXT_CACHE = "text"  # features of prompts: always on, a few megabytes
 _ENTRY = re.compile(r"\.?[0-9a-f]{40}\.safetensors(\.\d+\.part)?")  # .part: left by an interrupted writer
 _KEPT_FREE = 2 * 10**9  # bytes of the file system that stay free, or a tenth of a small one
 
@@ -44,7 +45,7 @@ def cache_root(folder: str | None = None) -> Path:
 
 def clear_caches(root: Path) -> int:
     """Remove every entry of every cache under `root`, and no other file; return the freed bytes."""
-    return sum(TensorCache(root / kind, max_bytes=0).clear() for kind in CACHE_KINDS)
+    return sum(TensorCache(root / kind, max_bytes=0).clear() for kind in (*CACHE_KINDS, TEXT_CACHE))
 
 
 def cache_key(*parts: Any) -> str:

@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from anoframe.backbones import FeaturePyramid, build_backbone, timm_pyramid
+from anoframe.backbones import FeaturePyramid, build_backbone, precision, timm_pyramid
 from anoframe.backbones import weights as module
 from anoframe.errors import AnoframeError
 from anoframe.models.components.patch_embedding import PatchEmbedding
@@ -293,13 +293,13 @@ def test_error_of_an_unknown_precision_lists_the_precisions():
 
 
 def test_bfloat16_is_an_error_on_a_processor_without_it(weights_file, images, monkeypatch):
-    monkeypatch.setattr(timm_pyramid, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: False)
     with pytest.raises(AnoframeError, match=r"--model\.backbone\.precision float32"):
         FeaturePyramid(SMALL, (1,), str(weights_file), precision="bfloat16")(images)
 
 
 def test_bfloat16_gives_float32_features_close_to_float32(small, weights_file, images, monkeypatch):
-    monkeypatch.setattr(timm_pyramid, "has_bfloat16", lambda device: True)  # emulated bfloat16 is slow but correct
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)  # emulated bfloat16 is slow but correct
     features = FeaturePyramid(SMALL, small.levels, str(weights_file), precision="bfloat16")(images)
     for low, full in zip(features, small(images), strict=True):
         assert low.dtype == torch.float32

@@ -22,7 +22,7 @@ def no_hub(monkeypatch):
     """Make the hub unreachable and its cache empty; return the list of requested files."""
     requests = []
     monkeypatch.setattr(module, "try_to_load_from_cache", lambda repository, file: requests.append((repository, file)))
-    monkeypatch.setattr(module, "_is_hub_reachable", lambda: False)
+    monkeypatch.setattr(module, "is_hub_reachable", lambda: False)
     return requests
 
 
@@ -107,7 +107,7 @@ def test_error_of_a_failed_download_has_the_reason_and_lists_all_sources(no_hub,
     def fail(*_, **__):
         raise OSError("connection reset\nfollowed by more lines")
 
-    monkeypatch.setattr(module, "_is_hub_reachable", lambda: True)
+    monkeypatch.setattr(module, "is_hub_reachable", lambda: True)
     monkeypatch.setattr(timm, "create_model", fail)
     with pytest.raises(AnoframeError, match=r"the hub gave no 'test_resnet': connection reset\.") as error:
         load_state(SMALL, "hub")
@@ -115,7 +115,7 @@ def test_error_of_a_failed_download_has_the_reason_and_lists_all_sources(no_hub,
 
 
 def test_a_download_gives_the_state_of_the_full_network(no_hub, full, monkeypatch):
-    monkeypatch.setattr(module, "_is_hub_reachable", lambda: True)
+    monkeypatch.setattr(module, "is_hub_reachable", lambda: True)
     calls = []
     monkeypatch.setattr(timm, "create_model", lambda *words, **more: calls.append((words, more)) or full)
     assert_equal(load_state(SMALL, "hub:r160_in1k"), full.state_dict())
@@ -128,7 +128,7 @@ def test_a_failed_connection_means_an_unreachable_hub(monkeypatch):
 
     monkeypatch.setattr(module.urllib.request, "getproxies", dict)
     monkeypatch.setattr(module.socket, "create_connection", fail)
-    assert not module._is_hub_reachable()
+    assert not module.is_hub_reachable()
 
 
 def test_with_a_proxy_no_connection_is_tried(monkeypatch):
@@ -137,7 +137,7 @@ def test_with_a_proxy_no_connection_is_tried(monkeypatch):
 
     monkeypatch.setattr(module.urllib.request, "getproxies", lambda: {"https": "http://proxy", "http": "http://proxy"})
     monkeypatch.setattr(module.socket, "create_connection", fail)
-    assert module._is_hub_reachable()
+    assert module.is_hub_reachable()
 
 
 # ------------------------------------------------------------------------------------------------ files
