@@ -113,6 +113,8 @@ class Phase:
         rows: training images to use, as positions in the index; None is all.
         label: distinguishes phases of the same name in progress bars and curves, for example "layer 3 ffn".
         views: draws augmented views, or an image with a synthetic defect, in place of the cached features.
+        couples_batch: the loss of an image depends on the other images of its batch (a contrastive loss, statistics of
+            the batch), so it cannot be computed in parts: not on several devices, and not with `trainer.accumulate`.
     """
 
     name: str
@@ -121,6 +123,7 @@ class Phase:
     rows: Sequence[int] | None = None
     label: str = ""
     views: Views | None = None
+    couples_batch: bool = False
 
 
 class Learner(nn.Module, ABC):

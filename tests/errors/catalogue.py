@@ -1118,6 +1118,7 @@ def _(bench):
 
 STREAMS = "Streams of tasks"
 RD4AD = "rd4ad/rd4ad_lite0_256.py"
+RAML = "raml/raml_lite2.py"
 UNIAD = "uniad/uniad_lite0.py"
 SEMA = "sema_uniad/sema_uniad_lite0.py"
 NOISING = "patchcore_noising/patchcore_noising_lite0_256.py"
@@ -1395,6 +1396,37 @@ def _(bench):
 )
 def _(bench):
     return _check_settings(bench, precision="float16")
+
+
+@refused(
+    TRAINING,
+    "a loss of whole batches, computed in parts",
+    "phase classifier: the loss of an image depends on its whole batch",
+    "2 parts (trainer.accumulate)",
+    way_out="--trainer.accumulate 1",
+)
+def _(bench):
+    return bench.train("--model.tile_size", 16, "--trainer.accumulate", 2, config=bench.method(RAML))
+
+
+@refused(
+    TRAINING,
+    "images of a size that the tiles of RAML do not fit",
+    "model.tile_size 128 needs images of 512 pixels, got data.crop 64",
+    way_out="--data.resize 512 --data.crop 512",
+)
+def _(bench):
+    return bench.train(config=bench.method(RAML))
+
+
+@refused(
+    TRAINING,
+    "text of an encoder without a text tower",
+    "the backbone FeaturePyramid has no text tower, got model.text.weight 0.15 and model.text.fusion False",
+    way_out="--model.text.weight 0.0 --model.text.fusion False",
+)
+def _(bench):
+    return bench.train("--model.tile_size", 16, "--model.text.weight", 0.15, config=bench.method(RAML))
 
 
 @refused(TRAINING, "zero epochs", "trainer.epochs", "got 0", way_out="must be 1 or more")

@@ -30,7 +30,8 @@ class CutPastePatch(Generator):
         area: bounds of the share of the image that the rectangle covers (uniform).
         aspect: bounds of width / height (log-uniform).
         jitter: amount of the colour jitter, 0 to 0.5.
-        mask: `region` marks the whole rectangle, `diff` only pixels that changed by more than a grey level on average.
+        mask: `region` marks the whole rectangle, `diff` only pixels that changed by more than a grey level on average;
+            the others then keep their values.
         p_anomaly: see `Generator`.
     """
 
@@ -54,8 +55,7 @@ class CutPastePatch(Generator):
         height, width = draw_size(rng, image.shape, self.area, self.aspect)
         source, target = (place_box(rng, height, width, image.shape) for _ in range(2))
         patch = jitter_colors(image[source.slices], rng, self.jitter)
-        edited = paste_patch(image, patch, target)
-        mask = paste_mask(image, edited, target.mask(image.shape), self.mask)
+        edited, mask = apply_mask_rule(image, paste_patch(image, patch, target), target.mask(image.shape), self.mask)
         return Synthetic(edited, mask, image, meta={"generator": self.name, "source": source, "target": target})
 
 
@@ -67,6 +67,13 @@ def paste_patch(image: Pixels, patch: Pixels, target: Box, alpha: Mask | None = 
     return edited
 
 
-def paste_mask(image: Pixels, edited: Pixels, region: Mask, rule: str) -> Mask:
-    """Return the region (rule `region`), or its pixels with a mean change above one grey level (rule `diff`)."""
-    return region if rule == "region" else region & (summed_change(image, edited) > 3)
+def apply_mask_rule(image: Pixels, edited: Pixels, region: Mask, rule: str) -> tuple[Pixels, Mask]:
+    """Return the edited image and its mask.
+
+    The mask is the region (rule `region`), or its pixels with a mean change above one grey level (rule `diff`); a
+    smaller change is undone.
+    """
+    if rule == "region":
+        return edited, region
+    mask = region & (summed_change(image, edited) > 3)
+    return np.where(mask[..., None], edited, image), mask

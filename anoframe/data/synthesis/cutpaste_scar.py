@@ -19,7 +19,7 @@ from anoframe.data.synthesis.base import (
 )
 from anoframe.data.synthesis.boxes import place_box
 from anoframe.data.synthesis.color import jitter_colors
-from anoframe.data.synthesis.cutpaste_patch import MASKS, paste_mask, paste_patch
+from anoframe.data.synthesis.cutpaste_patch import MASKS, apply_mask_rule, paste_patch
 
 _REFERENCE_SIDE = 256  # pixels of the shorter image side that `width` and `length` refer to
 
@@ -65,11 +65,11 @@ class CutPasteScar(Generator):
         # A rotated scar that is larger than a very small image is cut at its border
         patch, alpha = patch[: image.shape[0], : image.shape[1]], alpha[: image.shape[0], : image.shape[1]]
         target = place_box(rng, alpha.shape[0], alpha.shape[1], image.shape)
-        edited = paste_patch(image, patch, target, alpha)
         region = np.zeros(image.shape[:2], bool)
         region[target.slices] = alpha
         meta = {"generator": self.name, "source": source, "target": target, "angle": angle}
-        return Synthetic(edited, paste_mask(image, edited, region, self.mask), image, meta=meta)
+        edited, mask = apply_mask_rule(image, paste_patch(image, patch, target, alpha), region, self.mask)
+        return Synthetic(edited, mask, image, meta=meta)
 
 
 def rotate_patch(patch: Pixels, angle: float) -> tuple[Pixels, Mask]:

@@ -83,7 +83,7 @@ class DRAEM(Generator):
         angle = float(rng.uniform(-90, 90))
         if rng.random() >= self.rotate_base:
             return image
-        return np.asarray(Image.fromarray(image).rotate(angle, Image.Resampling.BILINEAR))
+        return np.array(Image.fromarray(image).rotate(angle, Image.Resampling.BILINEAR))
 
     def edit(self, image: Pixels, rng: np.random.Generator, context: Context) -> Synthetic:
         texture, meta = self._draw_texture(rng, context, *image.shape[:2])
