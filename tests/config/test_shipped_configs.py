@@ -35,11 +35,14 @@ class BackboneStandIn(nn.Module):
     def with_levels(self, levels):
         return BackboneStandIn(len(levels))
 
+    def untrained_network(self):
+        return nn.Identity()
+
 
 class ClipStandIn(nn.Module):
-    """Has the attributes of a CLIP backbone for a RAML of any tile size, and no weights."""
+    """Has the attributes of a CLIP backbone for WinCLIP, and for a RAML of any tile size, and no weights."""
 
-    has_text, embed_dim = True, 16
+    has_text, embed_dim, grid = True, 16, (15, 15)
 
 
 def test_configs_of_the_published_methods_are_shipped():

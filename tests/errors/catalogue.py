@@ -1119,6 +1119,8 @@ def _(bench):
 STREAMS = "Streams of tasks"
 RD4AD = "rd4ad/rd4ad_lite0_256.py"
 RAML = "raml/raml_lite2.py"
+WINCLIP = "winclip/winclip_zero_shot.py"
+SMALL_CLIP = 'cfg.model.backbone.name = "open_clip:ViT-S-32-alt"'
 UNIAD = "uniad/uniad_lite0.py"
 SEMA = "sema_uniad/sema_uniad_lite0.py"
 NOISING = "patchcore_noising/patchcore_noising_lite0_256.py"
@@ -1507,6 +1509,62 @@ def _(bench):
 )
 def _(bench):
     return bench.stream("felt;mesh", "--model.sema.position", "fnn", config=bench.method(SEMA, ONE_TOKEN))
+
+
+# ------------------------------------------------------------------------------------------------ prompts
+
+PROMPTS = "Prompts"
+
+
+def _prompts(bench: Bench, text: str) -> Outcome:
+    path = bench.folder / "prompts.yaml"
+    path.write_text(text, encoding="utf-8")
+    return bench.train("--model.prompts", path, config=bench.method(WINCLIP, SMALL_CLIP))
+
+
+@refused(
+    PROMPTS,
+    "a misspelt key of a prompts file",
+    "model.prompts HERE/prompts.yaml: unknown key 'templats'",
+    way_out="did you mean 'templates'",
+)
+def _(bench):
+    return _prompts(bench, "templats: ['a photo of a {}']\n")
+
+
+@refused(
+    PROMPTS,
+    "a template without a place for the state",
+    "model.prompts HERE/prompts.yaml: entry 1 of templates",
+    "got 'a photo'",
+    way_out="must contain {} once and no other brace",
+)
+def _(bench):
+    return _prompts(bench, "templates: ['a photo']\nnormal: ['{}']\ndefect: ['damaged {}']\n")
+
+
+@refused(
+    PROMPTS,
+    "a backbone that encodes no text",
+    "winclip compares images with texts, and the backbone 'test_resnet' encodes no text",
+    way_out="set model.backbone.name to a CLIP model",
+)
+def _(bench):
+    lines = (
+        "with cfg.unlocked():",
+        "    cfg.model.backbone = ConfigDict(dict(name='test_resnet', weights='random', levels=(1,)))",
+    )
+    return bench.train(config=bench.method(WINCLIP, *lines))
+
+
+@refused(
+    PROMPTS,
+    "images of another size than those of the CLIP model",
+    "data.crop is 64, and open_clip:ViT-S-32-alt takes images of 224 pixels",
+    way_out="--data.resize 224 --data.crop 224",
+)
+def _(bench):
+    return bench.train(config=bench.method(WINCLIP, SMALL_CLIP))
 
 
 # ------------------------------------------------------------------------------------------------ checkpoints

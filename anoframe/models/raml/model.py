@@ -48,7 +48,7 @@ class RAML(Detector):
 
     is_supervised: ClassVar[bool] = True
     uses_category: ClassVar[bool] = True  # for the prompts, and for the difficulty of categories in the loss
-    accepts_new_categories: ClassVar[bool] = True
+    accepts_new_categories = True
 
     def __init__(
         self,
