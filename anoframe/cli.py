@@ -157,6 +157,8 @@ def _predict(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
     )
     decisions = "no threshold, so no decisions" if summary.defects is None else f"{summary.defects} defects"
+    for note in summary.notes:
+        print(f"note: {note}")
     for remark in summary.remarks:
         print(f"remark: {remark}")
     if summary.not_drawn:

@@ -37,7 +37,7 @@ SECTIONS: tuple[dict[str, Any], ...] = (
     {"name": "draem", "p_anomaly": 1.0},
     {"name": "draem", "texture": "perlin", "p_anomaly": 1.0},
     {"name": "cdo"},
-    {"name": "cdo", "version": "2023"},
+    {"name": "cdo", "version": 2023},
     {"name": "smooth_blend"},
     {"name": "mixture", "p_anomaly": 1.0},
 )

@@ -53,6 +53,8 @@ def fill_later_keys(values: dict[str, Any]) -> dict[str, Any]:
         values.setdefault("trainer.select_metric", "summary")
     if "data.resize" in values:
         values.setdefault("data.interpolation", "bilinear")
+        values.setdefault("data.split", "official")
+        values.setdefault("data.shots", 0)
     return values
 
 

@@ -202,6 +202,7 @@ _RANGES = (
     ),
     _Range("data.batch_size", "1 or more", lambda x: x >= 1, "lower it only to save memory"),
     _Range("data.workers", "a number from -1 to 256", lambda x: -1 <= x <= 256, "-1 chooses a number for the machine"),
+    _Range("data.shots", "0 or more", lambda x: x >= 0, "0 for every split but few_shot"),
     _Range("data.train_share", "a share in (0, 1)", lambda x: 0 < x < 1, "for example 0.8"),
     _Range("cache.max_gb", "a number above 0", lambda x: x > 0, "to cache nothing, use --cache off"),
     _Range("threshold.held_back", "a share in [0, 1)", lambda x: 0 <= x < 1, "0 estimates no threshold"),

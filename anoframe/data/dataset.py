@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from anoframe.data.layouts import layout_hint
+from anoframe.data.masks import Mask
+from anoframe.data.splits import Division, Split
 from anoframe.errors import AnoframeError, suggest
 from anoframe.registry import DATASETS
 from anoframe.types import Sample
@@ -60,9 +62,12 @@ class Dataset(ABC):
         title: name in messages that suggest this dataset; empty: none does.
         expected_layout: folders and files below the root, shown in error messages.
         official_counts: category -> counts of the published split; empty for other data.
+        defect_kinds: kind of defects -> defect type, if the published evaluation measures kinds by themselves.
+        has_saturation_areas: `regions` reads saturation areas, so that sPRO is computed.
         empty_masks_published: the published masks of some defects are empty, which is then a remark, not a problem.
         categories: categories on disk, in alphabetical order.
         normal_split: divides the normal images of a category without a split.
+        split: which of the images train and which test.
 
     Raises:
         AnoframeError: the root does not exist or contains no category; the message shows the expected layout.
@@ -72,9 +77,12 @@ class Dataset(ABC):
     title: ClassVar[str] = ""
     expected_layout: ClassVar[str]
     official_counts: ClassVar[Mapping[str, Counts]] = {}
+    defect_kinds: ClassVar[Mapping[str, str]] = {}
+    has_saturation_areas: ClassVar[bool] = False
     empty_masks_published: ClassVar[bool] = False
 
     normal_split = NormalSplit()
+    split = Split()
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -96,15 +104,27 @@ class Dataset(ABC):
         return tuple(sorted(set(self.official_counts) - set(self.categories)))
 
     def samples(self, category: str) -> list[Sample]:
-        """List the training samples, then the test samples of a category, each sorted by path.
+        """List the training samples, then the test samples of a category by `split`, each sorted by path.
 
         The files are not read; `anoframe.data.validation` checks them.
 
         Raises:
-            AnoframeError: the category is unknown or not on disk.
+            AnoframeError: the category is unknown or not on disk, or has fewer training images than the split draws.
+        """
+        if self.split.is_official:
+            _check_category_name(self, category)
+            return self._index(category)
+        division = self.divide(category)
+        return [*division.train, *division.test]
+
+    def divide(self, category: str) -> Division:
+        """Divide the samples of a category by `split`; the samples that it does not use are listed too.
+
+        Raises:
+            AnoframeError: as `samples`.
         """
         _check_category_name(self, category)
-        return self._index(category)
+        return self.split.divide(self._index(category), self.root)
 
     @classmethod
     def has_layout(cls, root: Path) -> bool:
@@ -121,6 +141,10 @@ class Dataset(ABC):
 
     def notes(self, category: str) -> list[str]:
         """State what a user should know about how a category is read, if it is not as expected."""
+        return []
+
+    def regions(self, sample: Sample) -> list[tuple[Mask, float]]:
+        """Read the defect regions of a sample with their saturation areas; none unless `has_saturation_areas`."""
         return []
 
     @abstractmethod
@@ -148,13 +172,15 @@ class Dataset(ABC):
         return f"no category found in {self.root}" + (f"; {hint}" if hint else "")
 
 
-def open_dataset(name: str, root: str | Path, normal_split: NormalSplit = NormalSplit()) -> Dataset:
+def open_dataset(
+    name: str, root: str | Path, normal_split: NormalSplit = NormalSplit(), split: Split | None = None
+) -> Dataset:
     """Open a dataset by its name in a config.
 
     Args:
         name: of the dataset.
         root: folder of the dataset.
-        normal_split: see `Dataset`.
+        normal_split, split: see `Dataset`; None is the official split.
 
     Raises:
         AnoframeError: the name is unknown, or the root is missing or has another layout.
@@ -163,7 +189,7 @@ def open_dataset(name: str, root: str | Path, normal_split: NormalSplit = Normal
     if not (inspect.isclass(dataset_class) and issubclass(dataset_class, Dataset)):  # never call another object
         raise AnoframeError(f"dataset {name!r} is not a Dataset: {suggest('', DATASETS.names())}")
     dataset: Dataset = DATASETS.build(name, root=expand_path(root, "data.root"))
-    dataset.normal_split = normal_split
+    dataset.normal_split, dataset.split = normal_split, split or Split()
     return dataset
 
 

@@ -52,9 +52,10 @@ class Folder(MVTecLayoutDataset):
             return []
         train, test = self.normal_split.divide(list_images(_normal_folders(folder)[0]).files)
         name, split = _normal_folders(folder)[0].name, self.normal_split
+        then = "" if self.split.is_official else f"; data.split {self.split.name} divides them further"
         return [
             f"no train and test folder: of the images in {name}, {len(train)} are for training and {len(test)} for "
-            f"testing (data.train_share {split.train_share:g}, data.split_seed {split.seed}), and all defects"
+            f"testing (data.train_share {split.train_share:g}, data.split_seed {split.seed}), and all defects{then}"
         ]
 
     def _find_categories(self) -> list[str]:

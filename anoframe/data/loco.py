@@ -40,6 +40,8 @@ class Loco(MVTecLayoutDataset):
     name = "loco"
     title = "MVTec LOCO"
     official_counts = LOCO_COUNTS
+    defect_kinds = {"logical": "logical_anomalies", "structural": "structural_anomalies"}  # noqa: RUF012
+    has_saturation_areas = True
     expected_layout = f"""\
     <root>/breakfast_box/        (or juice_bottle, pushpins, screw_bag, splicing_connectors)
       {SATURATION}
@@ -59,6 +61,13 @@ class Loco(MVTecLayoutDataset):
         validation = index_folder(self.folder(category) / "validation" / "good", category, "validation")
         return {VALIDATION_REASON: [sample.image for sample in validation]}
 
+    def notes(self, category: str) -> list[str]:
+        try:
+            _read_thresholds(self.folder(category) / SATURATION)
+        except AnoframeError as error:
+            return [*super().notes(category), f"sPRO is not available: {error}"]
+        return super().notes(category)
+
     def regions(self, sample: Sample) -> list[tuple[Mask, float]]:
         """Read the regions of a sample and their saturation areas, as `anoframe.metrics.auspro` takes them.
 
@@ -66,7 +75,7 @@ class Loco(MVTecLayoutDataset):
             list: one mask [H, W] and area in pixels for each mask file, at the size of the original image.
 
         Raises:
-            AnoframeError: `defects_config.json` is missing, damaged or lacks the value of a mask.
+            AnoframeError: `defects_config.json` is missing, damaged or lacks the value of a mask; a mask in colour.
         """
         if sample.mask is None:
             return []
@@ -76,6 +85,10 @@ class Loco(MVTecLayoutDataset):
         for file in mask_files(sample.mask):
             with open_image(file) as image:
                 values: NDArray[np.integer] = np.asarray(image)
+            if values.ndim != 2:
+                raise AnoframeError(
+                    f"{file}: a mask in colour; the masks of the download are greyscale, with one value"
+                )
             present = sorted(int(value) for value in np.unique(values) if value)
             if len(present) != 1 or present[0] not in thresholds:
                 raise AnoframeError(

@@ -64,7 +64,7 @@ class Preprocessing:
             image: of any size and mode.
             full_size: width and height of the original if `image` was decoded at a reduced size.
         """
-        width, height = self._resized_size(*(full_size or image.size))
+        width, height = self.resized_size(*(full_size or image.size))
         left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)
         resized = image.resize((width, height), INTERPOLATIONS[self.interpolation])
         return resized.crop((left, top, left + self.crop, top + self.crop))
@@ -73,7 +73,8 @@ class Preprocessing:
         """Resize and crop an RGB image to a uint8 array [crop, crop, 3]; `full_size` as in `resize_and_crop`."""
         return np.array(self.resize_and_crop(image, full_size))
 
-    def _resized_size(self, width: int, height: int) -> tuple[int, int]:
+    def resized_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height of an image after resizing, before cropping."""
         if not self.keep_aspect:
             return self.resize, self.resize
         if width <= height:

@@ -38,6 +38,12 @@ class CategoryReport:
     defects: dict[str, int]  # defect type -> number of test images
     masks: int
     official: Counts | None = None
+    train_defects: int = 0  # labelled defects among the training images
+
+    @property
+    def train_good(self) -> int:
+        """Number of normal training images."""
+        return self.train - self.train_defects
 
     @property
     def counts(self) -> Counts:
@@ -53,24 +59,35 @@ class CategoryReport:
 
 @dataclass
 class Report:
-    """Counts, problems and remarks of the checked categories of a dataset."""
+    """Counts, problems and remarks of the checked categories of a dataset.
+
+    Attributes:
+        problems: all of them, those of `training_problems` included.
+        training_problems: categories without training images, which a method without training does not need.
+    """
 
     name: str
     root: Path
     missing_categories: tuple[str, ...]
     categories: list[CategoryReport] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    training_problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     hint: str = ""  # the dataset whose layout the root has, if it is another one
 
-    def raise_if_broken(self) -> None:
-        """Raise AnoframeError with the first problems, if there are any."""
-        if self.problems:
-            shown = "\n".join(f"  {problem}" for problem in self.problems[:MAX_PROBLEMS])
-            more = len(self.problems) - MAX_PROBLEMS
+    def raise_if_broken(self, is_trained: bool = True) -> None:
+        """Raise AnoframeError with the first problems, if there are any.
+
+        Args:
+            is_trained: whether the categories need training images.
+        """
+        problems = [each for each in self.problems if is_trained or each not in self.training_problems]
+        if problems:
+            shown = "\n".join(f"  {problem}" for problem in problems[:MAX_PROBLEMS])
+            more = len(problems) - MAX_PROBLEMS
             rest = f"\n  and {more} more: python tools/check_data.py lists them all" if more > 0 else ""
             hint = f" ({self.hint})" if self.hint else ""
-            found = f"{self.name} in {self.root} has {_count(self.problems, 'problem')}{hint}"
+            found = f"{self.name} in {self.root} has {_count(problems, 'problem')}{hint}"
             raise AnoframeError(f"{found}:\n{shown}{rest}")
 
     def table(self) -> str:
@@ -135,6 +152,7 @@ def _check_category(
     report.categories.append(counts)
 
     report.problems += [check.problem for check in checks.values() if check.problem]
+    report.training_problems += [] if train else [_no_training_image(dataset.folder(category))]
     report.problems += _split_problems(dataset.folder(category), train, test)
     mask_problems, empty_masks = list(_mask_problems(test, checks, settings)), list(_empty_masks(test, checks))
     report.problems += mask_problems if dataset.empty_masks_published else mask_problems + empty_masks
@@ -160,7 +178,9 @@ def _count_images(dataset: Dataset, category: str, train: list[Sample], test: li
     by_type = Counter(sample.defect for sample in test)
     good = by_type.pop(GOOD, 0)
     masks = sum(sample.mask is not None for sample in test)
-    return CategoryReport(category, len(train), good, dict(by_type), masks, dataset.official_counts.get(category))
+    official = dataset.official_counts.get(category) if dataset.split.is_official else None  # no other split has them
+    train_defects = sum(sample.is_defect for sample in train)
+    return CategoryReport(category, len(train), good, dict(by_type), masks, official, train_defects)
 
 
 # ------------------------------------------------------------------------------------------------ splits and names
@@ -171,8 +191,7 @@ def _split_problems(folder: Path, train: list[Sample], test: list[Sample]) -> It
     if wrong := misspelt_folder(folder):
         yield f"{folder}: {wrong}"
     if not train:
-        hint = _other_file_hint(folder / "train")
-        yield f"{folder}: no training image{hint}; normal images belong in train/good{_rename_hint(folder, 'train')}"
+        yield _no_training_image(folder)
     if not test and (hint := _other_file_hint(folder / "test")):
         yield f"{folder}: no test image{hint}; they belong in test/good and test/<defect>"
     for defect in sorted({sample.defect for sample in test} - {GOOD}):
@@ -181,6 +200,11 @@ def _split_problems(folder: Path, train: list[Sample], test: list[Sample]) -> It
                 f"{folder}: test/{defect} counts as a defect; normal test images belong in test/good"
                 + _rename_hint(folder, "test")
             )
+
+
+def _no_training_image(folder: Path) -> str:
+    hint = _other_file_hint(folder / "train")
+    return f"{folder}: no training image{hint}; normal images belong in train/good{_rename_hint(folder, 'train')}"
 
 
 def _rename_hint(folder: Path, split: str) -> str:
@@ -294,6 +318,9 @@ def _unused_files(
 ) -> tuple[list[str], list[str]]:
     """Return problems and remarks about files of a category that no sample uses."""
     used = {path for sample in samples for path in (sample.image, sample.mask) if path}
+    if not dataset.split.is_official:
+        unused = dataset.divide(category).unused
+        used.update(path for sample in unused for path in (sample.image, sample.mask) if path)
     used.update(path for paths in dataset.left_out(category).values() for path in paths)
     used.update(dataset.files_of_other_categories(category))
     folder, masks = dataset.folder(category), dataset.mask_folder(category)

@@ -49,9 +49,10 @@ class CategoryPredictions:
         return all(sample.mask is not None for sample in self.samples if sample.is_defect)
 
     @property
-    def masks_lost_to_crop(self) -> int:
-        """Number of defects without an anomalous pixel left after resizing and cropping."""
-        return sum(bool(s.mask) and not mask.any() for s, mask in zip(self.samples, self.masks, strict=True))
+    def samples_without_pixels(self) -> list[Sample]:
+        """Samples with a mask that has no defect pixel after resizing and cropping."""
+        pairs = zip(self.samples, self.masks, strict=True)
+        return [sample for sample, mask in pairs if sample.mask is not None and not mask.any()]
 
 
 @torch.no_grad()

@@ -12,6 +12,14 @@ from typing import Any
 import numpy as np
 
 from anoframe.errors import AnoframeError
+from anoframe.evaluation.disclosure import (
+    HELD_OUT,
+    csv_cells,
+    csv_columns,
+    held_out_text,
+    list_sentences,
+    sum_held_out,
+)
 from anoframe.evaluation.predictions import CategoryPredictions
 from anoframe.metrics.aupro import STANDARD_LIMIT
 from anoframe.metrics.auroc import auroc
@@ -113,7 +121,9 @@ class Results:
     def write(self, folder: Path) -> None:
         """Write `metrics.csv`, then `metrics.json`, each atomically."""
         write_atomic(folder / "metrics.csv", self.csv())
-        tree = {"categories": self.categories, "mean": self.mean, "provenance": self.provenance}
+        tree: dict[str, Any] = {"categories": self.categories, "mean": self.mean}
+        tree |= {key: self.provenance[key] for key in ("protocol_tag", "held_out") if key in self.provenance}
+        tree["provenance"] = self.provenance
         write_json(folder / "metrics.json", tree)
 
     @classmethod
@@ -127,24 +137,38 @@ class Results:
         return cls(tree["categories"], tree["provenance"])
 
     def csv(self) -> str:
-        """Format as CSV: one row per category and one for the mean, full precision, empty where not available."""
+        """Format as CSV: one row per category and one for the mean, full precision, empty where not available.
+
+        Protocol tag, held-out counts and notes are the last columns, if there are any.
+        """
         text = io.StringIO()
         names = list(self.mean)
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["category", *names])
-        for category, metrics in [*self.categories.items(), ("mean", self.mean)]:
-            writer.writerow([category, *("" if metrics.get(n) is None else repr(metrics[n]) for n in names)])
+        writer.writerow(["category", *names, *csv_columns(self.provenance)])
+        rows: list[tuple[str | None, Metrics]] = [*self.categories.items(), (None, self.mean)]
+        for category, metrics in rows:
+            cells = ["" if metrics.get(name) is None else repr(metrics[name]) for name in names]
+            more = csv_cells(self.provenance, category, csv_columns(self.provenance))
+            writer.writerow(["mean" if category is None else category, *cells, *more])
         return text.getvalue()
 
     def table(self) -> str:
-        """Format the headline metrics in percent for the console, with the mean of several categories."""
+        """Format the headline metrics in percent for the console, with the mean of several categories.
+
+        Protocol tag, held-out counts and notes follow, if there are any.
+        """
         rows = [["category", *HEADLINE]]
         rows += [[name, *(percent(metrics.get(key)) for key in HEADLINE)] for name, metrics in self.categories.items()]
         if len(self.categories) > 1:
             rows.append(["mean", *(percent(self.mean.get(key)) for key in HEADLINE)])
+        if held_out := self.provenance.get("held_out"):
+            total = sum_held_out(held_out.values())
+            rows = [[*row, held_out_text(held_out.get(row[0], total))] for row in rows]
+            rows[0][-1] = HELD_OUT
         lines = _align(rows)
         if self.provenance.get("selected") == CHOSEN_ON_TEST:
             lines.append("the epoch was chosen on the test set: these values are too good for new images")
+        lines += list_sentences(self.provenance)
         return "\n".join(lines)
 
 

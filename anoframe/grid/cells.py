@@ -9,6 +9,7 @@ from typing import Any
 
 from anoframe.config import ConfigDict, check_config, load_config
 from anoframe.config.validation import check_ranges
+from anoframe.data.splits import FEW_SHOT
 from anoframe.errors import AnoframeError
 from anoframe.report.compare import group_comparable, read_finished
 from anoframe.report.run_record import RunRecord
@@ -134,6 +135,8 @@ def _make_cell(cfg: ConfigDict, categories: Sequence[str], seed: int, output: st
     check_ranges(cfg)
     cell = Cell(cfg, output)
     if (cell.folder / "config.yaml").exists():
+        if plan.dataset.split.name == FEW_SHOT and seed != plan.cfg.seed:
+            plan = Plan(cfg)  # each seed draws its own training images
         try:
             earlier_state(cell.folder, cfg, {**plan.provenance, "seed": seed}, plan.files)
         except AnoframeError as error:

@@ -24,6 +24,7 @@ class Metric:
         oracle: chooses its threshold on the test labels, which are not available in use.
         constant_score: value of a detector that gives every image and pixel the same score, the baseline of forward
             transfer; None: no baseline, because the value depends on the data or the metric has no forward transfer.
+        every_dataset: False for a metric of datasets that need more than labels and masks, such as MVTec LOCO.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Metric:
     summary: bool = False
     oracle: bool = False
     constant_score: float | None = None
+    every_dataset: bool = True
 
 
 _CATALOGUE = (
@@ -105,6 +107,47 @@ _CATALOGUE = (
         "pixel",
         "per-region overlap of each anomalous image by itself, averaged over images, as RD4AD publishes it",
     ),
+    Metric(
+        "image_auroc_logical",
+        "Image AUROC, logical",
+        "Image AUROC, logical",
+        "image",
+        "image AUROC of the good images and the logical anomalies",
+        every_dataset=False,
+    ),
+    Metric(
+        "image_auroc_structural",
+        "Image AUROC, structural",
+        "Image AUROC, structural",
+        "image",
+        "image AUROC of the good images and the structural anomalies",
+        every_dataset=False,
+    ),
+    Metric(
+        "auspro_0.05",
+        "AU-sPRO 0.05",
+        "AU-sPRO 0.05",
+        "pixel",
+        "area under the saturated per-region overlap up to a false-positive rate of 0.05, divided by 0.05, at the size "
+        "of the photographs: mean of logical and structural anomalies",
+        every_dataset=False,
+    ),
+    Metric(
+        "auspro_0.05_logical",
+        "AU-sPRO 0.05, logical",
+        "AU-sPRO 0.05, logical",
+        "pixel",
+        "AU-sPRO 0.05 of the good images and the logical anomalies",
+        every_dataset=False,
+    ),
+    Metric(
+        "auspro_0.05_structural",
+        "AU-sPRO 0.05, structural",
+        "AU-sPRO 0.05, structural",
+        "pixel",
+        "AU-sPRO 0.05 of the good images and the structural anomalies",
+        every_dataset=False,
+    ),
     Metric("acc", "ACC", "ACC", "stream", "mean over the tasks seen so far"),
     Metric("acc_classes", "ACC, categories", "ACC, categories", "stream", "mean over the categories seen"),
     Metric("aia", "AIA", "AIA", "stream", "average incremental accuracy: mean of ACC after each task"),
@@ -149,10 +192,11 @@ def title_of(name: str) -> str:
 
 
 def names_of(level: Level, headline: bool | None = None) -> tuple[str, ...]:
-    """Return the names of the metrics of a level, in the order of the tables.
+    """Return the names of the metrics of a level that every dataset has, in the order of the tables.
 
     Args:
         level: image, pixel or stream.
         headline: only headline metrics (True), only the others (False), or all (None).
     """
-    return tuple(metric.name for metric in _CATALOGUE if metric.level == level and headline in (None, metric.headline))
+    common = (metric for metric in _CATALOGUE if metric.every_dataset and metric.level == level)
+    return tuple(metric.name for metric in common if headline in (None, metric.headline))

@@ -57,13 +57,27 @@ def _sweep(regions: Regions, maps: ArrayLike) -> Sweep | None:
     labels = np.zeros(tuple(scores.shape), dtype=bool)
     weights = []
     for image, image_regions in enumerate(regions):
-        sums = np.zeros(labels.shape[1:])
-        for mask, saturation in image_regions:
-            region = _check_region(mask, saturation, sums.shape)
-            sums[region] += _saturating_weights(to_host(scores[image])[region], saturation)
-            labels[image] |= region
-        weights.append(sums[labels[image]])
+        labels[image], gains = region_gains(image_regions, to_host(scores[image]))
+        weights.append(gains[labels[image]])
     return sweep_threshold(labels, scores, np.concatenate(weights) if weights else np.empty(0))
+
+
+def region_gains(regions: Sequence[tuple[ArrayLike, float]], scores: Scores) -> tuple[Labels, Floats]:
+    """Gain of the summed overlap of the regions of one image by each pixel, when a threshold falls through the scores.
+
+    Args:
+        regions: mask and saturation area of each.
+        scores: [H, W], checked.
+
+    Returns:
+        tuple: whether a pixel lies in any region, and its gain, 0 outside of the regions; [H, W] each.
+    """
+    labels, gains = np.zeros(scores.shape, dtype=bool), np.zeros(scores.shape)
+    for mask, saturation in regions:
+        region = _check_region(mask, saturation, scores.shape)
+        gains[region] += _saturating_weights(scores[region], saturation)
+        labels |= region
+    return labels, gains
 
 
 def _check_region(mask: ArrayLike, saturation: float, shape: tuple[int, ...]) -> Labels:

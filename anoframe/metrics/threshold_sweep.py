@@ -58,11 +58,11 @@ class Sweep:
 
     def auroc(self) -> float:
         """Area under the ROC curve."""
-        return _area(self.roc(), 1.0)
+        return area_up_to(self.roc(), 1.0)
 
     def aupro(self, limit: float) -> float:
         """Area under the PRO curve up to a false-positive rate of `limit`, divided by `limit`."""
-        return _area(self.pro(), limit) / limit
+        return area_up_to(self.pro(), limit) / limit
 
     def average_precision(self) -> float:
         """Sum over thresholds of (gain in recall) x precision."""
@@ -162,7 +162,7 @@ def count_scores(scores: Scores, thresholds: Scores) -> tuple[Counts, Counts]:
     return below, up_to
 
 
-def _area(curve: RocCurve, limit: float) -> float:
+def area_up_to(curve: RocCurve, limit: float) -> float:
     """Area under a piecewise linear curve from 0 to `limit`; the last trapezoid is cut at the limit."""
     x, y = curve
     inside = int(np.searchsorted(x, limit, side="right"))

@@ -59,7 +59,7 @@ class Detector(Learner):
 
     uses_category: ClassVar[bool] = False
     is_supervised: ClassVar[bool] = False
-    accepts_new_categories: ClassVar[bool] = False
+    accepts_new_categories: bool = False  # of an object: it may depend on settings
 
     def __init__(self, backbone: nn.Module):
         super().__init__()

@@ -114,6 +114,8 @@ class Phase:
         label: distinguishes phases of the same name in progress bars and curves, for example "layer 3 ffn".
         views: draws augmented views, or an image with a synthetic defect, in place of the cached features.
         measurements: names of the scalars of `loss` that are only reported, for example an accuracy.
+        couples_batch: the loss of an image depends on the other images of its batch (a contrastive loss, statistics of
+            the batch), so it cannot be computed in parts: not on several devices, and not with `trainer.accumulate`.
     """
 
     name: str
@@ -123,6 +125,7 @@ class Phase:
     label: str = ""
     views: Views | None = None
     measurements: Collection[str] = ()
+    couples_batch: bool = False
 
 
 class Learner(nn.Module, ABC):

@@ -13,6 +13,7 @@ from anoframe.metrics.catalogue import SUMMARY, title_of
 from anoframe.report.charts import Line, curve_chart, number, score_chart
 from anoframe.report.gallery import Gallery, gallery
 from anoframe.report.method_section import MethodView, method_view
+from anoframe.report.references import Thumbnail, thumbnails
 from anoframe.report.run_record import Category
 
 
@@ -51,6 +52,7 @@ class CategoryView:
         decisions: None without a threshold.
         charts: charts of curves; empty if there are none.
         has_pixel_curves: whether there is a curve of per-region overlap.
+        references: training images of a few-shot run.
     """
 
     name: str
@@ -64,6 +66,7 @@ class CategoryView:
     has_pixel_curves: bool = False
     method: MethodView | None = None
     gallery: Gallery | None = None
+    references: list[Thumbnail] = field(default_factory=list)
 
 
 def category_view(category: Category) -> CategoryView:
@@ -82,12 +85,14 @@ def category_view(category: Category) -> CategoryView:
         has_pixel_curves=bool(charts[-1]),
         method=None if summary is None else method_view(summary),
         gallery=gallery(category) if category.pictures else None,
+        references=thumbnails(category.references),
     )
 
 
 def _counts(category: Category) -> dict[str, Any] | None:
     counts = category.counts
-    return {name: counts.get(name, 0) for name in ("train", "test_good", "test_defect")} if counts else None
+    names = ("train", "train_defect", "test_good", "test_defect")
+    return {name: counts.get(name, 0) for name in names} if counts else None
 
 
 # ------------------------------------------------------------------------------------------------ decisions

@@ -8,14 +8,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from anoframe.config.comparison import result_keys
+from anoframe.config.comparison import fill_later_keys, result_keys
 from anoframe.errors import AnoframeError
+from anoframe.evaluation.disclosure import describe_protocol
 from anoframe.evaluation.results import Metrics
 from anoframe.report.run_record import Category, RunRecord, read_run
 from anoframe.utils.files import digest
 
 # Config keys that a column heading shows separately, or that describe the machine.
 _IGNORED_KEYS = ("config_name", "seed", "categories", "device")
+_UNTAGGED = "none, normal training images only"
 _MAX_DIFFERENCES = 8  # lines in a column heading
 
 
@@ -79,8 +81,9 @@ class Comparison:
 def compare(folders: Sequence[str | Path]) -> Comparison:
     """Read runs, sort them into tables of comparable runs, and group runs that differ only in their seed as columns.
 
-    Runs share a table if dataset, preprocessing and protocol are the same, and also the sample counts and test images
-    (names and content) of their common categories. Backbone weights, seed and config may differ: the column headings
+    Runs share a table if dataset, split, preprocessing, protocol and protocol tag are the same, and also the sample
+    counts and test images (names and content) of their common categories. A supervised run never shares a table with
+    another one. Backbone weights, seed and config may differ: the column headings
     show this. A run whose epoch was chosen on the test set never shares a column with a run that reports its last
     epoch, and is never marked as the best.
 
@@ -124,9 +127,10 @@ def mismatches(first: RunRecord, second: RunRecord) -> list[str]:
         for key in list(own):
             if key.startswith("counts.") and key.split(".")[1] not in categories_of(partner):
                 del own[key]
-    for own, others in zip(facts, facts[::-1], strict=True):  # runs of earlier versions lack these
+    for own, others in zip(facts, facts[::-1], strict=True):  # runs of earlier versions, or untagged ones, lack these
         for key in list(own):
-            if key.startswith(("test_images.", "test_data.")) and key not in others:
+            is_optional = key.startswith(("test_images.", "test_data.")) or key.endswith(".train_defect")
+            if is_optional and key not in others:
                 del own[key]
     keys = dict.fromkeys([*facts[0], *facts[1]])
     return [
@@ -163,8 +167,11 @@ def _comparison_facts(run: RunRecord) -> Iterator[tuple[str, Any]]:
     """Yield the keys and values that must be equal for two runs to share a table."""
     provenance = run.provenance
     yield "protocol", provenance.get("protocol")
-    for key, value in provenance.get("data", {}).items():
-        yield "dataset" if key == "name" else f"data.{key}", value
+    yield "protocol tag", provenance.get("protocol_tag", _UNTAGGED)
+    for key, value in fill_later_keys(
+        {f"data.{key}": value for key, value in provenance.get("data", {}).items()}
+    ).items():
+        yield "dataset" if key == "data.name" else key, value
     if run.stream:
         yield "tasks", "; ".join(", ".join(task) for task in run.stream.tasks)
     for category, counts in provenance.get("counts", {}).items():
@@ -219,11 +226,33 @@ def metrics_of(run: RunRecord, category: str) -> Metrics:
     return record.metrics if record else {}
 
 
+def shared_facts(runs: Sequence[RunRecord]) -> dict[str, Any]:
+    """Return what the runs of one table share: protocol and data, and the counts of all their categories.
+
+    `protocol_tag`, and `held_out` of all categories, are there only if the runs have them.
+    """
+    provenance = runs[0].provenance
+    counts = {name: value for run in runs for name, value in run.provenance.get("counts", {}).items()}
+    held_out = {name: value for run in runs for name, value in run.provenance.get("held_out", {}).items()}
+    facts = {"protocol": provenance.get("protocol"), "data": provenance.get("data", {}), "counts": counts}
+    tag = {"protocol_tag": provenance["protocol_tag"]} if "protocol_tag" in provenance else {}
+    return {**facts, **tag, **({"held_out": held_out} if held_out else {})}
+
+
 def describe_data(facts: Mapping[str, Any]) -> list[str]:
-    """Dataset, protocol and image size of a provenance, as words for a heading."""
+    """Dataset, protocol, image size, split, tag and held-out images of a provenance, as words for a heading."""
     data = facts.get("data", {})
     size = data.get("crop")
-    return [str(data.get("name")), f"{facts.get('protocol')} protocol", f"{size} x {size} pixels"]
+    words = [str(data.get("name")), f"{facts.get('protocol')} protocol", f"{size} x {size} pixels"]
+    return words + describe_split(data) + describe_protocol(facts)
+
+
+def describe_split(data: Mapping[str, Any]) -> list[str]:
+    """The split of a provenance, as words for a heading; empty for the official one."""
+    if "split" not in data:
+        return []
+    drawn = f"{data['shots']} shots" if "shots" in data else f"seed {data.get('split_seed')}"
+    return [f"split {data['split']}, {drawn}"]
 
 
 def describe_backbone(run: RunRecord) -> list[str]:

@@ -9,6 +9,7 @@ from statistics import mean, stdev
 
 from markupsafe import Markup
 
+from anoframe.evaluation.disclosure import held_out_text, list_remarks
 from anoframe.evaluation.results import percent
 from anoframe.metrics.catalogue import HEADLINE, METRICS, STREAM, SUMMARY, names_of, title_of
 from anoframe.report.charts import Series, series_chart
@@ -22,6 +23,7 @@ from anoframe.report.compare import (
     describe_data,
     describe_differences,
     metrics_of,
+    shared_facts,
 )
 from anoframe.report.stream_record import Stream
 from anoframe.report.templating import render
@@ -64,6 +66,7 @@ class _Row:
     label: str
     cells: Sequence[_Cell]
     tooltip: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def comparison_page(comparison: Comparison) -> str:
     """Render the whole page, self-contained like a report."""
     sections = [
         {
-            "heading": " · ".join(describe_data(table.runs[0].provenance)),
+            "heading": " · ".join(describe_data(shared_facts(table.runs))),
             "any_chosen": any(column.chosen_on_test for column in table.columns),
             "columns": [_heading(table, column) for column in table.columns],
             "stream_tables": _stream_tables(table),
@@ -113,7 +116,7 @@ def _heading(table: Table, column: Column) -> _Heading:
     run = column.runs[0]
     seeds = ", ".join(str(seed) for seed in column.seeds)
     details = [f"{'seed' if len(column.runs) == 1 else 'seeds'} {seeds}"]
-    details += describe_backbone(run) + describe_differences(table, run)
+    details += describe_backbone(run) + describe_differences(table, run) + list_remarks(run.provenance)
     folders = "\n".join(str(run.folder) for run in column.runs)
     return _Heading(run.name, folders, details, column.chosen_on_test)
 
@@ -134,7 +137,9 @@ def _metric_tables(table: Table) -> list[_TableView]:
 
 def _metric_row(table: Table, metric: str, category: str) -> _Row:
     values = [column.values(category, metric) for column in table.columns]
-    return _Row(category, _metric_cells(table, values, [_why_missing(column, category) for column in table.columns]))
+    cells = _metric_cells(table, values, [_why_missing(column, category) for column in table.columns])
+    held_out = held_out_text(shared_facts(table.runs).get("held_out", {}).get(category))
+    return _Row(category, cells, note=f"held out {held_out}" if held_out else "")
 
 
 def _mean_row(table: Table, metric: str) -> _Row:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from anoframe.evaluation.disclosure import HELD_OUT, csv_cells, csv_columns
 from anoframe.metrics.bootstrap import DRAWS, LEVEL
 from anoframe.metrics.catalogue import SUMMARY, title_of
 from anoframe.report.compare import describe_data
@@ -25,10 +26,11 @@ def markdown(summary: GridSummary) -> str:
 def _markdown_table(table: GridTable, seeds: Sequence[int]) -> str:
     titles = [title_of(name) for name in SUMMARY]
     lines = [f"{', '.join(describe_data(table.facts))}; seeds {', '.join(map(str, seeds))}", ""]
-    lines += [_markdown_line(["category", "config", *titles]), "|---|---|" + "--:|" * len(titles)]
+    more = [HELD_OUT] if "held_out" in table.facts else []
+    lines += [_markdown_line(["category", "config", *titles, *more]), "|---|---|" + "--:|" * len(titles + more)]
     for row in table.rows:
         cells = [_markdown_cell(table, row, name, seeds) for name in SUMMARY]
-        lines.append(_markdown_line([row.label, row.config, *cells]))
+        lines.append(_markdown_line([row.label, row.config, *cells, *[table.held_out(row)] * len(more)]))
     lines += ["", *(f"- {name}: {'; '.join(notes)}" for name, notes in table.configs.items()), "", table.notes]
     return "\n".join(lines)
 
@@ -47,16 +49,21 @@ def _markdown_cell(table: GridTable, row: Row, metric: str, seeds: Sequence[int]
 
 
 def csv_rows(table: GridTable) -> tuple[list[str], list[list[Any]]]:
-    """Column names and rows in full precision; five columns per metric, None for values that are not available."""
+    """Column names and rows in full precision; five columns per metric, None for values that are not available.
+
+    Protocol tag, held-out counts and notes are the last columns, if there are any.
+    """
     columns = ["config", "category", "protocol", *(f"data.{key}" for key in table.facts["data"])]
     for metric in table.metrics:
         columns += [metric, *(f"{metric}_{suffix}" for suffix in ("std", "low", "high", "seeds"))]
     shared = [table.facts["protocol"], *table.facts["data"].values()]
+    more = csv_columns({**table.facts, "notes": any(table.remarks.values())})
     rows = []
     for row in table.rows:
         values = [value for metric in table.metrics for value in _csv_values(row.figures.get(metric))]
-        rows.append([row.config, row.label, *shared, *values])
-    return columns, rows
+        facts = {**table.facts, "notes": table.remarks.get(row.config, [])}
+        rows.append([row.config, row.label, *shared, *values, *csv_cells(facts, row.category, more)])
+    return [*columns, *more], rows
 
 
 def _csv_values(figure: Figure | None) -> list[Any]:
@@ -83,6 +90,7 @@ def grid_json(summary: GridSummary, folder: Path) -> dict[str, Any]:
             {
                 **table.facts,
                 "configs": table.configs,
+                **({"notes": noted} if (noted := {name: list(r) for name, r in table.remarks.items() if r}) else {}),
                 "rows": [
                     {
                         "config": row.config,

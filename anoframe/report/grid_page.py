@@ -82,7 +82,13 @@ def grid_page(summary: GridSummary, folder: Path) -> str:
 def _row(table: GridTable, row: Row, seeds: Sequence[int], folder: Path) -> dict[str, Any]:
     reports = {seed: f"{quote(relative_path(run, folder))}/report.html" for seed, run in row.runs.items()}
     cells = [_cell(table, row, metric, seeds) for metric in SUMMARY]
-    return {"label": row.label, "config": row.config, "cells": cells, "reports": reports}
+    return {
+        "label": row.label,
+        "held_out": table.held_out(row),
+        "config": row.config,
+        "cells": cells,
+        "reports": reports,
+    }
 
 
 def _cell(table: GridTable, row: Row, metric: str, seeds: Sequence[int]) -> _Cell:

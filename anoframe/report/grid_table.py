@@ -15,6 +15,7 @@ from zlib import crc32
 
 import numpy as np
 
+from anoframe.evaluation.disclosure import held_out_text, list_remarks, sum_held_out
 from anoframe.evaluation.results import percent
 from anoframe.metrics.bootstrap import (
     DRAWS,
@@ -34,6 +35,7 @@ from anoframe.report.compare import (
     group_comparable,
     identity,
     seed_of,
+    shared_facts,
 )
 from anoframe.report.run_record import Category, RunRecord
 from anoframe.report.stream_record import Stream
@@ -125,11 +127,12 @@ class GridTable:
     """Comparable rows, ordered by category; summary rows come last.
 
     Attributes:
-        facts: `protocol`, `data` and `counts`, which all runs share.
+        facts: `protocol`, `data` and `counts`, which all runs share, and `protocol_tag` and `held_out`, if any.
         configs: config -> its weights, and the values that differ between the configs.
         categories: in the order of the runs.
         rows: see above.
         chosen: configs whose epoch was chosen on the test set.
+        remarks: config -> sentences that stand beside its results; may lack configs without any.
     """
 
     facts: Mapping[str, Any]
@@ -137,6 +140,14 @@ class GridTable:
     categories: tuple[str, ...]
     rows: Sequence[Row]
     chosen: frozenset[str] = frozenset()
+    remarks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def held_out(self, row: Row) -> str:
+        """Held-out good and defect images of a row, of a summary row their sums; empty if the table has none."""
+        held_out = self.facts.get("held_out")
+        if not held_out:
+            return ""
+        return held_out_text(held_out.get(row.category) if row.category else sum_held_out(held_out.values()))
 
     @property
     def metrics(self) -> list[str]:
@@ -266,7 +277,8 @@ def _build_table(runs: Sequence[RunRecord]) -> GridTable:
     table = Table(columns)
     notes = {name: _describe_config(table, column.runs[0]) for name, column in zip(names, columns, strict=True)}
     chosen = frozenset(name for name, column in zip(names, columns, strict=True) if column.chosen_on_test)
-    return GridTable(_shared_facts(runs), notes, categories, rows, chosen)
+    remarks = {name: list_remarks(column.runs[0].provenance) for name, column in zip(names, columns, strict=True)}
+    return GridTable(shared_facts(runs), notes, categories, rows, chosen, remarks)
 
 
 def _unique_names(names: Sequence[str]) -> list[str]:
@@ -351,13 +363,7 @@ def _draw_images(name: str, records: Sequence[Category]) -> dict[str, Floats]:
     return mean_metrics_per_draw(labels, scores, resample_images(labels, np.random.default_rng(crc32(name.encode()))))
 
 
-def _shared_facts(runs: Sequence[RunRecord]) -> dict[str, Any]:
-    provenance = runs[0].provenance
-    counts = {name: value for run in runs for name, value in run.provenance.get("counts", {}).items()}
-    return {"protocol": provenance.get("protocol"), "data": provenance.get("data", {}), "counts": counts}
-
-
 def _describe_config(table: Table, run: RunRecord) -> list[str]:
     selected = run.provenance.get("selected")
     lines = [f"selected: {selected}"] if selected else []
-    return lines + describe_backbone(run) + describe_differences(table, run)
+    return lines + describe_backbone(run) + describe_differences(table, run) + list_remarks(run.provenance)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from anoframe.evaluation.disclosure import describe_protocol, list_sentences
 from anoframe.report.category_section import category_view
+from anoframe.report.compare import describe_split
 from anoframe.report.provenance import provenance_view
 from anoframe.report.results_section import category_table, result_tiles
 from anoframe.report.run_record import RunRecord
@@ -19,6 +21,7 @@ def report_page(run: RunRecord) -> str:
         "report.html",
         run=run,
         facts=_facts(run),
+        sentences=list_sentences(run.provenance),
         tiles=result_tiles(run),
         table=category_table(run),
         stream=stream,
@@ -38,5 +41,7 @@ def _facts(run: RunRecord) -> list[str]:
         f"{data['crop']} x {data['crop']} pixels" if "crop" in data else None,
         f"seed {provenance.get('seed', run.config.get('seed'))}",
         f"run {run.run['id']}" if "id" in run.run else None,
+        *describe_split(data),
+        *describe_protocol(provenance),
     ]
     return [str(fact) for fact in facts if fact]

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from anoframe.config import diff_config, flatten, list_configs, load_config
+from anoframe.evaluation.disclosure import sum_held_out
 from anoframe.report.charts import number
 from anoframe.report.run_record import Category, RunRecord, StageTotal
 
@@ -66,6 +67,7 @@ def provenance_view(run: RunRecord) -> Provenance:
     seed = provenance.get("seed", run.config.get("seed"))
     blocks = {
         "Data": _facts({**provenance.get("data", {}), "protocol": provenance.get("protocol")}),
+        "Comparability": _facts(_comparability(provenance)),
         "Backbone": _facts(provenance.get("backbone", {})),
         "Run": _facts({"seed": seed, **status, **record.get("machine", {})}),
         "Training": _facts(_trainer_settings(provenance)),
@@ -74,6 +76,19 @@ def provenance_view(run: RunRecord) -> Provenance:
     tables = [*_count_table(run.categories), *_stage_table(run.stages)]
     changes, base = _changes(run)
     return Provenance({name: facts for name, facts in blocks.items() if facts}, tables, changes, base, run.config_text)
+
+
+def _comparability(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tells how the results may be compared; empty for a usual run on the official split."""
+    counts = provenance.get("held_out")
+    total = sum_held_out(counts.values()) if counts else None
+    return {
+        "protocol tag": provenance.get("protocol_tag"),
+        "held out": f"{total['good']} good + {total['defect']} defect images" if total else None,
+        "split hash": provenance.get("split_hash"),
+        "trained on": provenance.get("transfer_from"),
+        "notes": "; ".join(provenance.get("notes", [])) or None,
+    }
 
 
 def _trainer_settings(provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from anoframe.evaluation.disclosure import sum_held_out
 from anoframe.evaluation.results import Metrics, percent
 from anoframe.metrics.catalogue import HEADLINE, METRICS, SUMMARY, names_of, title_of
 from anoframe.report.run_record import WRONG, Category, RunRecord
+
+HeldOut = Mapping[str, Mapping[str, int]]  # category -> `good` and `defect` test images of a split; empty: not shown
 
 
 @dataclass(frozen=True)
@@ -115,19 +118,24 @@ def category_table(run: RunRecord) -> CategoryTable:
     images, pixels = names_of("image", headline=True), names_of("pixel", headline=True)
     further = list(dict.fromkeys(name for c in run.evaluated for name in c.metrics if name not in HEADLINE))
     decided = any(category.count_outcomes() for category in run.evaluated)
-    sizes = {"Image": len(images), "Pixel": len(pixels), "Wrong decisions": 2 * decided, "More": len(further)}
+    held_out = run.provenance.get("held_out", {})
+    sizes = {"Image": len(images), "Pixel": len(pixels), "Wrong decisions": 2 * decided, "Held out": 2 * bool(held_out)}
+    sizes["More"] = len(further)
     columns = [_metric_column(name) for name in (*images, *pixels)]
     if decided:
         columns.append(Column("Missed", "defects below the stored threshold"))
         columns.append(Column("False alarms", "good images at or above the stored threshold"))
+    if held_out:
+        columns.append(Column("Good", "good test images"))
+        columns.append(Column("Defects", "defect test images"))
     columns += [_metric_column(name) for name in further]
     several = len(run.evaluated) > 1
     return CategoryTable(
         groups=[(title, size) for title, size in sizes.items() if size],
         columns=columns,
-        rows=[_row(category, decided, further) for category in run.categories],
-        mean=_mean_cells(run, decided, further) if several else None,
-        mean_tooltip="mean, and sum of the wrong decisions" if decided else "mean",
+        rows=[_row(category, decided, held_out, further) for category in run.categories],
+        mean=_mean_cells(run, decided, held_out, further) if several else None,
+        mean_tooltip="mean, and sum of the counts" if decided or held_out else "mean",
         not_in_mean=_not_in_mean(run) if several else [],
     )
 
@@ -136,23 +144,32 @@ def _metric_column(name: str) -> Column:
     return Column(METRICS[name].short_title if name in METRICS else name, name, is_oracle(name))
 
 
-def _row(category: Category, decided: bool, further: Sequence[str]) -> Row:
+def _row(category: Category, decided: bool, held_out: HeldOut, further: Sequence[str]) -> Row:
     if not category.metrics:
         return Row(category.name, [], category.failed if category.failed is not None else "not evaluated")
-    return Row(category.name, _cells(category.metrics, category.count_outcomes() if decided else None, further))
+    outcomes = category.count_outcomes() if decided else None
+    counts = held_out.get(category.name, {}) if held_out else None
+    return Row(category.name, _cells(category.metrics, outcomes, counts, further))
 
 
-def _mean_cells(run: RunRecord, decided: bool, further: Sequence[str]) -> list[Cell]:
+def _mean_cells(run: RunRecord, decided: bool, held_out: HeldOut, further: Sequence[str]) -> list[Cell]:
     outcomes = [category.count_outcomes() for category in run.evaluated]
     sums = {name: sum(counts.get(name, 0) for counts in outcomes) for name in WRONG} if decided else None
-    return _cells(run.mean, sums, further)
+    return _cells(run.mean, sums, sum_held_out(held_out.values()) if held_out else None, further)
 
 
-def _cells(metrics: Metrics, outcomes: Mapping[str, int] | None, further: Sequence[str]) -> list[Cell]:
-    """Return the cells of a row; `outcomes` is None if no category of the run has decisions."""
+def _cells(
+    metrics: Metrics,
+    outcomes: Mapping[str, int] | None,
+    held_out: Mapping[str, int] | None,
+    further: Sequence[str],
+) -> list[Cell]:
+    """Return the cells of a row; `outcomes` and `held_out` are None if no category of the run has them."""
     cells = [_metric_cell(name, metrics.get(name)) for name in HEADLINE]
     if outcomes is not None:
         cells += [_count_cell(outcomes.get(name)) for name in WRONG]
+    if held_out is not None:
+        cells += [replace(_count_cell(held_out.get(name)), is_marked=False) for name in ("good", "defect")]
     return cells + [_metric_cell(name, metrics.get(name)) for name in further]
 
 

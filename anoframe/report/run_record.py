@@ -13,6 +13,7 @@ import yaml
 from anoframe.continual.results import STREAM
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.decision import is_defect
+from anoframe.evaluation.disclosure import check_disclosure
 from anoframe.evaluation.results import CHOSEN_ON_TEST, Metrics
 from anoframe.models.summary import MethodSummary
 from anoframe.report.method_record import read_summary
@@ -22,7 +23,7 @@ from anoframe.types import GOOD
 from anoframe.utils.files import read_json
 
 Curve = dict[str, list[float]]  # "x" and "y"
-PICTURE_INDEX = "pictures.json"
+PICTURE_INDEX, REFERENCE_INDEX = "pictures.json", "references.json"  # in the folder of a category
 _PROVENANCE_OBJECTS = ("data", "backbone", "versions", "counts", "trainer", "data_fingerprint")
 WRONG = ("missed", "false alarm")  # outcomes
 
@@ -68,6 +69,14 @@ class Picture(Scored):
     kind: str
 
 
+@dataclass(frozen=True)
+class Reference:
+    """A file in `pictures/` that shows a training image of a few-shot run, and the name of that image."""
+
+    name: str
+    path: Path
+
+
 @dataclass
 class Category:
     """Results of one category; None or empty where the run folder has none.
@@ -89,6 +98,7 @@ class Category:
     images: list[Scored] | None = None
     curves: Mapping[str, Curve] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
+    references: list[Reference] = field(default_factory=list)
     method_summary: MethodSummary | None = None
 
     @property
@@ -226,6 +236,7 @@ def read_run(folder: str | Path) -> RunRecord:
         mean = read_metrics(metrics.get("mean", {}))
         known = run.get("provenance", {}) if run.keys() & {"encoder", "probes"} else {}  # no detector: no metrics
         provenance = _with_objects(metrics.get("provenance", known), *_PROVENANCE_OBJECTS)
+        check_disclosure(provenance)
         counts = {name: dict(values) for name, values in provenance.get("counts", {}).items()}
     with _naming_file(folder / "run.json"):
         failed = {name: str(reason) for name, reason in (run.get("failed") or {}).items()}
@@ -238,6 +249,7 @@ def read_run(folder: str | Path) -> RunRecord:
         category = Category(name, measured.get(name, {}), failed.get(name), counts.get(name, {}))
         _add_results(folder, category)
         category.pictures = list(_pictures(folder, name))
+        category.references = list(_references(folder, name))
         categories.append(category)
     training = list(_training(folder, "trainer" in provenance))
     return RunRecord(folder, config, text, run, mean, provenance, categories, stages, training, stream)
@@ -372,6 +384,15 @@ def _pictures(folder: Path, category: str) -> Iterator[Picture]:
         for row in rows:
             path = _path_inside(category_folder, row["file"], "picture")
             yield Picture(str(row["name"]), str(row["defect"]), finite(row["score"]), path, str(row["kind"]))
+
+
+def _references(folder: Path, category: str) -> Iterator[Reference]:
+    category_folder = _path_inside(folder / "pictures", category, "category")
+    index = category_folder / REFERENCE_INDEX
+    rows = read_json(index) if index.is_file() else []
+    with _naming_file(index):
+        for row in rows:
+            yield Reference(str(row["name"]), _path_inside(category_folder, row["file"], "picture"))
 
 
 def _path_inside(folder: Path, name: Any, what: str) -> Path:

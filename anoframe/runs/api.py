@@ -13,6 +13,7 @@ from PIL import Image
 from anoframe.config import ConfigDict, check_config, load_config, result_keys, to_plain
 from anoframe.config.discovery import find_run_config
 from anoframe.continual.results import STREAM
+from anoframe.data.fingerprint import FileHashes
 from anoframe.data.loader import load_image
 from anoframe.distributed.devices import choose_device
 from anoframe.distributed.process_group import join
@@ -20,10 +21,16 @@ from anoframe.errors import AnoframeError, suggest
 from anoframe.evaluation.results import Metrics, Results
 from anoframe.runs.category_run import evaluate_checkpoints, train_fits
 from anoframe.runs.context import RunContext, open_run
-from anoframe.runs.folder import data_changes
+from anoframe.runs.folder import DATA_FILE, data_changes, recorded_files
 from anoframe.runs.protocols import config_for_run
 from anoframe.runs.stream_run import StreamRun
-from anoframe.training.checkpoint import Checkpoint, find_checkpoint, list_checkpoints, load_checkpoint
+from anoframe.training.checkpoint import (
+    Checkpoint,
+    accept_new_categories,
+    find_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+)
 from anoframe.types import Prediction
 from anoframe.utils.files import read_json
 from anoframe.utils.paths import expand_path
@@ -76,10 +83,12 @@ def test(
         checkpoint: a run folder or its `checkpoint/`.
         cfg: names the test data; None takes the config of the run that the checkpoint belongs to. Its `model` section
             must be the one the checkpoint was trained with.
-        categories, output, start: as for `train`; by default all categories the checkpoint was trained on.
+        categories, output, start: as for `train`; by default all categories the checkpoint was trained on. Others can
+            be named, or `["all"]` of another dataset, if its only detector accepts new categories.
 
     Raises:
-        AnoframeError: as `train`; no checkpoint, or one that does not belong to this config or category.
+        AnoframeError: as `train`; no checkpoint, one that does not belong to this config or category, or a test image
+            that a supervised detector was trained on.
     """
     checkpoint, output = expand_path(checkpoint, "checkpoint"), expand_path(output, "output")
     folders = list_checkpoints(checkpoint)
@@ -91,8 +100,12 @@ def test(
     if loaded[0].detector.phase_names():
         _check_same_training(cfg, checkpoint)
     own = _config_for_test(cfg, loaded, categories, checkpoint)
-    with open_run(own, output, start, loaded[0]) as run:
+    trained_files = _trained_files(checkpoint)
+    with open_run(own, output, start, loaded[0], trained_files) as run:
         _warn_about_other_data(run, Path(checkpoint))
+        if run.plan.is_supervised and not trained_files:
+            text = f"{checkpoint} has no {DATA_FILE} of its run: whether it was trained on a test image is not known"
+            run.recorder.tracker.log("warning", text=text)
         evaluate_checkpoints(run, loaded)
         return _finish(run)
 
@@ -191,21 +204,41 @@ def _finish(run: RunContext) -> Run:
 def _config_for_test(
     cfg: ConfigDict, loaded: Sequence[Checkpoint], categories: Sequence[str] | None, path: Path
 ) -> ConfigDict:
-    """Copy a config for a test: categories, seed and protocol are those the checkpoints were trained with."""
+    """Copy a config for a test: seed and protocol are those the checkpoints were trained with.
+
+    So are the categories, unless others are named and the detector accepts new ones.
+    """
     trained = [category for checkpoint in loaded for category in checkpoint.categories]
-    if list(categories or ["all"]) == ["all"]:
+    accept_new = accept_new_categories(loaded)
+    if categories is None or (list(categories or ["all"]) == ["all"] and not accept_new):
         categories = [category for category in cfg.categories if category in trained] or trained
     own = cfg.copy_and_resolve_references()
     if own.protocol.name == "continual":  # the last checkpoint of a stream is one detector for all categories
         own.protocol.name = "unified"
     own = config_for_run(own, categories)
     for category in own.categories:
-        if category not in trained:
-            raise AnoframeError(f"{path} was not trained on category {category!r}: {suggest(category, trained)}")
+        if category not in trained and not accept_new:
+            raise AnoframeError(_not_trained_on(category, trained, loaded, path))
     own.seed = loaded[0].seed
     if any(len(checkpoint.categories) > 1 for checkpoint in loaded):
         own.protocol.name = "unified"
     return own
+
+
+def _not_trained_on(category: str, trained: Sequence[str], loaded: Sequence[Checkpoint], path: Path) -> str:
+    """Return the error about a category that no checkpoint was trained on."""
+    text = f"{path} was not trained on category {category!r}: {suggest(category, trained)}"
+    if not all(checkpoint.detector.accepts_new_categories for checkpoint in loaded):
+        return text
+    return f"{text}; or choose one of its detectors, for example --checkpoint {path / 'checkpoint' / trained[0]}"
+
+
+def _trained_files(checkpoint: Path) -> FileHashes | None:
+    """Return the hashes of the files of the run that trained a checkpoint; None for a checkpoint without its run."""
+    try:
+        return recorded_files(find_run_config(checkpoint).parent)
+    except AnoframeError:
+        return None
 
 
 def _warn_about_other_data(run: RunContext, path: Path) -> None:

@@ -24,7 +24,7 @@ def evaluate_checkpoints(run: RunContext, checkpoints: Sequence[Checkpoint]) -> 
 
 
 def _run_fit(run: RunContext, fit: Fit, tested: Checkpoint | None = None) -> None:
-    """Evaluate the detector of a fit on those of its categories that have no result.
+    """Evaluate the detector of a fit on those of its categories that have no result, and draw missing pictures.
 
     Args:
         tested: the detector; None loads the one that an interrupted run has saved, or trains it.
@@ -32,8 +32,8 @@ def _run_fit(run: RunContext, fit: Fit, tested: Checkpoint | None = None) -> Non
     recorder = run.recorder
     missing = [category for category in fit.categories if recorder.folder.result(category) is None]
     missing = run.plan.group.broadcast(missing)
-    for category in (name for name in fit.categories if name not in missing):
-        recorder.warn_without_pictures(category)
+    if run.plan.group.is_main:
+        _draw_missing(run, fit, [category for category in fit.categories if category not in missing], tested)
     if not missing:
         recorder.tracker.log("done", fit=fit.name)
         return
@@ -47,6 +47,18 @@ def _run_fit(run: RunContext, fit: Fit, tested: Checkpoint | None = None) -> Non
         with recorder.isolate_failures([category]):
             run.evaluator.evaluate(checkpoint, category, summary)
     recorder.write_state("running")
+
+
+def _draw_missing(run: RunContext, fit: Fit, finished: Sequence[str], tested: Checkpoint | None) -> None:
+    """Draw the pictures of finished categories that an interruption has cost; without a checkpoint, say so."""
+    undrawn = [category for category in finished if run.recorder.lacks_pictures(category)]
+    checkpoint = (tested or run.fitter.load(fit)) if undrawn else None
+    for category in undrawn:
+        if checkpoint:
+            run.evaluator.draw_again(checkpoint, category)
+        else:
+            text = f"{category}: the run ended before its pictures were drawn, and its checkpoint is missing"
+            run.recorder.tracker.log("warning", text=text)
 
 
 def _load(run: RunContext, fit: Fit, tested: Checkpoint | None) -> tuple[Checkpoint, MethodSummary]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anoframe.config import ConfigDict
+from anoframe.data.fingerprint import FileHashes
 from anoframe.runs.evaluating import Evaluator
 from anoframe.runs.fitting import Fitter
 from anoframe.runs.plan import Plan
@@ -27,7 +28,13 @@ class RunContext:
 
 
 @contextmanager
-def open_run(cfg: ConfigDict, output: str | Path, start: str, tested: Checkpoint | None = None) -> Iterator[RunContext]:
+def open_run(
+    cfg: ConfigDict,
+    output: str | Path,
+    start: str,
+    tested: Checkpoint | None = None,
+    trained_files: FileHashes | None = None,
+) -> Iterator[RunContext]:
     """Plan a run, claim its folder, and hold the folder until the run ends.
 
     Where several processes work on a run, each opens it, and they run in lockstep: they train together, and each
@@ -36,12 +43,12 @@ def open_run(cfg: ConfigDict, output: str | Path, start: str, tested: Checkpoint
     Args:
         cfg: from `config_for_run`.
         output, start: as for `RunRecorder`.
-        tested: as for `Plan`.
+        tested, trained_files: as for `Plan`.
 
     Raises:
         AnoframeError: as `Plan` and `RunRecorder`.
     """
-    plan = Plan(cfg, tested, decode_images=cfg.protocol.name == "continual")
+    plan = Plan(cfg, tested, cfg.protocol.name == "continual", trained_files)
     with RunRecorder(plan, output, start) as recorder:
         samples = RunSamples(plan, recorder.tracker)
         evaluator = Evaluator(plan, samples, recorder)

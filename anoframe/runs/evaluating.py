@@ -7,12 +7,17 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from anoframe.evaluation.predictions import CategoryPredictions, collect_distributed
+from anoframe.data.masks import read_mask
+from anoframe.data.splits import FEW_SHOT
+from anoframe.errors import AnoframeError
+from anoframe.evaluation.dataset_metrics import image_metrics_by_kind, spro_metrics, spro_names
+from anoframe.evaluation.predictions import CategoryPredictions, collect, collect_distributed
 from anoframe.evaluation.results import Metrics, category_metrics, percent
 from anoframe.metrics.catalogue import SUMMARY
 from anoframe.models.base import Detector
 from anoframe.models.summary import MethodSummary
 from anoframe.report.curves import category_curves
+from anoframe.report.references import write_references
 from anoframe.report.write import write_category_pictures
 from anoframe.runs.plan import Plan
 from anoframe.runs.recording import RunRecorder, is_empty
@@ -27,7 +32,8 @@ class Evaluator:
     """
 
     def __init__(self, plan: Plan, samples: RunSamples, recorder: RunRecorder):
-        self._cfg, self._group, self._size = plan.cfg, plan.group, plan.preprocessing.crop
+        self._cfg, self._group, self._dataset = plan.cfg, plan.group, plan.dataset
+        self._preprocessing, self._size, self._provenance = plan.preprocessing, plan.preprocessing.crop, plan.provenance
         self._samples, self._recorder = samples, recorder
 
     def evaluate(self, checkpoint: Checkpoint, category: str, summary: MethodSummary | None = None) -> None:
@@ -50,11 +56,38 @@ class Evaluator:
         folder.write_result(category, result)
         self._log_metrics(category, result)
         tracker.log("curves", category=category, curves=result["curves"])
+        self._draw_references(category)  # before the index of the pictures, whose absence tells of a kill
+        with self._recorder.isolate_decoration(f"{category}: the pictures"):
+            self._draw(checkpoint, category, predictions)
+
+    def draw_again(self, checkpoint: Checkpoint, category: str) -> None:
+        """Draw the pictures of a category with a result. The main process does it alone, and predicts all images."""
+        self._draw_references(category)
+        with self._recorder.isolate_decoration(f"{category}: the pictures"):
+            samples = self._samples.test(category)
+            with self._recorder.clock.stage("predict"):
+                features = self._samples.encode(checkpoint.detector, samples) if samples else ()
+                predictions = collect(checkpoint.detector, features, len(samples), self._size)
+            self._draw(checkpoint, category, predictions)
+
+    def _draw(self, checkpoint: Checkpoint, category: str, predictions: CategoryPredictions) -> None:
+        folder, tracker = self._recorder.folder.path, self._recorder.tracker
         threshold, count = checkpoint.thresholds.get(category), self._cfg.report.pictures
-        with self._recorder.isolate_decoration(f"{category}: the pictures"), clock.stage("draw"):
+        with self._recorder.clock.stage("draw"):
             reader, warn = self._samples.reader, partial(tracker.log, "warning")
-            rows = write_category_pictures(folder.path, category, predictions, reader, count, threshold, warn)
-            tracker.log("pictures", category=category, folder=folder.path / "pictures" / category, rows=rows)
+            rows = write_category_pictures(folder, category, predictions, reader, count, threshold, warn)
+            tracker.log("pictures", category=category, folder=folder / "pictures" / category, rows=rows)
+
+    def _draw_references(self, category: str) -> None:
+        """Write pictures of the training images of a few-shot run; no result waits for them."""
+        if self._dataset.split.name != FEW_SHOT:
+            return
+        recorder = self._recorder
+        with recorder.isolate_decoration(f"{category}: the pictures of its references"), recorder.clock.stage("draw"):
+            samples = self._samples.train([category])[category]
+            rows = write_references(recorder.folder.path, category, samples, self._samples.reader)
+            place = recorder.folder.path / "pictures" / category
+            recorder.tracker.log("references", category=category, folder=place, rows=rows)
 
     def measure(self, detector: Detector, category: str) -> Metrics:
         """Return the metrics of a category without writing anything. For a run of one process."""
@@ -77,8 +110,16 @@ class Evaluator:
         return collect_distributed(self._group, detector, encode, self._samples.test(category), batch_size, self._size)
 
     def _metrics(self, predictions: CategoryPredictions) -> Metrics:
-        options = self._cfg.evaluation
-        return category_metrics(predictions, options.aupro_limits, options.pixel_thresholds)
+        options, kinds = self._cfg.evaluation, self._dataset.defect_kinds
+        metrics = category_metrics(predictions, options.aupro_limits, options.pixel_thresholds)
+        metrics |= image_metrics_by_kind(predictions, kinds)
+        if not self._dataset.has_saturation_areas:
+            return metrics
+        try:
+            return metrics | spro_metrics(predictions, self._dataset, self._preprocessing, options.aupro_limits)
+        except AnoframeError as error:  # saturation areas of another version of the dataset: the rest is measured
+            self._recorder.tracker.log("warning", text=f"{predictions.samples[0].category}: no sPRO: {error}")
+            return metrics | dict.fromkeys(spro_names(kinds, options.aupro_limits))
 
     def _result(self, checkpoint: Checkpoint, category: str, predictions: CategoryPredictions) -> dict[str, Any]:
         """Return the content of `results/<category>.json`."""
@@ -89,11 +130,13 @@ class Evaluator:
         return {
             "category": category,
             "metrics": self._metrics(predictions),
+            **{key: self._provenance[key] for key in ("protocol_tag",) if key in self._provenance},
             "counts": {
-                "train": checkpoint.train_images[category],
+                "train": checkpoint.train_images.get(category, 0),
+                **_train_defects(checkpoint, category),
                 "test_good": len(predictions.labels) - defects,
                 "test_defect": defects,
-                "defects_cropped_away": predictions.masks_lost_to_crop,
+                "defects_cropped_away": _count_lost_masks(predictions),
             },
             "backbone": checkpoint.detector.backbone.describe(),  # type: ignore[operator]
             "threshold": asdict(threshold) if threshold else None,
@@ -102,15 +145,17 @@ class Evaluator:
         }
 
     def _log_metrics(self, category: str, result: dict[str, Any]) -> None:
-        tracker, metrics, lost = self._recorder.tracker, result["metrics"], result["counts"]["defects_cropped_away"]
-        if lost:
-            images = f"{lost} defect image{'s' * (lost > 1)}"
-            text = f"{category}: resizing and cropping removed every defect pixel of {images}"
-            tracker.log("warning", text=f"{text}: a defect is too small for data.resize or outside data.crop")
+        tracker, metrics = self._recorder.tracker, result["metrics"]
         summary = ", ".join(f"{name} {percent(metrics[name])}" for name in SUMMARY)
         if all(value is None for value in metrics.values()):
             summary = f"no metric is available: {_missing_images(result['counts'])}"
         tracker.log("evaluated", category=category, summary=summary, metrics=metrics)
+
+
+def _train_defects(checkpoint: Checkpoint, category: str) -> dict[str, int]:
+    """Return the number of defects among the training images of a category; empty if the method is not supervised."""
+    defects = checkpoint.training.get("train_defects")
+    return {} if defects is None else {"train_defect": defects.get(category, 0)}
 
 
 def _image_record(predictions: CategoryPredictions, row: int) -> dict[str, Any]:
@@ -119,6 +164,14 @@ def _image_record(predictions: CategoryPredictions, row: int) -> dict[str, Any]:
     record = {"name": sample.name, "defect": sample.defect, "score": float(predictions.scores[row])}
     extra = {name: float(scores[row]) for name, scores in predictions.extra_scores.items()}
     return record | ({"extra_scores": extra} if extra else {})
+
+
+def _count_lost_masks(predictions: CategoryPredictions) -> int:
+    """Count the masks whose defect pixels are lost in resizing and cropping; published empty masks have none to lose.
+
+    `anoframe.data.validation` names them before the fit.
+    """
+    return sum(bool(read_mask(sample.mask).any()) for sample in predictions.samples_without_pixels if sample.mask)
 
 
 def _missing_images(counts: Mapping[str, int]) -> str:

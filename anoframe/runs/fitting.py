@@ -19,7 +19,7 @@ from anoframe.runs.protocols import Fit
 from anoframe.runs.recording import RunRecorder
 from anoframe.runs.samples import RunSamples
 from anoframe.tracking.tracker import Tracker, Trackers
-from anoframe.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from anoframe.training.checkpoint import PROVENANCE_KEYS, Checkpoint, load_checkpoint, save_checkpoint
 from anoframe.training.context import FitContext
 from anoframe.training.seeding import seed_everything
 from anoframe.training.stages import fit_learner
@@ -62,6 +62,8 @@ class Fitter:
         Args:
             stages: returns the stages, again after each of them.
         """
+        if not stages():
+            return
         samples = self._training_samples(fit)
         training = self._training(fit, seed)
         features = self._samples.encode_for_all(detector, samples)
@@ -99,7 +101,10 @@ class Fitter:
 
     def _train(self, fit: Fit) -> Checkpoint:
         """Train one detector, find its thresholds and save it."""
-        self._recorder.tracker.log("fit", name=fit.name, images=self.count_images(fit))
+        samples = self._training_samples(fit)
+        defects = sum(sample.is_defect for sample in samples)
+        more = {"defects": defects} if defects else {}
+        self._recorder.tracker.log("fit", name=fit.name, images=len(samples), **more)
         seed_everything(self._cfg.seed)
         with self._recorder.clock.stage("build"):
             detector = self._plan.new_detector()
@@ -151,9 +156,11 @@ class Fitter:
         return limits
 
     def _checkpoint(self, fit: Fit, detector: Detector, limits: dict[str, Threshold | None]) -> Checkpoint:
-        counts = {category: len(samples) for category, samples in self._samples.train(fit.categories).items()}
-        provenance = self._plan.provenance
-        training: dict[str, Any] = {key: provenance[key] for key in ("trainer", "selected") if key in provenance}
+        samples, provenance = self._samples.train(fit.categories), self._plan.provenance
+        counts = {category: len(each) for category, each in samples.items()}
+        training: dict[str, Any] = {key: provenance[key] for key in PROVENANCE_KEYS if key in provenance}
+        if self._plan.is_supervised:
+            training["train_defects"] = {name: sum(s.is_defect for s in each) for name, each in samples.items()}
         model = to_plain(self._cfg.model)
         return Checkpoint(detector, self._plan.preprocessing, model, self._cfg.seed, counts, limits, training)
 

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from anoframe.config import ConfigDict, flatten, load_config, result_keys, save_config
 from anoframe.config.comparison import fill_later_keys
 from anoframe.data.fingerprint import FINGERPRINT, SPLITS, FileHashes, describe_changes
+from anoframe.data.manifest import MANIFEST_FILE, Manifest
 from anoframe.errors import AnoframeError
 from anoframe.utils.files import read_json, safe_path, write_json
 from anoframe.utils.type_check import matches_type
@@ -28,9 +29,11 @@ FORMAT = 2  # of run folders; `run.json` has it, except in format 1
 START = ("new", "resume", "overwrite")
 DATA_FILE = "data.json"  # category -> split -> file -> hash of its content; runs of earlier versions lack it
 _FILES = (
-    *("metrics.json", "metrics.csv", "run.json", "log.jsonl", "report.html", DATA_FILE),
+    *("metrics.json", "metrics.csv", "run.json", "log.jsonl", "report.html", DATA_FILE, MANIFEST_FILE),
     *("encoder.safetensors", "heads.safetensors", "probes.json"),  # of encoders
 )
+# Keys of the provenance that follow from the data or the config, which are compared by themselves.
+_NOT_COMPARED = (FINGERPRINT, "split_hash", "held_out", "notes")
 _FOLDERS = ("checkpoint", "training", "results", "pictures", "wandb", "tensorboard")
 _RESULT_TYPES = {
     "category": str,
@@ -106,7 +109,7 @@ def data_changes(
         AnoframeError: `run.json` is missing or damaged.
     """
     earlier, current = (tree.get(FINGERPRINT, {}) for tree in (_read_state(path)["provenance"], provenance))
-    recorded = _recorded_files(path)
+    recorded = recorded_files(path)
     now = files or {}
     changes = []
     for category in (name for name in categories if name in earlier and name in current):
@@ -125,7 +128,7 @@ def _read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _recorded_files(path: Path) -> FileHashes:
+def recorded_files(path: Path) -> FileHashes:
     """Read the hashes of the files of a run; empty if it has none, or if they are damaged."""
     try:
         tree = read_json(path / DATA_FILE)
@@ -145,6 +148,7 @@ class RunFolder:
         start: `"new"` raises if the folder has a run, `"resume"` continues that run or begins one if there is none,
             and `"overwrite"` removes it.
         files: hashes of the files of this run, for `data.json`.
+        manifest: of its split, for `split.json`; None for the official split.
 
     Attributes:
         id: eight hex digits; a resumed run keeps its id.
@@ -162,6 +166,7 @@ class RunFolder:
         provenance: Mapping[str, Any],
         start: str = "new",
         files: FileHashes | None = None,
+        manifest: Manifest | None = None,
     ):
         if start not in START:
             raise AnoframeError(f"start is one of {', '.join(START)}, got {start!r}")
@@ -180,6 +185,8 @@ class RunFolder:
                 run_id = secrets.token_hex(4)
                 self.state = {"id": run_id, "format": FORMAT, "provenance": dict(provenance), "stages": {}}
                 write_json(path / DATA_FILE, files or {})
+            if manifest:
+                manifest.write(path / MANIFEST_FILE)
             self.id: str = self.state["id"]
             self.write_state(status="running", failed={})
             save_config(cfg, path / "config.yaml")  # last: with this file there is a run to resume
@@ -306,8 +313,8 @@ def _folder_has_run(path: Path) -> str:
 
 
 def _flat_without_data(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a provenance by dotted name, without the fingerprint of the data."""
-    return fill_later_keys(dict(flatten({key: value for key, value in provenance.items() if key != FINGERPRINT})))
+    """Return the values of a provenance by dotted name, without those that follow from data and config."""
+    return fill_later_keys(dict(flatten({k: value for k, value in provenance.items() if k not in _NOT_COMPARED})))
 
 
 def _check_equal(path: Path, earlier: Mapping[str, Any], current: Mapping[str, Any]) -> None:

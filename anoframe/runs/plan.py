@@ -13,6 +13,7 @@ from anoframe.config.validation import check_ranges
 from anoframe.continual.results import STREAM
 from anoframe.continual.strategies import build_strategy
 from anoframe.data.fingerprint import FINGERPRINT, FileHashes, fingerprint_data
+from anoframe.data.manifest import Manifest, make_manifest
 from anoframe.data.masks import MaskSettings
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.data.task_streams import Task
@@ -24,10 +25,11 @@ from anoframe.evaluation.results import CHOSEN_ON_TEST
 from anoframe.metrics.catalogue import METRICS, Level
 from anoframe.models.base import Detector
 from anoframe.models.factory import build_detector
+from anoframe.runs.disclosure import check_not_trained_on, check_training_defects, disclose
 from anoframe.runs.folder import run_folder
 from anoframe.runs.protocols import open_run_dataset, plan_fits, plan_tasks, resolve_categories
 from anoframe.tracking.factory import check_tracking
-from anoframe.training.checkpoint import Checkpoint
+from anoframe.training.checkpoint import PROVENANCE_KEYS, Checkpoint
 from anoframe.training.distributed_loss import check_multi_device
 from anoframe.training.settings import phase_settings
 from anoframe.training.validation import check_training
@@ -44,6 +46,7 @@ class Plan:
         tested: a checkpoint with the model of the run, if the run only tests; None for a run that trains.
         decode_images: decode every image completely, instead of its first and last bytes. A stream does this, because
             a damaged image of a late task would otherwise stop it after hours.
+        trained_files: hashes of the files of the run that trained the checkpoint; None if they are not known.
 
     Attributes:
         group: processes that work on the run together.
@@ -53,14 +56,22 @@ class Plan:
         trainer: the `trainer` section of the config, None if it has none.
         warnings: oddities of the dataset that do not stop a run.
         is_test: whether the run only tests.
+        is_supervised: whether the detector learns from defects; another one gets normal training images only.
         provenance: provenance of `metrics.json`, as far as it is known before training.
         files: hash of each image and mask; empty except in the main process, which alone reads them all.
+        manifest: of the split; None for the official one, and except in the main process.
 
     Raises:
         AnoframeError: a value, device, category, file or part of the detector is wrong.
     """
 
-    def __init__(self, cfg: ConfigDict, tested: Checkpoint | None = None, decode_images: bool = False):
+    def __init__(
+        self,
+        cfg: ConfigDict,
+        tested: Checkpoint | None = None,
+        decode_images: bool = False,
+        trained_files: FileHashes | None = None,
+    ):
         check_ranges(cfg)
         check_tracking(cfg)
         self.cfg = cfg
@@ -75,24 +86,39 @@ class Plan:
         data = check_dataset(
             self.dataset, self.categories, decode_images, cfg.data.follow_links, self.masks, self.preprocessing
         )
-        data.raise_if_broken()
+        data.raise_if_broken(is_trained=False)
         self.warnings = data.remarks
         self.tasks: list[Task] = plan_tasks(cfg) if cfg.protocol.name == "continual" else []
         self.trainer = to_plain(cfg.trainer) if "trainer" in cfg else None
         self._detector: Detector | None = None  # built for the checks, handed out by the first new_detector()
         if tested:
-            training = tested.training
+            detector = tested.detector
+            training = {key: tested.training[key] for key in PROVENANCE_KEYS if key in tested.training}
         else:
-            self._detector = build_detector(to_plain(cfg.model), cfg.seed)
-            self._check_detector(self._detector, {counts.name: counts.train for counts in data.categories})
-            training = _training_provenance(self._detector.phase_names(), self.trainer)
+            detector = self._detector = build_detector(to_plain(cfg.model), cfg.seed)
+            data.raise_if_broken(is_trained=bool(detector.training_stages()))
+            self._check_detector(detector, data.categories)
+            training = _training_provenance(detector.phase_names(), self.trainer)
             if "selected" in training:
-                self._check_selection(self._detector.phase_names(), data.categories)
+                self._check_selection(detector.phase_names(), data.categories)
+        self.is_supervised = detector.is_supervised
         self.provenance = self._provenance() | training
+        self.provenance |= disclose(detector, self.dataset.split, data.categories, tested)
         self.files: FileHashes = {}
+        self.manifest: Manifest | None = None
         if self.group.is_main:
-            data_now = fingerprint_data(self.dataset, self.categories)
-            self.provenance[FINGERPRINT], self.files = data_now.categories, data_now.files
+            self._read_data(trained_files)
+
+    def _read_data(self, trained_files: FileHashes | None) -> None:
+        """Hash every file of the run, and describe its split."""
+        data = fingerprint_data(self.dataset, self.categories)
+        self.provenance[FINGERPRINT], self.files = data.categories, data.files
+        if self.is_test and self.is_supervised and trained_files:
+            samples = [sample for category in self.categories for sample in self.dataset.samples(category)]
+            check_not_trained_on(samples, self.files, trained_files, self.dataset.root)
+        if not self.dataset.split.is_official:
+            self.manifest = make_manifest(self.dataset, self.categories, self.provenance.get("protocol_tag"))
+            self.provenance["split_hash"] = self.manifest.hash
 
     def folder(self, output: str | Path) -> Path:
         """Return the run folder below `output`."""
@@ -109,13 +135,15 @@ class Plan:
             detector = build_detector(to_plain(self.cfg.model), self.cfg.seed)
         return detector.to(self.group.device).eval()
 
-    def _check_detector(self, detector: Detector, training_images: Mapping[str, int]) -> None:
+    def _check_detector(self, detector: Detector, counts: Sequence[CategoryReport]) -> None:
         protocol = self.cfg.protocol.name
         detector.check_image_size(self.preprocessing.crop)
         if not self.group.is_single:
             check_multi_device(detector, protocol, f"{self.group.size} processes")
+        check_training_defects(detector, self.dataset.split, self.fits, counts)
         if self.tasks:
-            self._check_stream(detector, training_images)
+            images = {each.name: each.train if detector.is_supervised else each.train_good for each in counts}
+            self._check_stream(detector, images)
         stages, phases = detector.training_stages(), detector.phase_names()
         check_training(stages, self.trainer, self.group.device, phases)
 
@@ -163,7 +191,11 @@ class Plan:
             "config": cfg.config_name,
             "protocol": protocol.name,
             "seed": cfg.seed,
-            "data": {"name": self.dataset.name, **{key: cfg.data[key] for key in (*_PREPROCESSING, *_MASKS)}},
+            "data": {
+                "name": self.dataset.name,
+                **{key: cfg.data[key] for key in (*_PREPROCESSING, *_MASKS)},
+                **self.dataset.split.provenance(),
+            },
         }
         if self.tasks:
             provenance["stream"] = {"tasks": [list(task) for task in self.tasks], "strategy": protocol.strategy}

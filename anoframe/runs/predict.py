@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +26,7 @@ from anoframe.distributed.devices import choose_device
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.decision import is_defect
 from anoframe.report.pictures import Scale, overlay
+from anoframe.runs.disclosure import list_notes
 from anoframe.training.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from anoframe.utils.files import bounded_name, digest, write_atomic, write_error
 from anoframe.utils.paths import expand_path
@@ -33,6 +35,7 @@ from anoframe.utils.progress import progress
 MAPS = ("npy", "png", "none")
 _COLUMNS = ("file", "score", "decision", "threshold")
 _SCORES = "scores.jsonl"
+_IN_WORK = ".drawing.jsonl"  # the map and overlay that are being written: a kill leaves them without a line of scores
 _OUTPUTS = {_SCORES: ("maps", "overlays"), "run.json": ("pictures", "checkpoint")}  # file -> folders written next to it
 _NOT_READ = (Reason.BROKEN_LINK, Reason.UNREADABLE)  # left out, although they may have been images
 _MAX_NAME_BYTES = 240  # of a map or overlay; file systems allow 255 with the suffix
@@ -50,6 +53,7 @@ class Predicted:
         bad: file -> why it could not be scored.
         not_drawn: file -> why its map or overlay could not be written; its score is written.
         remarks: sentences about what the input has besides images.
+        notes: sentences about the detector that stand beside its results, for example on random weights.
     """
 
     folder: Path
@@ -58,6 +62,7 @@ class Predicted:
     bad: dict[str, str] = field(default_factory=dict)
     not_drawn: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def predict(
@@ -105,6 +110,7 @@ def predict(
         names = ", ".join(trained.categories)
         raise AnoframeError(f"{checkpoint} has one threshold per category, choose a category: {names} (--cls_names)")
     writer = _Writer(output, trained, category or trained.categories[0], maps, overlays, overwrite)
+    writer.summary.notes += list_notes(trained.detector)
     writer.summary.remarks += describe_left_out(entry for entry in listing.left_out if entry.reason not in _NOT_READ)
     for entry in listing.left_out:
         if entry.reason in _NOT_READ:
@@ -113,6 +119,7 @@ def predict(
     with torch.no_grad():
         for start in progress(range(0, len(listing.files), batch_size), "predict", unit="batch"):
             _predict_batch(trained, root, listing.files[start : start + batch_size], writer)
+    writer.close()
     return writer.summary
 
 
@@ -172,6 +179,7 @@ class _Writer:
             entry["threshold"] = self.threshold.image
         drawings: list[Callable[[], dict[str, Any]]] = []
         if anomaly_map is not None:
+            self._announce(name)
             drawings = [
                 partial(self._write_map, name, anomaly_map),
                 partial(self._write_overlay, name, image, anomaly_map),
@@ -186,6 +194,18 @@ class _Writer:
         self._append(
             entry, [entry["file"], repr(score), decision, repr(self.threshold.image) if self.threshold else ""]
         )
+
+    def close(self) -> None:
+        """Remove what is only needed during the prediction."""
+        with suppress(OSError):
+            (self.summary.folder / _IN_WORK).unlink()
+
+    def _announce(self, name: str) -> None:
+        """Write which drawings come next, so that after a kill `--overwrite` removes them as well."""
+        files = {} if self._maps == "none" else {"map": self._map_file(name)}
+        files |= {"overlay": _overlay_file(name)} if self._overlays else {}
+        with suppress(OSError):
+            (self.summary.folder / _IN_WORK).write_text(json.dumps(files), encoding="utf-8")
 
     def write_error(self, name: str, reason: str) -> None:
         """Write why a file could not be scored."""
@@ -206,7 +226,7 @@ class _Writer:
         """Write a map and return its entries for `scores.jsonl`."""
         if self._maps == "none":
             return {}
-        file = f"maps/{_drawing_name(name)}.{self._maps}"
+        file = self._map_file(name)
         buffer = io.BytesIO()
         if self._maps == "npy":
             np.save(buffer, anomaly_map)
@@ -218,11 +238,14 @@ class _Writer:
         write_atomic(self.summary.folder / file, buffer.getvalue())
         return {"map": file, "map_low": low, "map_high": high}
 
+    def _map_file(self, name: str) -> str:
+        return f"maps/{_drawing_name(name)}.{self._maps}"
+
     def _write_overlay(self, name: str, image: Tensor, anomaly_map: np.ndarray) -> dict[str, Any]:
         """Write an overlay and return its entry for `scores.jsonl`."""
         if not self._overlays:
             return {}
-        file = f"overlays/{_drawing_name(name)}.jpg"
+        file = _overlay_file(name)
         write_atomic(self.summary.folder / file, _jpeg(self._overlay(image, anomaly_map)))
         return {"overlay": file}
 
@@ -303,6 +326,10 @@ def _is_output(folder: Path) -> bool:
 # ------------------------------------------------------------------------------------------------ output
 
 
+def _overlay_file(name: str) -> str:
+    return f"overlays/{_drawing_name(name)}.jpg"
+
+
 def _drawing_name(name: str) -> str:
     """Return the path of a map or overlay, without suffix, below its folder: that of the image, shortened if long."""
     short = "/".join(bounded_name(part, _MAX_NAME_BYTES) for part in name.split("/"))
@@ -313,7 +340,7 @@ def _drawing_name(name: str) -> str:
 
 def _remove_drawings(folder: Path) -> None:
     """Remove the maps and overlays that the prediction in a folder lists, and the folders that this leaves empty."""
-    for file in _listed_drawings(folder / _SCORES):
+    for file in chain(_listed_drawings(folder / _SCORES), _listed_drawings(folder / _IN_WORK)):
         path = folder / file
         if path.parent.resolve().is_relative_to(folder.resolve()):  # not through a link to another place
             try:
@@ -326,7 +353,7 @@ def _remove_drawings(folder: Path) -> None:
 
 
 def _listed_drawings(scores: Path) -> Iterator[str]:
-    """Yield the maps and overlays in `scores.jsonl`; lines and values of other programs are skipped."""
+    """Yield the maps and overlays in a file like `scores.jsonl`; lines and values of other programs are skipped."""
     if not scores.is_file():
         return
     with scores.open(encoding="utf-8", errors="replace") as lines:

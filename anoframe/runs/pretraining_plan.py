@@ -12,6 +12,7 @@ from anoframe.config.validation import check_pretraining_config, check_ranges
 from anoframe.data.cached_reader import Reader
 from anoframe.data.fingerprint import FINGERPRINT, FileHashes
 from anoframe.data.labelled.sources import TrainingSet, open_training_set
+from anoframe.data.manifest import Manifest
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.distributed.process_group import join
 from anoframe.errors import AnoframeError
@@ -64,6 +65,7 @@ class PretrainingPlan:
         check_training(stages, self.trainer, self.group.device, self.learner.phase_names())
         self.warnings = [*self.data.remarks(), *self._warn_about_negatives()]
         self.provenance = self._provenance()
+        self.manifest: Manifest | None = None  # all images are for training
         names = [str(sample.image) for sample in images.samples]
         self.files: FileHashes = {PROTOCOL: {"train": dict(zip(names, self.data.hashes, strict=True)), "test": {}}}
 

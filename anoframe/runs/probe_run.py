@@ -18,6 +18,7 @@ from anoframe.data.cached_reader import Reader
 from anoframe.data.fingerprint import FINGERPRINT, FileHashes
 from anoframe.data.labelled.base import LabelledImages, manifest_hash
 from anoframe.data.labelled.sources import has_test_split, open_source
+from anoframe.data.manifest import Manifest
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.distributed.process_group import join
 from anoframe.errors import AnoframeError
@@ -66,6 +67,7 @@ class ProbePlan:
         self.size: int = cfg.data.size or size
         self.train, self.test = (self._open(split) for split in ("train", "test"))
         self.warnings: Sequence[str] = ()
+        self.manifest: Manifest | None = None  # the split is that of the data
         hashes = {split: getattr(self, split).hashes() for split in ("train", "test")}
         self.files: FileHashes = {
             PROTOCOL: {split: dict(zip(_names(getattr(self, split)), hashes[split], strict=True)) for split in hashes}

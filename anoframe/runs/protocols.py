@@ -10,6 +10,7 @@ from anoframe.config import ConfigDict
 from anoframe.config.validation import check_text
 from anoframe.continual.names import strategy_name
 from anoframe.data.dataset import Dataset, NormalSplit, choose_categories, open_dataset
+from anoframe.data.splits import FEW_SHOT, OFFICIAL, Split
 from anoframe.data.task_streams import STREAMS, Task, parse_tasks
 from anoframe.errors import AnoframeError, suggest
 from anoframe.utils.files import check_plain_name
@@ -89,9 +90,28 @@ def check_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> None:
 
 
 def open_run_dataset(cfg: ConfigDict) -> Dataset:
-    """Open the dataset that a config names; raises AnoframeError if it is not on disk."""
-    split = NormalSplit(cfg.data.train_share, cfg.data.split_seed)
-    return open_dataset(cfg.data.name, cfg.data.root or Path("data") / cfg.data.name, split)
+    """Open the dataset that a config names, divided by its split.
+
+    Raises:
+        AnoframeError: it is not on disk, or the keys of the split are wrong.
+    """
+    normal_split = NormalSplit(cfg.data.train_share, cfg.data.split_seed)
+    return open_dataset(cfg.data.name, cfg.data.root or Path("data") / cfg.data.name, normal_split, split_of(cfg))
+
+
+def split_of(cfg: ConfigDict) -> Split:
+    """Return the split that a config names.
+
+    The seed of the run draws the images of `few_shot`, so that runs of several seeds average several draws;
+    `data.split_seed` draws those of the other splits, which all seeds share.
+
+    Raises:
+        AnoframeError: `data.split` is unknown, or `data.shots` does not fit to it.
+    """
+    data = cfg.data
+    if data.split == OFFICIAL:
+        return Split(shots=data.shots)
+    return Split(data.split, cfg.seed if data.split == FEW_SHOT else data.split_seed, data.shots)
 
 
 def resolve_categories(dataset: Dataset, cfg: ConfigDict) -> list[str]:

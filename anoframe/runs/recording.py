@@ -12,8 +12,10 @@ from typing import Any, Protocol, TypeVar
 
 from anoframe.config import ConfigDict, to_plain
 from anoframe.data.fingerprint import FINGERPRINT, FileHashes
+from anoframe.data.manifest import Manifest
 from anoframe.distributed.process_group import Group
 from anoframe.errors import AnoframeError, OutputError
+from anoframe.evaluation.disclosure import DISCLOSED
 from anoframe.evaluation.provenance import machine
 from anoframe.evaluation.results import Results
 from anoframe.models.summary import MethodSummary
@@ -36,6 +38,7 @@ class RecordedPlan(Protocol):
     group: Group
     provenance: dict[str, Any]
     files: FileHashes
+    manifest: Manifest | None
 
     @property
     def warnings(self) -> Sequence[str]: ...
@@ -70,13 +73,20 @@ class Recorder:
         self._started = time.perf_counter()
         path = plan.folder(output)
         is_main = self._group.is_main
-        self.folder = RunFolder(path, plan.cfg, plan.provenance, start, plan.files) if is_main else FollowerFolder(path)
+        self.folder = (
+            RunFolder(path, plan.cfg, plan.provenance, start, plan.files, plan.manifest)
+            if is_main
+            else FollowerFolder(path)
+        )
         try:
             self.tracker = open_trackers(plan.cfg, path) if is_main else Trackers()
             self.clock = StageTimer(self.tracker)
             self._restore_stage_times()
             folder = self.folder
-            self.tracker.log("run", id=folder.id, folder=str(path), config=to_plain(plan.cfg), resumed=folder.resumed)
+            about = {key: plan.provenance[key] for key in DISCLOSED if key in plan.provenance}
+            more = {"disclosed": about} if about else {}
+            config = to_plain(plan.cfg)
+            self.tracker.log("run", id=folder.id, folder=str(path), config=config, resumed=folder.resumed, **more)
             for text in [*plan.warnings, *self._resume_warnings()]:
                 self.tracker.log("warning", text=text)
             self.write_state("running")  # with the machine, also for a run that is killed before its first result
@@ -166,12 +176,9 @@ class RunRecorder(Recorder):
                 raise
             self._record_failure(categories, error)
 
-    def warn_without_pictures(self, category: str) -> None:
-        """Warn about a finished category whose pictures an interruption has cost."""
-        folder = self.folder.path
-        if self._group.is_main and not (folder / "pictures" / category / PICTURE_INDEX).exists():
-            text = f"{category}: the run ended before its pictures were drawn"
-            self.tracker.log("warning", text=f"{text}; --mode test --checkpoint {folder} draws them")
+    def lacks_pictures(self, category: str) -> bool:
+        """Return whether an interruption has cost the pictures of a finished category. For the main process."""
+        return not (self.folder.path / "pictures" / category / PICTURE_INDEX).exists()
 
     def _record_failure(self, categories: Sequence[str], error: Exception) -> None:
         is_expected = isinstance(error, AnoframeError)

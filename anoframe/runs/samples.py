@@ -27,10 +27,14 @@ class RunSamples:
         images, self._features = _open_caches(plan.cfg, tracker)
         self.reader = Reader(plan.preprocessing, images, plan.masks)
         self._group, self._dataset, self._data, self._tracker = plan.group, plan.dataset, plan.cfg.data, tracker
+        self._is_supervised = plan.is_supervised
 
     def train(self, categories: Iterable[str]) -> dict[str, list[Sample]]:
-        """Return category -> its training samples."""
-        return {category: self._split(category, "train") for category in categories}
+        """Return category -> its training samples: of a method that is not supervised, the normal ones only."""
+        return {
+            category: [s for s in self._split(category, "train") if self._is_supervised or not s.is_defect]
+            for category in categories
+        }
 
     def test(self, category: str) -> list[Sample]:
         """Return the test samples of a category."""

@@ -112,6 +112,8 @@ class StreamRun:
         folder = self._recorder.folder
         if folder.result(category) is None:
             self._run.evaluator.evaluate(checkpoint, category)
+        elif self._recorder.lacks_pictures(category):
+            self._run.evaluator.draw_again(checkpoint, category)
         result = folder.result(category)
         assert result is not None
         metrics: Metrics = result["metrics"]

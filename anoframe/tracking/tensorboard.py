@@ -47,8 +47,10 @@ class TensorBoard:
             self._writer = SummaryWriter(str(self._folder))  # a new event file for each start of a run
         return self._writer
 
-    def _on_run(self, config: Mapping[str, Any], **_: Any) -> None:
-        self._open.add_text("config", f"```\n{json.dumps(config, indent=2, ensure_ascii=False, default=str)}\n```")
+    def _on_run(self, config: Mapping[str, Any], disclosed: Mapping[str, Any] | None = None, **_: Any) -> None:
+        """The config, with what tells how the results may be compared."""
+        tree = {**config, **(disclosed or {})}
+        self._open.add_text("config", f"```\n{json.dumps(tree, indent=2, ensure_ascii=False, default=str)}\n```")
 
     def _on_step(
         self,

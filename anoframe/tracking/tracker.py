@@ -30,6 +30,7 @@ _LINES = {  # event -> line on the console; other events print nothing
     "tracking": "  {text}",
     "warning": "warning: {text}",
     "fit": "fit {name}: {images} normal images",
+    "supervised_fit": "fit {name}: {images} images, {defects} of them defects",
     "features": "  {text}",
     "forecast": "  {text}",
     "training_resumed": "  {fit}: training continues at step {done} of its phase",
@@ -56,7 +57,7 @@ class Console:
         self._last_epoch_time = -math.inf
 
     def log(self, event: str, **fields: Any) -> None:
-        line = _LINES.get(event)
+        line = _LINES.get("supervised_fit" if event == "fit" and fields.get("defects") else event)
         if line is None or (event == "method_summary" and not fields["message"]):
             return
         if event == "epoch" and not self._is_due(fields["epoch"], fields["epochs"]):

@@ -68,7 +68,15 @@ class WandB:
                 os.environ.pop("WANDB_DATA_DIR", None)
                 self._has_set_data_folder = False
 
-    def _start(self, id: str, config: Mapping[str, Any], resumed: bool = False, **_: Any) -> None:
+    def _start(
+        self,
+        id: str,
+        config: Mapping[str, Any],
+        resumed: bool = False,
+        disclosed: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Start a W&B run; `disclosed` tells how its results may be compared, and is in config, summary and tags."""
         mode, reason = run_mode()
         if mode == "disabled":
             self._report("warning", text=f"{reason}: Weights & Biases gets nothing from this run")
@@ -77,7 +85,9 @@ class WandB:
         self._has_set_data_folder = "WANDB_DATA_DIR" not in os.environ
         os.environ.setdefault("WANDB_DATA_DIR", str(self._folder / "wandb"))
         remove_empty_files(self._folder / "wandb")
-        self._run, reason = open_run(self._cfg, self._folder, mode, reason, id, config)
+        about = dict(disclosed or {})
+        self._run, reason = open_run(self._cfg, self._folder, mode, reason, id, config, about)
+        self._run.summary.update(about)
         # Rows of the history are numbered by the lines of the log, which a resumed run continues: W&B drops rows whose
         # number is not above the last one, and offline it does not know the last number of the earlier start.
         row = _count_lines(self._folder / "log.jsonl")

@@ -14,7 +14,7 @@ from anoframe.tracking.pictures import PARTS, cut_strip, open_pictures
 if TYPE_CHECKING:
     import wandb
 
-MEDIA_EVENTS = ("checkpoint", "pictures", "curves", "grid")  # tables, charts and artifacts
+MEDIA_EVENTS = ("checkpoint", "pictures", "references", "curves", "grid")  # tables, charts and artifacts
 _AXES = {
     "roc": ("false positive rate", "true positive rate"),
     "pr": ("recall", "precision"),
@@ -118,6 +118,15 @@ class EventWriter:
         for row, strip in open_pictures(Path(folder), rows):
             table.add_data(*(wandb.Image(part) for part in cut_strip(strip).values()), *(row[key] for key in keys))
         self._log({category: table}, "pictures")
+
+    def on_references(self, category: str, folder: Path, rows: Sequence[Mapping[str, Any]], **_: Any) -> None:
+        """Training images of a few-shot run as a table: picture and name."""
+        import wandb
+
+        table = wandb.Table(columns=["reference", "name"])
+        for row, picture in open_pictures(Path(folder), rows):
+            table.add_data(wandb.Image(picture), row["name"])
+        self._log({category: table}, "references")
 
     def on_curves(self, category: str, curves: Mapping[str, Mapping[str, Sequence[float]] | None], **_: Any) -> None:
         """Curves of a category as line plots."""

@@ -40,7 +40,13 @@ def run_mode() -> tuple[str, str]:
 
 
 def open_run(
-    cfg: ConfigDict, folder: Path, mode: str, reason: str, id: str, config: Mapping[str, Any]
+    cfg: ConfigDict,
+    folder: Path,
+    mode: str,
+    reason: str,
+    id: str,
+    config: Mapping[str, Any],
+    disclosed: Mapping[str, Any],
 ) -> tuple[wandb.Run, str]:
     """Open a W&B run; offline if the service does not accept it.
 
@@ -50,6 +56,7 @@ def open_run(
         mode, reason: from `run_mode`.
         id: of the run.
         config: the resolved config, shown by W&B.
+        disclosed: how the results may be compared, shown with the config; its `protocol_tag` becomes a tag.
 
     Returns:
         tuple: the run, and the reason if it is offline.
@@ -57,15 +64,17 @@ def open_run(
     import wandb
 
     try:
-        return _init(cfg, folder, mode, id, config), reason
+        return _init(cfg, folder, mode, id, config, disclosed), reason
     except Exception as error:
         if mode == "offline":
             raise
         wandb.teardown()  # frees the id
-        return _init(cfg, folder, "offline", id, config), first_line(error)
+        return _init(cfg, folder, "offline", id, config, disclosed), first_line(error)
 
 
-def _init(cfg: ConfigDict, folder: Path, mode: str, id: str, config: Mapping[str, Any]) -> wandb.Run:
+def _init(
+    cfg: ConfigDict, folder: Path, mode: str, id: str, config: Mapping[str, Any], disclosed: Mapping[str, Any]
+) -> wandb.Run:
     import wandb
 
     undocumented = {"x_transaction_log_flush_interval": _FLUSH_SECONDS}  # may be missing in later versions of W&B
@@ -76,11 +85,11 @@ def _init(cfg: ConfigDict, folder: Path, mode: str, id: str, config: Mapping[str
         resume="allow",
         reinit="create_new",  # leaves another run of the user in this process open
         dir=folder,
-        config=dict(config),
+        config={**config, **disclosed},
         project=cfg.project or os.environ.get("WANDB_PROJECT") or "anoframe",
         entity=cfg.entity or os.environ.get("WANDB_ENTITY"),
         name=cfg.name or os.environ.get("WANDB_NAME") or _default_name(folder),
-        tags=list(cfg.tags) or None,
+        tags=_tags(cfg, disclosed) or None,
         settings=wandb.Settings(
             silent=True,
             console="off",
@@ -90,6 +99,13 @@ def _init(cfg: ConfigDict, folder: Path, mode: str, id: str, config: Mapping[str
             **supported,  # type: ignore[arg-type]
         ),
     )
+
+
+def _tags(cfg: ConfigDict, disclosed: Mapping[str, Any]) -> list[str]:
+    """Tags of the user, the protocol tag, and `see notes` for a run whose results need a remark."""
+    own = [disclosed["protocol_tag"]] if "protocol_tag" in disclosed else []
+    own += ["see notes"] if disclosed.get("notes") else []
+    return list(dict.fromkeys([*cfg.tags, *own]))
 
 
 def sync_command(folder: Path, *options: str) -> str:

@@ -35,6 +35,8 @@ _REQUIRED_KEYS = {
     "train_images": dict[str, int],
     "learned_sha256": str,
 }
+PROVENANCE_KEYS = ("trainer", "selected", "protocol_tag")  # of `training`, which results repeat
+_ABILITIES = ("uses_category", "accepts_new_categories")  # of the detector, written where they are true
 _THRESHOLDS = dict[str, dict[str, float | int | None] | None]
 
 
@@ -47,9 +49,10 @@ class Checkpoint:
         preprocessing: of the images it was trained on.
         model: `model` section of the config.
         seed: of the run.
-        train_images: category -> number of normal images it was trained on.
+        train_images: category -> number of images it was trained on.
         thresholds: category -> threshold; None if none could be estimated.
-        training: how it was trained, for the provenance of results; empty without gradient descent.
+        training: how it was trained, for the provenance of results: `PROVENANCE_KEYS`, and `train_defects` (category ->
+            number of defects among its images) of a supervised method; empty otherwise without gradient descent.
     """
 
     detector: Detector
@@ -81,6 +84,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
         "thresholds": {name: limits and asdict(limits) for name, limits in checkpoint.thresholds.items()},
         "training": checkpoint.training,
         "learned_sha256": fingerprint(state),
+        **{name: True for name in _ABILITIES if getattr(checkpoint.detector, name)},
     }
     write_json(folder / "detector.json", description)
     return description
@@ -155,17 +159,27 @@ def find_checkpoint(path: Path, category: str | None) -> Path:
         category: None asks for the only checkpoint.
 
     Raises:
-        AnoframeError: no checkpoint, none of that category, or several and no category given.
+        AnoframeError: no checkpoint, none of that category, several and no category given, or one whose detector uses
+            the name of the category, has learned several, and got no name.
     """
     trained = {folder: trained_categories(folder) for folder in list_checkpoints(path).values()}
-    if category is None and len(trained) == 1:
-        return next(iter(trained))
     names = [name for categories in trained.values() for name in categories]
+    only = next(iter(trained)) if len(trained) == 1 else None
+    if category is None and only and len(names) > 1 and _has_ability(only, "uses_category"):
+        any_name = ", or any other name" if _has_ability(only, "accepts_new_categories") else ""
+        raise AnoframeError(
+            f"the detector in {path} uses the name of the product: give it with --cls_names, of {', '.join(names)}"
+            f"{any_name}"
+        )
+    if category is None and only:
+        return only
     if category is None:
         raise AnoframeError(f"{path} has one detector per category: choose one with --cls_names, of {', '.join(names)}")
     for folder, categories in trained.items():
         if category in categories:
             return folder
+    if only and _has_ability(only, "accepts_new_categories"):
+        return only
     raise AnoframeError(f"{path} has no detector for category {category!r}: {suggest(category, names)}")
 
 
@@ -174,9 +188,21 @@ def trained_categories(folder: Path) -> tuple[str, ...]:
     return tuple(_read_description(folder / "detector.json")["train_images"])
 
 
+def _has_ability(folder: Path, name: str) -> bool:
+    return _read_description(folder / "detector.json").get(name, False) is True
+
+
 def select_checkpoint(checkpoints: Sequence[Checkpoint], category: str) -> Checkpoint | None:
-    """The first checkpoint that was trained on a category; None if there is none."""
-    return next((checkpoint for checkpoint in checkpoints if category in checkpoint.categories), None)
+    """The first checkpoint that was trained on a category, or the only one if it accepts new ones; None without any."""
+    for checkpoint in checkpoints:
+        if category in checkpoint.categories:
+            return checkpoint
+    return checkpoints[0] if accept_new_categories(checkpoints) else None
+
+
+def accept_new_categories(checkpoints: Sequence[Checkpoint]) -> bool:
+    """Whether a category that was not trained on can be tested: there is one detector, and it declares so."""
+    return len(checkpoints) == 1 and checkpoints[0].detector.accepts_new_categories
 
 
 # ------------------------------------------------------------------------------------------------ reading and checking
@@ -198,6 +224,9 @@ def _read_description(path: Path) -> dict[str, Any]:
         _check_type(path, key, description[key], expected)
     _check_type(path, "thresholds", description.get("thresholds", {}), _THRESHOLDS)
     _check_type(path, "training", description.get("training", {}), dict[str, dict[str, Any] | str])
+    for key, kind in (("protocol_tag", str), ("train_defects", dict[str, int])):
+        if key in description.get("training", {}):
+            _check_type(path, f"training.{key}", description["training"][key], kind)
     for key in ("name", "weights", "sha256"):
         _check_type(path, f"backbone.{key}", description["backbone"].get(key), str)
     with _naming_file(path):

@@ -138,12 +138,20 @@ def check_multi_device(learner: Learner, protocol: str, option: str) -> None:
         option: what requests several devices, for the message.
 
     Raises:
-        AnoframeError: a stream of tasks, or a method without a phase, which would repeat the same work on each device.
+        AnoframeError: a stream of tasks, a method without a phase, which would repeat the same work on each device, or
+            a phase whose loss depends on the whole batch.
     """
     if protocol == "continual":
         raise AnoframeError(f"{option}: a stream of tasks is trained by one process: name one device")
-    if not any(isinstance(stage, Phase) for stage in learner.training_stages()):
+    phases = [stage for stage in learner.training_stages() if isinstance(stage, Phase)]
+    if not phases:
         raise AnoframeError(f"{option}: this method trains on one device: name one of them")
+    for phase in phases:
+        if phase.couples_batch:
+            raise AnoframeError(
+                f"{option}: in phase {phase.name} the loss of an image depends on its whole batch, of which each "
+                "device sees a part: name one device"
+            )
 
 
 class _LossModule(nn.Module):

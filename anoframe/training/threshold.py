@@ -24,7 +24,7 @@ from anoframe.training.stages import fit_learner
 from anoframe.training.views import TrainingImages
 from anoframe.types import Sample
 
-MIN_IMAGES = 10  # training images of a category below which a threshold is meaningless
+MIN_IMAGES = 10  # normal training images of a category below which a threshold is meaningless
 
 Extract = Callable[[Detector, Sequence[Sample]], Iterable[FeatureBatch]]
 
@@ -39,7 +39,9 @@ def estimate_thresholds(
     size: int,
     context: FitContext,
 ) -> dict[str, Threshold | None]:
-    """Estimate a threshold for each category of a fit; None for a category with fewer than ten training images.
+    """Estimate a threshold for each category of a fit; None for a category with fewer than ten normal images.
+
+    Only normal images are held out; the defects that a supervised method learns from train the second fit too.
 
     Args:
         build: builds an unfitted detector.
@@ -70,12 +72,13 @@ def estimate_thresholds(
 
 
 def _hold_out(samples: Sequence[Sample], share: float, seed: int) -> list[Sample]:
-    """Select images at random, at least two, and leave at least two to train on."""
-    if len(samples) < MIN_IMAGES:
+    """Select normal images at random, at least two, and leave at least two to train on."""
+    normal = [sample for sample in samples if not sample.is_defect]
+    if len(normal) < MIN_IMAGES:
         return []
-    count = min(max(2, round(share * len(samples))), len(samples) - 2)
-    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
-    return [samples[i] for i in sorted(order[:count].tolist())]
+    count = min(max(2, round(share * len(normal))), len(normal) - 2)
+    order = torch.randperm(len(normal), generator=torch.Generator().manual_seed(seed))
+    return [normal[i] for i in sorted(order[:count].tolist())]
 
 
 def _estimate(

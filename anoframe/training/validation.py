@@ -37,11 +37,22 @@ def check_training(
     for name in names:
         settings = phase_settings(section, name)
         _check_precision(settings.precision, device)
+        _check_accumulation(settings, [phase for phase in phases if phase.name == name])
         build_optimizer(settings.optimizer, phases[0].parameters)  # cheap, and raises for a wrong optimiser
         _check_cosine(settings)
     for name in (section or {}).get("phases", {}):
         if name not in names:
             raise AnoframeError(f"trainer.phases has settings for {name!r}: {suggest(name, names)}")
+
+
+def _check_accumulation(settings: TrainingSettings, phases: Sequence[Phase]) -> None:
+    """Raise an AnoframeError if batches of a loss that depends on the whole batch would be computed in parts."""
+    for phase in phases:
+        if phase.couples_batch and settings.accumulate > 1:
+            raise AnoframeError(
+                f"phase {phase.name}: the loss of an image depends on its whole batch, so a batch in "
+                f"{settings.accumulate} parts (trainer.accumulate) would train something else: --trainer.accumulate 1"
+            )
 
 
 def _check_cosine(settings: TrainingSettings) -> None:

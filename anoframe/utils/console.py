@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from typing import Any, TextIO, cast
 
 from anoframe.distributed import process_group as distributed
-from anoframe.errors import AnoframeError
-from anoframe.utils.files import way_out
+from anoframe.errors import AnoframeError, OutputError
+from anoframe.utils.files import is_interruption, way_out
 
 _CLOSED = (errno.EPIPE, errno.EIO, errno.EBADF)  # the reader has ended or the terminal is gone: nobody is there to tell
 
@@ -22,7 +22,7 @@ def run_command(command: Callable[[], int], resume: str) -> int:
 
     Args:
         command: does the work and returns the exit status.
-        resume: how to continue after Ctrl-C, for the message.
+        resume: how to continue after Ctrl-C or a full disk, for the message.
 
     Returns:
         The status of the command; 2 for an error that the user can correct; 130 after Ctrl-C.
@@ -30,10 +30,12 @@ def run_command(command: Callable[[], int], resume: str) -> int:
     with tolerant_console():
         try:
             return command()
+        except OutputError as error:
+            return _report_error(f"error: {error}{f' ({resume})' * is_interruption(error)}", 2)
         except AnoframeError as error:
             return _report_error(f"error: {error}", 2)
         except OSError as error:  # not turned into an AnoframeError elsewhere: a name too long, a failing disk
-            return _report_error(f"error: {error}. {way_out(error)}", 2)
+            return _report_error(f"error: {error}. {way_out(error)}{f' ({resume})' * is_interruption(error)}", 2)
         except KeyboardInterrupt:
             return _report_error(f"interrupted: {resume}", 130)
         except Exception as error:

@@ -18,8 +18,8 @@ from anoframe.errors import AnoframeError, OutputError
 
 _MAX_NAME_BYTES = 200  # file systems allow 255, and a prefix or suffix may be added
 _WAYS_OUT = {  # number of an OSError -> what to do
-    errno.ENOSPC: "Free space and start again; a run goes on with --resume",
-    errno.EDQUOT: "Free space in your quota and start again; a run goes on with --resume",
+    errno.ENOSPC: "Free space and start again",
+    errno.EDQUOT: "Free space in your quota and start again",
     errno.EACCES: "Change its permissions, or choose another --output",
     errno.EPERM: "Change its permissions, or choose another --output",
     errno.EROFS: "Choose another --output",
@@ -28,7 +28,8 @@ _WAYS_OUT = {  # number of an OSError -> what to do
     errno.EEXIST: "Move the file that is in place of a folder, or choose another --output",
     errno.EISDIR: "Move the folder that is in place of a file, or choose another --output",
 }
-_OTHER_WAY_OUT = "Check that path and the disk, and start again; a run goes on with --resume"
+_OTHER_WAY_OUT = "Check that path and the disk, and start again"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def check_plain_name(name: object, description: str) -> str:
@@ -132,6 +133,18 @@ def write_error(path: Path, error: OSError) -> OutputError:
 def way_out(error: OSError) -> str:
     """Return what the user can do about an error of the operating system."""
     return _WAYS_OUT.get(error.errno or 0, _OTHER_WAY_OUT)
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Return whether an error stopped work that goes on in the same place later: a full disk, one that fails.
+
+    The other errors of writing call for another output, or for other permissions.
+
+    Args:
+        error: an OSError, or an error that one caused.
+    """
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and (cause.errno in _FULL or cause.errno not in _WAYS_OUT)
 
 
 def replace_file(path: Path, data: bytes, sync: bool = True) -> None:

@@ -27,8 +27,10 @@ cfg.data.mask_rule = "half"  # half | covered | any: a pixel of a resized mask i
 cfg.data.mask_frame = (
     "upright"  # upright | stored: masks lie on the photograph as shown, or as stored before EXIF turns
 )
+cfg.data.split = "official"  # official | few_shot | raml | raml_grouped | raml_pooled, see docs/splits.md
+cfg.data.shots = 0  # few_shot: normal training images per category, drawn by `seed`; 0 for every other split
 cfg.data.train_share = 0.8  # share of normal images for training, in (0, 1), of data without a split (good/ and bad/)
-cfg.data.split_seed = 0  # chooses these images by their file names
+cfg.data.split_seed = 0  # chooses these images, and those of the raml splits, by their file names
 cfg.data.jpeg_draft = False  # True: decode large JPEGs at 1/2, 1/4 or 1/8 size; faster, slightly different pixels
 cfg.data.batch_size = 16  # images per forward pass of the backbone; changes memory and speed, not results
 cfg.data.workers = -1  # processes that decode images, up to 256; 0: none; -1: chosen for the machine
@@ -40,7 +42,7 @@ cfg.cache.folder = placeholder(str)  # None: $ANOFRAME_CACHE, or $XDG_CACHE_HOME
 cfg.cache.max_gb = 20.0  # limit of each of the two caches in GB, above 0; the least recently used entries are removed
 
 cfg.evaluation = ConfigDict()
-cfg.evaluation.aupro_limits = (0.3,)  # AUPRO up to these false-positive rates, in (0, 1]; `aupro` is always up to 0.3
+cfg.evaluation.aupro_limits = (0.3,)  # AUPRO, and sPRO of loco, up to these FPRs in (0, 1]; `aupro` is always up to 0.3
 cfg.evaluation.pixel_thresholds = ()  # raw map values; each adds pixel F1, accuracy and IoU at this threshold
 
 cfg.threshold = ConfigDict()  # estimated on held-back normal training images by a second fit; never on test images

@@ -10,6 +10,7 @@ import pytest
 from torch import nn
 
 from anoframe.backbones import FeaturePyramid
+from anoframe.backbones.clip.encoder import ClipEncoder
 from anoframe.config import check_config, flatten, list_configs, load_config, save_config
 from anoframe.config.discovery import configs_root
 from anoframe.models.factory import build_detector
@@ -26,13 +27,22 @@ class BackboneStandIn(nn.Module):
     def __init__(self, levels: int):
         super().__init__()
         self.levels = self.level_names(range(levels))
-        self.channels, self.strides, self.signed = (8,) * levels, (4,) * levels, (True,) * levels
+        self.channels, self.strides, self.signed = (200,) * levels, (4,) * levels, (True,) * levels
 
     def level_names(self, levels):
         return tuple(str(level) for level in levels)
 
     def with_levels(self, levels):
         return BackboneStandIn(len(levels))
+
+    def untrained_network(self):
+        return nn.Identity()
+
+
+class ClipStandIn(nn.Module):
+    """Has the attributes of a CLIP backbone for WinCLIP, and for a RAML of any tile size, and no weights."""
+
+    has_text, embed_dim, grid = True, 16, (15, 15)
 
 
 def test_configs_of_the_published_methods_are_shipped():
@@ -61,9 +71,11 @@ def test_config_is_locked(name):
 @each_config
 def test_model_section_builds_its_method(name):
     section = shipped(name).model
-    check_arguments(FeaturePyramid, section.backbone, name)
+    is_clip = section.backbone.name.startswith("open_clip:")
+    check_arguments(ClipEncoder if is_clip else FeaturePyramid, section.backbone, name)
     arguments = {key: value for key, value in section.items() if key not in ("name", "backbone")}
-    MODELS.build(section.name, backbone=BackboneStandIn(len(section.backbone.levels)), **arguments)
+    backbone = ClipStandIn() if is_clip else BackboneStandIn(len(section.backbone.levels))
+    MODELS.build(section.name, backbone=backbone, **arguments)
 
 
 @each_config

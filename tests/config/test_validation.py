@@ -137,6 +137,7 @@ def test_every_limit_of_a_range_is_accepted():
         "evaluation.pixel_thresholds": (-3, 0.5),
         "data.batch_size": 1,
         "data.workers": 256,
+        "data.shots": 0,
         "data.train_share": 0.001,
         "cache.max_gb": 0.001,
         "threshold.held_back": 0.0,

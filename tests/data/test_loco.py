@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 from published_layouts import build_loco, mask
 
 from anoframe.data.cached_reader import Reader
@@ -78,6 +79,9 @@ def test_a_damaged_config_or_an_unknown_value_is_an_error(dataset):
     sample = dataset.samples("juice_bottle")[4]
     mask(sample.mask / "000.png", value=7)
     with pytest.raises(AnoframeError, match=r"000\.png: holds the values \[7\]; expected one of \[254, 255\]"):
+        dataset.regions(sample)
+    Image.new("RGB", (24, 16), (255, 255, 255)).save(sample.mask / "000.png")
+    with pytest.raises(AnoframeError, match=r"000\.png: a mask in colour"):
         dataset.regions(sample)
     (dataset.folder("juice_bottle") / "defects_config.json").write_text("[{}]")
     with pytest.raises(AnoframeError, match=r"defects_config\.json: no readable list"):

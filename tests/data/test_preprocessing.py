@@ -83,3 +83,17 @@ def test_invalid_sizes_are_errors(name, wrong):
 def test_a_crop_larger_than_the_resize_is_an_error():
     with pytest.raises(AnoframeError, match="crop 300 is larger than resize 256"):
         Preprocessing(256, 300)
+
+
+@settings(max_examples=30, deadline=None)
+@given(side=st.integers(100, 500))
+def test_resizing_to_320_and_cropping_to_224_removes_the_outer_fifteen_percent(side):
+    preprocessing = Preprocessing(320, 224)
+    band = int(0.15 * side) - 1  # resizing mixes neighbouring pixels
+    inner = slice(band, side - band)
+    outside = np.ones((side, side), bool)
+    outside[inner, inner] = False
+    assert not resize_mask(outside, preprocessing).any()
+    kept = resize_mask(~outside, preprocessing)
+    assert kept.all()
+    assert kept.size / 320**2 == pytest.approx(0.49)

@@ -8,6 +8,7 @@ import pytest
 from published_layouts import build_real_iad
 
 from anoframe.data.dataset import open_dataset
+from anoframe.data.validation import check_dataset
 from anoframe.errors import AnoframeError
 
 
@@ -40,6 +41,37 @@ def test_one_of_several_resolutions_must_be_named(tmp_path):
         open_dataset("real_iad", root)
     samples = open_dataset("real_iad", root / "realiad_512").samples("mint")
     assert {sample.image.relative_to(root).parts[0] for sample in samples} == {"realiad_512"}
+
+
+@pytest.mark.parametrize("jsons", ["realiad_jsons_sv", "realiad_jsons/realiad_jsons_sv"])
+def test_another_split_is_chosen_by_its_folder(tmp_path, jsons):
+    root = build_real_iad(tmp_path)
+    content = json.loads((root / "realiad_jsons/mint.json").read_text())
+    for split in ("train", "test"):
+        content[split] = [entry for entry in content[split] if "_C1_" in entry["image_path"]]
+    (root / jsons).mkdir()
+    (root / jsons / "mint.json").write_text(json.dumps(content))
+    dataset = open_dataset("real_iad", root / jsons)
+    assert [sample.name for sample in dataset.samples("mint")] == [
+        "S0001/mint_0001_OK_C1_2023.jpg",
+        "S0001/mint_0001_NG_BX_C1_2023.jpg",
+        "S0002/mint_0002_OK_C1_2023.jpg",
+    ]
+    assert check_dataset(dataset, ["mint"]).problems == [], "images lie in the root"
+    assert len(open_dataset("real_iad", root).samples("mint")) == 5
+    build_real_iad(root, images="realiad_512")
+    with pytest.raises(AnoframeError, match=r"realiad_256, realiad_512: choose one resolution, move the others out of"):
+        open_dataset("real_iad", root / jsons)
+
+
+def test_a_view_that_does_not_show_the_defect_is_normal(tmp_path):
+    root = build_real_iad(tmp_path)
+    path = root / "realiad_jsons/mint.json"
+    content = json.loads(path.read_text())
+    content["test"][-1] |= {"anomaly_class": "OK", "mask_path": None}
+    path.write_text(json.dumps(content))
+    hidden = next(s for s in open_dataset("real_iad", root).samples("mint") if "NG_BX_C2" in s.name)
+    assert (hidden.split, hidden.defect, hidden.mask) == ("test", "good", None)
 
 
 def test_a_category_without_images_is_not_on_disk(tmp_path):

@@ -8,18 +8,21 @@ import os
 import re
 import shutil
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from bench import Bench, Outcome
 from PIL import Image
 from safetensors.torch import load, save_file
 
 import anoframe
+from anoframe.backbones import build_backbone
 from anoframe.data.demo import make_demo
 from anoframe.data.task_streams import parse_tasks
 from anoframe.data.visa import COLUMNS
@@ -746,6 +749,104 @@ def _(bench):
     return bench.python(lambda: make_demo(root))
 
 
+# ------------------------------------------------------------------------------------------------ splits
+
+SPLITS = "Splits"
+LEARNS_FROM_DEFECTS = "anoframe.models.patchcore.model.PatchCore.is_supervised"
+
+
+@refused(SPLITS, "an unknown split", "unknown data.split 'ramml'", way_out="did you mean 'raml'")
+def _(bench):
+    return bench.train("--data.split", "ramml")
+
+
+@refused(
+    SPLITS,
+    "a few-shot split without the number of shots",
+    "data.split few_shot needs data.shots",
+    way_out="for example --data.shots 4",
+)
+def _(bench):
+    return bench.train("--data.split", "few_shot")
+
+
+@refused(
+    SPLITS,
+    "shots of another split",
+    "data.shots 4 goes with --data.split few_shot, got data.split raml",
+    way_out="--data.shots 0",
+)
+def _(bench):
+    return bench.train("--data.split", "raml", "--data.shots", 4)
+
+
+@refused(
+    SPLITS,
+    "more shots than training images",
+    "data.shots 7 is more than the training images of category 'felt', 6",
+    way_out="lower --data.shots",
+)
+def _(bench):
+    return bench.train("--data.split", "few_shot", "--data.shots", 7)
+
+
+@refused(
+    SPLITS,
+    "an image in two parts of a split, in one category",
+    "the same bytes as training image",
+    way_out="remove one of the two",
+)
+def _(bench):
+    for number in (1, 2):
+        shutil.copy(bench.felt / "test/good/000.png", bench.felt / f"test/good/{number:03d}.png")
+    return bench.train("--data.split", "raml")
+
+
+@refused(
+    SPLITS,
+    "an image in two parts of a split, in two categories",
+    "felt/test/good/000.png, a test image, has the same content as mesh/train/good/000.png",
+    way_out="remove one of the two files",
+)
+def _(bench):
+    shutil.copy(bench.data / "mesh/train/good/000.png", bench.felt / "test/good/000.png")
+    return bench.train("--data.split", "few_shot", "--data.shots", 6, categories=("mesh", "felt"))
+
+
+@refused(
+    SPLITS,
+    "a supervised method on a split without training defects",
+    "PatchCore learns from labelled defects, and the training images of felt have none with data.split official",
+    way_out="--data.split raml",
+)
+def _(bench):
+    bench.patch.setattr(LEARNS_FROM_DEFECTS, True)
+    return bench.train()
+
+
+@refused(
+    SPLITS,
+    "a test of a supervised method on its training images",
+    "1 of 8 test images are images that this supervised detector was trained on, the first is felt/test/good/009.png",
+    way_out="--data.split raml",
+)
+def _(bench):
+    bench.patch.setattr(LEARNS_FROM_DEFECTS, True)
+    shutil.move(bench.felt / "train/good/000.png", bench.felt / "test/good/009.png")
+    return bench.test("--data.root", bench.data, checkpoint=bench.run / "checkpoint" / "felt")
+
+
+@refused(
+    SPLITS,
+    "a prediction without the name of the product, by a method that uses it",
+    "the detector in RUN/checkpoint/felt uses the name of the product",
+    way_out="give it with --cls_names, of felt, mesh",
+)
+def _(bench):
+    bench.describe(uses_category=True, train_images={"felt": 6, "mesh": 6})
+    return bench.call("--mode", "predict", "--checkpoint", bench.fit, "--input", bench.felt)
+
+
 # ------------------------------------------------------------------------------------------------ words, configs
 
 CONFIGS = "Command lines and configs"
@@ -845,6 +946,26 @@ def _(bench):
 @refused(CONFIGS, "a level number that the backbone lacks", "has no level 9", way_out="it has 0 or 'blocks.0'")
 def _(bench):
     return bench.train("--model.backbone.levels", 9)
+
+
+@refused(
+    CONFIGS,
+    "a misspelt model of open_clip",
+    "open_clip has no model 'ViT-B-16-plus240'",
+    way_out="did you mean 'ViT-B-16-plus-240'?",
+)
+def _(bench):
+    return _clip(bench, "random", "open_clip:ViT-B-16-plus240")
+
+
+@refused(
+    CONFIGS,
+    "feature levels of a CLIP model",
+    "an open_clip model takes no argument 'levels'",
+    way_out="Known: ",
+)
+def _(bench):
+    return bench.train("--model.backbone.name", CLIP)
 
 
 @refused(CONFIGS, "a misspelt protocol", "unknown protocol 'unfied'", way_out="did you mean 'unified'")
@@ -997,6 +1118,9 @@ def _(bench):
 
 STREAMS = "Streams of tasks"
 RD4AD = "rd4ad/rd4ad_lite0_256.py"
+RAML = "raml/raml_lite2.py"
+WINCLIP = "winclip/winclip_zero_shot.py"
+SMALL_CLIP = 'cfg.model.backbone.name = "open_clip:ViT-S-32-alt"'
 UNIAD = "uniad/uniad_lite0.py"
 SEMA = "sema_uniad/sema_uniad_lite0.py"
 NOISING = "patchcore_noising/patchcore_noising_lite0_256.py"
@@ -1276,6 +1400,37 @@ def _(bench):
     return _check_settings(bench, precision="float16")
 
 
+@refused(
+    TRAINING,
+    "a loss of whole batches, computed in parts",
+    "phase classifier: the loss of an image depends on its whole batch",
+    "2 parts (trainer.accumulate)",
+    way_out="--trainer.accumulate 1",
+)
+def _(bench):
+    return bench.train("--model.tile_size", 16, "--trainer.accumulate", 2, config=bench.method(RAML))
+
+
+@refused(
+    TRAINING,
+    "images of a size that the tiles of RAML do not fit",
+    "model.tile_size 128 needs images of 512 pixels, got data.crop 64",
+    way_out="--data.resize 512 --data.crop 512",
+)
+def _(bench):
+    return bench.train(config=bench.method(RAML))
+
+
+@refused(
+    TRAINING,
+    "text of an encoder without a text tower",
+    "the backbone FeaturePyramid has no text tower, got model.text.weight 0.15 and model.text.fusion False",
+    way_out="--model.text.weight 0.0 --model.text.fusion False",
+)
+def _(bench):
+    return bench.train("--model.tile_size", 16, "--model.text.weight", 0.15, config=bench.method(RAML))
+
+
 @refused(TRAINING, "zero epochs", "trainer.epochs", "got 0", way_out="must be 1 or more")
 def _(bench):
     return _check_settings(bench, epochs=0)
@@ -1354,6 +1509,62 @@ def _(bench):
 )
 def _(bench):
     return bench.stream("felt;mesh", "--model.sema.position", "fnn", config=bench.method(SEMA, ONE_TOKEN))
+
+
+# ------------------------------------------------------------------------------------------------ prompts
+
+PROMPTS = "Prompts"
+
+
+def _prompts(bench: Bench, text: str) -> Outcome:
+    path = bench.folder / "prompts.yaml"
+    path.write_text(text, encoding="utf-8")
+    return bench.train("--model.prompts", path, config=bench.method(WINCLIP, SMALL_CLIP))
+
+
+@refused(
+    PROMPTS,
+    "a misspelt key of a prompts file",
+    "model.prompts HERE/prompts.yaml: unknown key 'templats'",
+    way_out="did you mean 'templates'",
+)
+def _(bench):
+    return _prompts(bench, "templats: ['a photo of a {}']\n")
+
+
+@refused(
+    PROMPTS,
+    "a template without a place for the state",
+    "model.prompts HERE/prompts.yaml: entry 1 of templates",
+    "got 'a photo'",
+    way_out="must contain {} once and no other brace",
+)
+def _(bench):
+    return _prompts(bench, "templates: ['a photo']\nnormal: ['{}']\ndefect: ['damaged {}']\n")
+
+
+@refused(
+    PROMPTS,
+    "a backbone that encodes no text",
+    "winclip compares images with texts, and the backbone 'test_resnet' encodes no text",
+    way_out="set model.backbone.name to a CLIP model",
+)
+def _(bench):
+    lines = (
+        "with cfg.unlocked():",
+        "    cfg.model.backbone = ConfigDict(dict(name='test_resnet', weights='random', levels=(1,)))",
+    )
+    return bench.train(config=bench.method(WINCLIP, *lines))
+
+
+@refused(
+    PROMPTS,
+    "images of another size than those of the CLIP model",
+    "data.crop is 64, and open_clip:ViT-S-32-alt takes images of 224 pixels",
+    way_out="--data.resize 224 --data.crop 224",
+)
+def _(bench):
+    return bench.train(config=bench.method(WINCLIP, SMALL_CLIP))
 
 
 # ------------------------------------------------------------------------------------------------ checkpoints
@@ -1611,6 +1822,92 @@ def _(bench):
     return bench.train("--model.backbone.weights", bench.folder / "weights.safetensors")
 
 
+CLIP = "open_clip:ViT-B-16-plus-240"
+
+
+def _clip(bench: Bench, weights: object, name: str = CLIP, **more: object) -> Outcome:
+    """Build a CLIP backbone without a hub."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anoframe.backbones.weights.is_hub_reachable", lambda: False)
+        patch.setattr("anoframe.backbones.clip.weights.HF_HUB_CACHE", "~/.cache/huggingface/hub")
+        patch.setattr("anoframe.backbones.clip.weights.try_to_load_from_cache", lambda repository, name: None)
+        return bench.python(lambda: build_backbone({"name": name, "weights": str(weights), **more}))
+
+
+@refused(
+    CHECKPOINTS,
+    "CLIP weights that are not here, and no connection",
+    "no weights 'laion400m_e31' for backbone 'open_clip:ViT-B-16-plus-240'",
+    way_out="open_clip_model.safetensors of https://huggingface.co/timm/vit_base_patch16_plus_clip_240.laion400m_e31",
+)
+def _(bench):
+    return _clip(bench, "laion400m_e31")
+
+
+@refused(
+    CHECKPOINTS,
+    "no CLIP weights named",
+    "model.backbone.weights is required for open_clip model 'ViT-B-16-plus-240'",
+    way_out="Tags: laion400m_e31, laion400m_e32",
+)
+def _(bench):
+    return _clip(bench, "")
+
+
+@refused(
+    CHECKPOINTS,
+    "a misspelt tag of CLIP weights",
+    "'laion400m' is neither a file nor a tag",
+    way_out="Known: laion400m_e31, laion400m_e32",
+)
+def _(bench):
+    return _clip(bench, "laion400m")
+
+
+@refused(
+    CHECKPOINTS,
+    "CLIP weights that need QuickGELU, in a model without it",
+    "weights 'openai' were trained with QuickGELU, but open_clip model 'ViT-B-16' has GELU",
+    way_out="--model.backbone.name open_clip:ViT-B-16-quickgelu",
+)
+def _(bench):
+    return _clip(bench, "openai", "open_clip:ViT-B-16")
+
+
+@refused(
+    CHECKPOINTS,
+    "a missing file of CLIP weights",
+    "there is no weights file no.safetensors",
+    way_out="connect once",
+)
+def _(bench):
+    return _clip(bench, "no.safetensors")
+
+
+@refused(
+    CHECKPOINTS,
+    "CLIP weights of another model",
+    "weights.safetensors' do not fit open_clip model 'ViT-B-32'",
+    "of the model's 302 tensors are missing",
+    way_out="Use the file of that model",
+)
+def _(bench):
+    save_file({"visual.conv1.weight": torch.zeros(768, 3, 16, 16)}, bench.folder / "weights.safetensors")
+    return _clip(bench, bench.folder / "weights.safetensors", "open_clip:ViT-B-32")
+
+
+@refused(
+    CHECKPOINTS,
+    "CLIP weights as a TorchScript archive, which can run code",
+    "ViT-B-16.pt is a TorchScript archive",
+    way_out="convert it once",
+)
+def _(bench):
+    with zipfile.ZipFile(bench.folder / "ViT-B-16.pt", "w") as archive:
+        archive.writestr("ViT-B-16/constants.pkl", b"")
+    return _clip(bench, bench.folder / "ViT-B-16.pt")
+
+
 @refused(
     CHECKPOINTS,
     "NaN in features",
@@ -1735,7 +2032,7 @@ def _(bench):
     "an output that is full",
     "cannot write RUNS/tiny/separate/felt/0/",
     "No space left on device",
-    way_out="Free space and start again; a run goes on with --resume",
+    way_out="Free space and start again (the same command with --resume continues this run)",
 )
 def _(bench):
     def fsync(file):

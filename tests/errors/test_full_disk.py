@@ -25,5 +25,5 @@ def test_error_of_a_full_disk_names_the_file(bench, small_disk):
     outcome = bench.call("--config", bench.config(), "--cls_names", "felt", "--data.root", data, "--output", small_disk)
     assert outcome.status == 2
     assert f"cannot write {small_disk}" in outcome.text
-    assert "Free space and start again; a run goes on with --resume" in outcome.text
+    assert "Free space and start again (the same command with --resume continues this run)" in outcome.text
     assert list(small_disk.rglob("metrics.json")) == list(small_disk.rglob("*.part")) == []

@@ -70,10 +70,10 @@ def test_single_class_has_no_image_auroc(sizes):
     assert category_metrics(predictions(**sizes), (0.3,), ())["image_auroc"] is None
 
 
-def test_defects_outside_the_crop_are_counted():
+def test_samples_whose_defect_pixels_are_lost_are_listed():
     tested = predictions()
     tested.masks[0] = False
-    assert tested.masks_lost_to_crop == 1
+    assert tested.samples_without_pixels == [tested.samples[0]]
 
 
 # ------------------------------------------------------------------------------------------------ run

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import anoframe
+from anoframe.data.loco import Loco
+from anoframe.evaluation.dataset_metrics import spro_names
 from anoframe.metrics import catalogue, image_metrics, pixel_metrics
 from anoframe.metrics.catalogue import HEADLINE, METRICS, STREAM, SUMMARY, names_of, title_of
 
@@ -26,8 +28,16 @@ def test_every_pixel_metric_is_in_the_catalogue_in_its_order():
 
 
 def test_levels_partition_the_catalogue():
-    assert (*names_of("image"), *names_of("pixel"), *names_of("stream")) == tuple(METRICS)
+    common = tuple(name for name, metric in METRICS.items() if metric.every_dataset)
+    assert (*names_of("image"), *names_of("pixel"), *names_of("stream")) == common
     assert names_of("stream") == STREAM
+
+
+def test_metrics_of_one_dataset_are_those_of_its_kinds_of_defects():
+    own = [name for name, metric in METRICS.items() if not metric.every_dataset]
+    kinds = Loco.defect_kinds
+    assert own == [*(f"image_auroc_{kind}" for kind in kinds), *spro_names(kinds)]
+    assert not set(own) & {*HEADLINE, *SUMMARY}, "tables of other datasets have no such column"
 
 
 def test_headline_and_summary_metrics_are_image_and_pixel_metrics():

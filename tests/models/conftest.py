@@ -18,10 +18,29 @@ from anoframe.types import Sample
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
+class TinyApprentice(nn.Module):
+    """Trainable network with the levels of `TinyBackbone`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(3, 9, 4, 4), nn.Conv2d(9, 6, 2, 2)
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        fine = self.fine(pixels)
+        return [fine, self.coarse(fine.relu())]
+
+
 class TinyBackbone(nn.Module):
     """Two levels computed from RGB values without weights: 9 channels at stride 4 and 6 channels at stride 8."""
 
     channels, strides, signed = (9, 6), (4, 8), (True, True)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        return images / 255
+
+    def untrained_network(self) -> nn.Module:
+        """Two levels of the same shapes, with weights."""
+        return TinyApprentice()
 
     def forward(self, images: Tensor) -> list[Tensor]:
         colours = F.avg_pool2d(images / 255, 4)

@@ -190,6 +190,15 @@ def test_a_trained_detector_is_not_trained_again(config, two, tmp_path):
     assert has_same_files(tmp_path / RUN, two[0])
 
 
+def test_the_main_process_draws_the_pictures_that_a_kill_has_cost(config, two, tmp_path):
+    shutil.copytree(two[0], tmp_path / RUN)
+    shutil.rmtree(tmp_path / RUN / "pictures/felt")
+    (tmp_path / RUN / "results/mesh.json").unlink()  # so that all processes go on to work together
+    run_in_processes(_resume_without_training, str(config), str(tmp_path))
+    drawn, expected = (sorted(path.name for path in (f / "pictures/felt").iterdir()) for f in (tmp_path / RUN, two[0]))
+    assert drawn == expected
+
+
 def _resume_without_training(group, config, output):
     import anoframe.runs.fitting
 

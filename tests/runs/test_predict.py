@@ -374,6 +374,28 @@ def test_overwrite_leaves_nothing_of_the_earlier_prediction(alone, parts, tmp_pa
     assert not (output / "maps/sub").exists()
 
 
+@pytest.mark.parametrize("overlays", [False, True])
+def test_overwrite_removes_the_drawings_of_a_killed_prediction(alone, parts, tmp_path, monkeypatch, overlays):
+    folder, _ = parts
+    output = tmp_path / "out"
+
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("anoframe.runs.predict._Writer._append", kill)
+        with pytest.raises(KeyboardInterrupt):
+            anoframe.predict(alone.folder, folder, output, maps="png", overlays=overlays)
+    assert (output / "maps/000.png.png").exists()
+    (output / "overlays").mkdir(exist_ok=True)
+    if not overlays:
+        (output / "overlays/000.png.jpg").write_text("mine")
+    anoframe.predict(alone.folder, folder, output, overlays=False, overwrite=True)
+    files = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file())
+    mine = [] if overlays else ["overlays/000.png.jpg"]
+    assert files == ["maps/000.png.npy", *mine, "scores.csv", "scores.jsonl"]
+
+
 def test_overwrite_removes_no_file_that_is_none_of_a_prediction(alone, parts, tmp_path):
     folder, _ = parts
     output = tmp_path / "out"

@@ -77,7 +77,10 @@ def test_decoration_that_fails_is_a_warning_and_costs_no_result(train, finished,
     assert "File name too long" in warning
 
 
-def test_a_result_is_written_before_its_pictures(train, monkeypatch, tmp_path):
+@pytest.fixture
+def killed(train, monkeypatch, tmp_path):
+    """The folder of a run that was killed between a result and its pictures."""
+
     def kill(*args):
         raise KeyboardInterrupt
 
@@ -85,8 +88,30 @@ def test_a_result_is_written_before_its_pictures(train, monkeypatch, tmp_path):
         patch.setattr("anoframe.runs.evaluating.write_category_pictures", kill)
         with pytest.raises(KeyboardInterrupt):
             train()
-    assert len(list(tmp_path.rglob("results/felt.json"))) == 1
-    assert any("felt: the run ended before its pictures were drawn" in text for text in warnings_of(train("resume")))
+    (result,) = tmp_path.rglob("results/felt.json")
+    return result.parents[1]
+
+
+def test_a_resumed_run_draws_the_pictures_that_a_kill_has_cost(train, finished, killed):
+    run = train("resume")
+    assert run.folder == killed
+    assert run.metrics["felt"] == finished.metrics["felt"]
+    assert warnings_of(run) == []
+    drawn, expected = (
+        {path.name: path.read_bytes() for path in (folder / "pictures/felt").iterdir()}
+        for folder in (run.folder, finished.folder)
+    )
+    assert drawn == expected
+    assert len(expected) > 1
+
+
+def test_pictures_without_a_checkpoint_are_a_warning_and_train_nothing(train, finished, killed):
+    shutil.rmtree(killed / "checkpoint")
+    run = train("resume")
+    assert run.metrics["felt"] == finished.metrics["felt"]
+    assert not (killed / "checkpoint").exists()
+    expected = "felt: the run ended before its pictures were drawn, and its checkpoint is missing"
+    assert warnings_of(run) == [expected]
 
 
 def test_a_result_that_cannot_be_written_ends_the_run(train, monkeypatch):

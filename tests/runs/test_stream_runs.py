@@ -338,6 +338,19 @@ def test_several_processes_are_refused(configs, tmp_path, monkeypatch):
 
 # ------------------------------------------------------------------------------------------------ kills
 
+
+def test_the_pictures_that_a_kill_has_cost_are_drawn_again(stream, tmp_path, configs):
+    whole = stream("bank", "native")
+    folder = tmp_path / whole.folder.relative_to(whole.folder.parents[3])
+    shutil.copytree(whole.folder, folder)
+    shutil.rmtree(folder / "pictures/felt")
+    resumed = _train(configs["bank"], tmp_path, "native", "resume")
+    assert resumed.folder == folder
+    names, drawn = (sorted(path.name for path in (run.folder / "pictures/felt").iterdir()) for run in (whole, resumed))
+    assert drawn == names
+    assert matrix(resumed) == matrix(whole)
+
+
 FILES = ("metrics.json", "metrics.csv", "config.yaml")
 
 

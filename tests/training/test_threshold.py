@@ -29,6 +29,14 @@ def test_two_images_are_always_left_for_training():
     assert len(_hold_out(samples(10), 0.99, 0)) == 8
 
 
+def test_only_normal_images_are_held_out():
+    defects = [Sample(f"defect {i}.png", "felt", "train", "cut") for i in range(40)]
+    mixed = [sample for pair in zip(samples(40), defects, strict=True) for sample in pair]
+    held_out = _hold_out(mixed, 0.2, 0)
+    assert held_out == _hold_out(samples(40), 0.2, 0)
+    assert _hold_out(samples(9) + defects, 0.2, 0) == []
+
+
 def test_seed_selects_the_images():
     assert _hold_out(samples(50), 0.2, 1) == _hold_out(samples(50), 0.2, 1) != _hold_out(samples(50), 0.2, 2)
 

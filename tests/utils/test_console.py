@@ -12,6 +12,7 @@ import pytest
 
 from anoframe.errors import AnoframeError
 from anoframe.utils.console import run_command, tolerant_console
+from anoframe.utils.files import write_atomic
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +43,7 @@ def run_python(code, redirection="", **environment):
     [
         (AnoframeError("no config"), 2, "error: no config\n"),
         (OSError(36, "File name too long", "a"), 2, "error: [Errno 36] File name too long: 'a'. Choose a shorter"),
+        (OSError(28, "disk full"), 2, "error: [Errno 28] disk full. Free space and start again (run it again)\n"),
         (KeyboardInterrupt(), 130, "interrupted: run it again\n"),
     ],
 )
@@ -51,6 +53,16 @@ def test_error_is_one_line(capsys, error, status, text):
 
     assert run_command(command, "run it again") == status
     assert capsys.readouterr().err.startswith(text)
+
+
+@pytest.mark.parametrize(("number", "ending"), [(28, "Free space and start again (run it again)"), (13, "--output")])
+def test_how_to_continue_is_told_where_the_output_can_be_used_again(capsys, tmp_path, monkeypatch, number, ending):
+    def fsync(file):
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert run_command(lambda: write_atomic(tmp_path / "file", ""), "run it again") == 2
+    assert capsys.readouterr().err.endswith(f"{ending}\n")
 
 
 def test_streams_are_restored():

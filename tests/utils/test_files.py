@@ -142,11 +142,11 @@ def test_error_names_a_damaged_json_file(tmp_path, content):
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [
-        (errno.ENOSPC, "Free space and start again; a run goes on with --resume"),
+        (errno.ENOSPC, "Free space and start again"),
         (errno.EACCES, "Change its permissions, or choose another --output"),
         (errno.EROFS, "Choose another --output"),
         (errno.ENAMETOOLONG, "Choose a shorter --output, or shorten the names of files and folders"),
-        (errno.EIO, "Check that path and the disk, and start again; a run goes on with --resume"),
+        (errno.EIO, "Check that path and the disk, and start again"),
     ],
 )
 def test_the_remedy_fits_the_reason(number, remedy):

@@ -69,6 +69,8 @@ class ClipEncoder(nn.Module):
         self.quick_gelu = bool(settings.get("quick_gelu", False))
         self.embed_dim = int(settings["embed_dim"])
         self._read_geometry(settings)
+        if precision == "bfloat16" and self._has_tokens:
+            image_tower.convert_weights(self.network.visual, torch.bfloat16)
         mean, std = normalisation(architecture, source)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from anoframe.backbones.clip.linear import linear
 
 # Bytes of activations in flight, at most. On a CPU few tokens at a time stay in the processor's cache.
 MAX_BYTES = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
-_VALUES_PER_TOKEN = 12  # in token widths: input, queries, keys and values, hidden layer before and after its activation
+_VALUES_PER_TOKEN = 14  # in token widths: input, queries, keys, values, hidden layer before and after its activation
 
 
 class ImageTokens(NamedTuple):
@@ -47,6 +47,16 @@ def is_supported(tower: Any) -> bool:
         and not tower.final_ln_after_pool
         and all(isinstance(block, ResidualAttentionBlock) for block in tower.transformer.resblocks)
     )
+
+
+def convert_weights(tower: Any, dtype: torch.dtype) -> None:
+    """Round the weights of convolutions and matrix products once, so that `torch.autocast` does not at each use."""
+    for module in (tower.conv1, *tower.transformer.resblocks.modules()):
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.to(dtype)
+        elif isinstance(module, nn.MultiheadAttention):
+            for parameter in (module.in_proj_weight, module.in_proj_bias):
+                parameter.data = parameter.data.to(dtype)
 
 
 def embed_patches(tower: Any, pixels: Tensor) -> Tensor:
@@ -102,8 +112,8 @@ def _chunks(index: Tensor, tokens: Tensor) -> Iterator[Tensor]:
     """Split windows `[W, 1 + n]` into nearly equal chunks whose activations stay below `MAX_BYTES`."""
     limit = MAX_BYTES.get(tokens.device.type, MAX_BYTES["cuda"])
     bytes_per_window = index.shape[1] * tokens.shape[-1] * _VALUES_PER_TOKEN * tokens.element_size()
-    count = -(-len(index) * bytes_per_window // limit)
-    yield from index.tensor_split(max(1, min(count, len(index))))
+    windows_per_chunk = max(1, limit // bytes_per_window)
+    yield from index.tensor_split(-(-len(index) // windows_per_chunk))
 
 
 def _encode_window_tokens(tower: Any, tokens: Tensor, qkv: Tensor) -> Tensor:

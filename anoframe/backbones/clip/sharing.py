@@ -32,7 +32,7 @@ def build_shared(section: Mapping[str, Any]) -> ClipEncoder:
     Raises:
         AnoframeError: as `ClipEncoder`, or an unknown or missing argument or a wrong type.
     """
-    check_arguments(ClipEncoder, section, "model.backbone")
+    check_arguments(ClipEncoder, section, "model.backbone: an open_clip model")
     arguments = dict(section)
     return _share(_build(json.dumps(arguments, sort_keys=True), _file_stamp(arguments.get("weights", ""))))
 

@@ -43,7 +43,7 @@ class TextFeatures:
         key = cache_key("text", _FORMAT, self._identity, _environment(device), list(prompts))
         if key not in self._known:
             self._known[key] = self._read_or_compute(key, model, prompts, device, precision)
-        return self._known[key].to(device)
+        return self._known[key].to(device, copy=True)
 
     def _read_or_compute(
         self, key: str, model: Any, prompts: Sequence[str], device: torch.device, precision: str

@@ -80,9 +80,11 @@ def find_source(architecture: str, weights: str) -> Source:
         if path.is_file():
             return Source(weights, path=path)
         if weights and ("/" in weights or path.suffix in (".safetensors", ".pt", ".pth", ".bin", ".ckpt")):
-            raise AnoframeError(_no_weights(architecture, f"there is no weights file {path}"))
+            raise AnoframeError(
+                _no_weights(architecture, f"there is no weights file {path}", "TAG", _first(architecture))
+            )
     description = _describe_tag(architecture, tag)
-    return Source(pretrained._clean_tag(tag), description, _find_local_file(architecture, description))
+    return Source(pretrained._clean_tag(tag), description, _find_local_file(architecture, tag, description))
 
 
 def load_state(architecture: str, source: Source) -> dict[str, Tensor] | None:
@@ -91,7 +93,7 @@ def load_state(architecture: str, source: Source) -> dict[str, Tensor] | None:
         return None
     path = source.path
     if path is None and source.tag is not None:
-        path = _download(architecture, source.tag)
+        path = _download(architecture, source.label, source.tag)
     assert path is not None
     if _is_torchscript(path):
         raise AnoframeError(_torchscript_message(path))
@@ -100,8 +102,7 @@ def load_state(architecture: str, source: Source) -> dict[str, Tensor] | None:
 
 def normalisation(architecture: str, source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and std of RGB values in [0, 1]: of the tag, else of any tag of the model, else those of CLIP."""
-    tags = list_pretrained_tags_by_model(architecture)
-    description = source.tag or (pretrained.get_pretrained_cfg(architecture, tags[0]) if tags else {})
+    description = source.tag or _first(architecture)
     mean = description.get("mean", constants.OPENAI_DATASET_MEAN)
     return tuple(mean), tuple(description.get("std", constants.OPENAI_DATASET_STD))
 
@@ -123,7 +124,7 @@ def _describe_tag(architecture: str, tag: str) -> dict[str, Any]:
     model_quick = bool(model_settings(architecture).get("quick_gelu", False))
     tag_quick = bool((description or pretrained.get_pretrained_cfg(other, tag)).get("quick_gelu", False))
     if (description or pretrained.is_pretrained_cfg(other, tag)) and tag_quick != model_quick:
-        right = f"--model.backbone.name open_clip:{other}" if other in list_models() else "use another tag"
+        right = f"--model.backbone.name open_clip:{other}" if other in list_models() else "use other weights"
         raise AnoframeError(
             f"weights {tag!r} were trained with {_activation(tag_quick)}, but open_clip model {architecture!r} has "
             f"{_activation(model_quick)}, which would make its features wrong without an error: {right}"
@@ -161,7 +162,7 @@ def _hub_file(description: Mapping[str, Any]) -> tuple[str, list[str]]:
     return repository, [str(Path(name).with_suffix(".safetensors")), name]
 
 
-def _find_local_file(architecture: str, description: Mapping[str, Any]) -> Path | None:
+def _find_local_file(architecture: str, tag: str, description: Mapping[str, Any]) -> Path | None:
     """Return the file of a tag in a local cache; None if it must be downloaded and the hub answers."""
     repository, names = _hub_file(description)
     for name in names if repository else ():
@@ -170,12 +171,15 @@ def _find_local_file(architecture: str, description: Mapping[str, Any]) -> Path 
             return Path(cached)
     url = description.get("url", "")
     path = DOWNLOADS.expanduser() / url.rpartition("/")[2]
-    if url and path.is_file() and not _is_torchscript(path):
+    has_download = bool(url) and path.is_file()
+    if has_download and not _is_torchscript(path):
         _check_download(path, url)
         return path
-    if not timm_weights.is_hub_reachable():
-        raise AnoframeError(_no_weights(architecture, "the hub does not answer, and no cache holds them", description))
-    return None
+    if timm_weights.is_hub_reachable():
+        return None
+    if has_download:
+        raise AnoframeError(_torchscript_message(path))
+    raise AnoframeError(_no_weights(architecture, "the hub does not answer, and no cache holds them", tag, description))
 
 
 def _check_download(path: Path, url: str) -> None:
@@ -185,12 +189,12 @@ def _check_download(path: Path, url: str) -> None:
         raise AnoframeError(f"{path} is damaged: its SHA-256 does not start with {expected[1]}; delete it, or {url}")
 
 
-def _download(architecture: str, description: Mapping[str, Any]) -> Path:
+def _download(architecture: str, tag: str, description: Mapping[str, Any]) -> Path:
     try:
         return Path(pretrained.download_pretrained(dict(description)))
     except Exception as error:  # open_clip and the hub raise many types, from a missing file to a broken download
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise AnoframeError(_no_weights(architecture, f"the download failed: {reason}", description)) from error
+        raise AnoframeError(_no_weights(architecture, f"the download failed: {reason}", tag, description)) from error
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -210,21 +214,24 @@ def _torchscript_message(path: Path) -> str:
     )
 
 
-def _no_weights(architecture: str, reason: str, description: Mapping[str, Any] | None = None) -> str:
+def _first(architecture: str) -> dict[str, Any]:
+    """Return the description of a model's first tag, as an example; empty if it has none."""
+    tags = list_pretrained_tags_by_model(architecture)
+    return pretrained.get_pretrained_cfg(architecture, tags[0]) if tags else {}
+
+
+def _no_weights(architecture: str, reason: str, tag: str, description: Mapping[str, Any]) -> str:
     """Build the error message for weights that are not here: where to get them and where to put them."""
-    known = list_pretrained_tags_by_model(architecture)
-    if description is None:
-        description = pretrained.get_pretrained_cfg(architecture, known[0]) if known else {}
     repository, names = _hub_file(description)
-    page = f"https://huggingface.co/{repository}" if repository else ""
     url = description.get("url", "")
-    where = f"{names[0]} of {page}" if page else url or "a state_dict of this model"
-    lines = [f"no weights for backbone 'open_clip:{architecture}': {reason}. Ways out:"]
+    known = ", ".join(list_pretrained_tags_by_model(architecture))
+    tags = f" (tags: {known})" if tag == "TAG" else ""
+    name = "" if tag == "TAG" else f" {tag!r}"
+    lines = [f"no weights{name} for backbone 'open_clip:{architecture}': {reason}. Ways out:"]
     if known:
-        lines.append(
-            f"  hub    connect once; the file stays in {HF_HUB_CACHE}:  --{KEY} TAG, one of: {', '.join(known)}"
-        )
+        lines.append(f"  hub    connect once; the file stays in {HF_HUB_CACHE}:  --{KEY} {tag}{tags}")
+    where = f"{names[0]} of https://huggingface.co/{repository}" if repository else url or "a state_dict of the model"
     lines.append(f"  file   {where}, in any folder:  --{KEY} PATH")
     if "mlfoundations" in url:  # other files under a plain URL are TorchScript archives
-        lines.append(f"  cache  {url}, in {DOWNLOADS}:  --{KEY} TAG")
+        lines.append(f"  cache  {url}, in {DOWNLOADS}:  --{KEY} {tag}")
     return "\n".join([*lines, f"Random weights must be requested explicitly: --{KEY} random"])

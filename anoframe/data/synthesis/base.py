@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from anoframe.errors import AnoframeError
 Pixels = NDArray[np.uint8]  # [H, W, 3], RGB
 Mask = NDArray[np.bool_]  # [H, W]
 Field = NDArray[np.floating[Any]]  # [H, W] or [H, W, C]
+Choice = TypeVar("Choice", str, int)
 
 _NEGATIVE_ATTEMPTS = 20  # a generator that has changed nothing so often does not fit the image
 
@@ -203,10 +204,10 @@ def check_interval(where: str, name: str, value: Sequence[float], low: float, hi
     return float(value[0]), float(value[1])
 
 
-def check_choice(where: str, name: str, value: str, allowed: Sequence[str]) -> str:
+def check_choice(where: str, name: str, value: Choice, allowed: Sequence[Choice]) -> Choice:
     """Return a value after checking that it is one of `allowed`."""
     if value not in allowed:
-        raise AnoframeError(f"{where}: {name} must be one of {', '.join(allowed)}, got {value!r}")
+        raise AnoframeError(f"{where}: {name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
     return value
 
 

@@ -12,7 +12,7 @@ from anoframe.data.synthesis.boxes import Box
 from anoframe.data.synthesis.filters import channel_sum, median_mask
 
 # Sides of the canvas in pixels, on which boxes and noise are drawn before they are resized to the image
-_CANVAS = {"2025": 1024, "2023": 256}
+_CANVAS = {2025: 1024, 2023: 256}
 _ATTEMPTS = 200
 _BACKGROUND_LEVELS = (30, 220)  # 2023: darker or brighter grey levels are background
 WITH_BACKGROUND = frozenset({"bottle", "hazelnut", "metal_nut", "pill", "screw", "toothbrush", "zipper"})
@@ -34,7 +34,7 @@ class CDO(Generator):
     name = "cdo"
     min_side = 32
 
-    def __init__(self, version: str = "2025", max_boxes: int = 4, p_anomaly: float = 1.0) -> None:
+    def __init__(self, version: int = 2025, max_boxes: int = 4, p_anomaly: float = 1.0) -> None:
         super().__init__(p_anomaly)
         self.version = check_choice(self.name, "version", version, sorted(_CANVAS))
         self.max_boxes = int(check_range(self.name, "max_boxes", max_boxes, 1, 100))
@@ -42,7 +42,7 @@ class CDO(Generator):
     def edit(self, image: Pixels, rng: np.random.Generator, context: Context) -> Synthetic:
         side = _CANVAS[self.version]
         background = None
-        if self.version == "2023" and context.category in WITH_BACKGROUND:
+        if self.version == 2023 and context.category in WITH_BACKGROUND:
             background = background_mask(np.asarray(Image.fromarray(image).resize((side, side))))
         boxes = draw_boxes(rng, side, int(rng.integers(self.max_boxes + 1)), background)
         edited, mask = _fill(rng, image, side, boxes)

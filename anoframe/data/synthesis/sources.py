@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -79,6 +79,10 @@ class SyntheticDataset(Dataset[SyntheticItem]):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __iter__(self) -> Iterator[SyntheticItem]:
+        """Yield the items of epoch 0; the numbers of items have no end."""
+        return (self[number] for number in range(len(self)))
 
     def __getitem__(self, number: int) -> SyntheticItem:
         epoch, index = divmod(number, len(self.images))

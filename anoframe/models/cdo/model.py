@@ -9,6 +9,7 @@ between the published versions of the code, and figures: `docs/cdo.md`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ class CDO(Detector):
     def __init__(
         self,
         backbone: nn.Module,
-        synthesis: Mapping[str, Any],
+        synthesis: Mapping[str, Any] = MappingProxyType({"name": "cdo"}),
         margin: bool = True,
         gamma: float = 2.0,
         sigma: float = 4.0,
@@ -53,8 +54,8 @@ class CDO(Detector):
         if not 0 <= top_share < 1:
             raise AnoframeError(f"model.top_share lies in [0, 1), got {top_share}")
         self.gamma, self.sigma, self.top_share = gamma, sigma, top_share
-        generator = build_generator(synthesis)
-        self._views = SyntheticDefects(generator if margin else generator.with_probability(0.0))
+        self._generator = build_generator(synthesis)
+        self._views = SyntheticDefects(self._generator if margin else self._generator.with_probability(0.0))
         self.apprentice = _untrained_copy(backbone)
 
     def extract_features(self, images: Tensor) -> Features:
@@ -65,9 +66,12 @@ class CDO(Detector):
         expert: Any = self.backbone
         return {"version": _VERSION, "backbone": expert.encoding()}
 
+    def notes(self) -> Sequence[str]:
+        return self._generator.notes()
+
     def training_stages(self) -> Sequence[Observation | Phase]:
         parameters = {f"apprentice.{name}": value for name, value in self.apprentice.named_parameters()}
-        return [Phase("apprentice", parameters, self._losses, views=self._views)]
+        return [Phase("apprentice", parameters, self._losses, couples_batch=True, views=self._views)]
 
     def _losses(self, batch: TrainingBatch) -> Mapping[str, Tensor]:
         images, masks = batch.features["image"], batch.features["mask"]

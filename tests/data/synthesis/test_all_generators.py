@@ -25,7 +25,7 @@ VARIANTS = [
     {"name": "nsa", "blend": "mixed"},
     {"name": "nsa", "blend": "swap", "source": "same"},
     {"name": "draem", "texture": "perlin"},
-    {"name": "cdo", "version": "2023"},
+    {"name": "cdo", "version": 2023},
     {"name": "cutpaste", "mask": "diff"},
     {"name": "smooth_blend", "legacy_blur": 8.0},
 ]
@@ -82,6 +82,7 @@ def test_the_input_is_not_changed(generator, textures):
     for epoch in range(8):
         result = generator.generate(image, item_rng(0, epoch, 0), Context("bottle", textures, 0))
         assert np.array_equal(image, textures[0])
+        assert not np.shares_memory(result.base, image)
         base = result.base.copy()
         result.image[:] = 0  # the result shares no memory with the input or the base
         assert np.array_equal(image, textures[0])
@@ -167,7 +168,7 @@ def test_the_edited_image_is_never_its_own_source(textures):
         ({"name": "draem", "texture_root": "/no/such/folder"}, "is not a folder; give a folder of textures"),
         ({"name": "cutpaste_patch", "area": [0.1]}, "area must be two ordered numbers"),
         ({"name": "cutpaste_scar", "mask": "box"}, "mask must be one of region, diff"),
-        ({"name": "cdo", "version": "2024"}, "version must be one of 2023, 2025"),
+        ({"name": "cdo", "version": 2024}, "version must be one of 2023, 2025"),
         ({"name": "fpi", "factor": [0.1, 1.1]}, "factor must be two ordered numbers from 0 to 1"),
         ({"name": "mixture", "members": []}, "at least one generator"),
         ({"name": "mixture", "members": [{"name": "nsa", "weight": 0}]}, "weight must be a number above 0"),
@@ -217,6 +218,7 @@ def test_items_of_the_dataset(objects):
     assert np.array_equal(item.mask.numpy()[0], direct.mask)
     assert np.array_equal(item.label.numpy()[0], direct.label)
     assert not torch.equal(item.image, dataset[2].image)  # the same image in another epoch
+    assert [other.position for other in dataset] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

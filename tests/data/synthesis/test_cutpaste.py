@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from anoframe.data.synthesis.base import item_rng
 from anoframe.data.synthesis.boxes import Box, draw_size, place_box
@@ -108,7 +109,8 @@ def test_rotation_turns_patch_and_mask_together():
     turned, mask = rotate_patch(patch, 90.0)
     assert (mask.shape, mask.all()) == ((10, 30), True)
     assert (turned[:, :15] == 200).all()  # counter-clockwise: the top is now on the left
-    _, oblique = rotate_patch(patch, 45.0)
+    colours, oblique = rotate_patch(patch, 45.0)
+    assert set(np.unique(colours[oblique])) == {0, 200}  # nearest pixels: no mixture with what lies outside
     assert oblique.sum() == pytest.approx(300, rel=0.1)
     assert not oblique[0, 0]
 
@@ -122,7 +124,14 @@ def test_jitter_bounds_brightness_and_keeps_grey_images_grey():
     assert 107 < levels.max() <= 111
 
 
-def test_hue_shift_of_a_third_turns_red_to_green():
-    from PIL import Image
+def test_jitter_bounds_the_hue():
+    red = np.full((4, 4, 3), (200, 20, 20), np.uint8)
+    changed = [Image.fromarray(jitter_colors(red, item_rng(0, 0, i), 0.1)) for i in range(200)]
+    hues = [picture.convert("HSV").getpixel((0, 0))[0] for picture in changed]
+    shifts = (np.array(hues) + 128) % 256 - 128
+    assert -28 <= shifts.min() < -20
+    assert 20 < shifts.max() <= 28
 
+
+def test_hue_shift_of_a_third_turns_red_to_green():
     assert shift_hue(Image.new("RGB", (1, 1), (255, 0, 0)), 85).getpixel((0, 0)) == (0, 255, 0)

@@ -1,0 +1,1 @@
+"""PaDiM: `model.py` is the method, `statistics.py` the means and covariances, `whitening.py` the distances."""

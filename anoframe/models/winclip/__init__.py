@@ -1,0 +1,1 @@
+"""WinCLIP: zero-shot and few-shot anomaly detection with CLIP."""

@@ -1,0 +1,13 @@
+"""Ablation G: tiles of the image of 224 pixels, enlarged, so without more detail than it has.
+
+    python tools/main.py --config configs/raml/raml_vitb16_tiles.py --cls_names all
+
+Cost: as raml_vitb16. Nothing was published; not measured here.
+"""
+
+from anoframe.config import inherit
+
+cfg = inherit("raml_vitb16.py")
+cfg.data.resize = 224
+cfg.data.crop = 224
+cfg.model.pyramid.mode = "tiles224"
