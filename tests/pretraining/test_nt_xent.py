@@ -117,7 +117,7 @@ def _gradient_of_shards(group, bounds):
     weight = (end - start) / 7
     (result.loss * weight).backward()
     gradients = [group.all_reduce(view.grad.clone()) for view in (first, second)]
-    accuracy = group.all_reduce(torch.tensor([float(result.loss), float(result.accuracy(1))]) * weight)
+    accuracy = group.all_reduce(torch.tensor([float(result.loss.detach()), float(result.accuracy(1))]) * weight)
     return accuracy, gradients, shared.num_parts(4)
 
 
@@ -127,6 +127,6 @@ def test_processes_share_their_negatives(process_pool, bounds):
     whole = contrast(first, second, 0.1)
     whole.loss.backward()
     for values, gradients, parts in process_pool.run(_gradient_of_shards, bounds):
-        assert values.tolist() == pytest.approx([float(whole.loss), float(whole.accuracy(1))], rel=1e-5)
+        assert values.tolist() == pytest.approx([float(whole.loss.detach()), float(whole.accuracy(1))], rel=1e-5)
         torch.testing.assert_close(gradients, [first.grad, second.grad], rtol=0, atol=1e-6)
         assert parts == (3 if bounds[0] == (0, 4) else 1)
