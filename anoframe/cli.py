@@ -34,6 +34,8 @@ examples:
   anoframe --mode test --checkpoint runs/patchcore_lite0_224/separate/bottle/0
   anoframe --mode predict --checkpoint runs/patchcore_lite0_224/separate/bottle/0 --input parts/
   anoframe --config runs/patchcore_lite0_224/separate/bottle/0/config.yaml --output again
+
+encoders of one's own: tools/pretrain.py (configs simclr/*), tools/evaluate_encoder.py (configs probe/*)
 """
 _DEVICE = (
     "auto, cpu, cuda, or the number of a GPU: 0 or cuda:0 (default auto); several (0 1) train with one process each"
