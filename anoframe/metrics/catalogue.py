@@ -183,7 +183,7 @@ STREAM: tuple[str, ...] = tuple(metric.name for metric in _CATALOGUE if metric.l
 
 
 def title_of(name: str) -> str:
-    """Return the title of a metric; for one that the catalogue lacks its name (`aupro_0.05`), or that of an extra score.
+    """Return the title of a metric, also of that of an extra score; else the name itself (`aupro_0.05`).
 
     >>> title_of("pixel_auroc"), title_of("aupro_0.05"), title_of("image_auroc_text")
     ('Pixel AUROC', 'aupro_0.05', 'Image AUROC, text')
