@@ -183,12 +183,15 @@ STREAM: tuple[str, ...] = tuple(metric.name for metric in _CATALOGUE if metric.l
 
 
 def title_of(name: str) -> str:
-    """Return the title of a metric; the name itself if the catalogue lacks it (`aupro_0.05`).
+    """Return the title of a metric, also of that of an extra score; else the name itself (`aupro_0.05`).
 
-    >>> title_of("pixel_auroc"), title_of("aupro_0.05")
-    ('Pixel AUROC', 'aupro_0.05')
+    >>> title_of("pixel_auroc"), title_of("aupro_0.05"), title_of("image_auroc_text")
+    ('Pixel AUROC', 'aupro_0.05', 'Image AUROC, text')
     """
-    return METRICS[name].title if name in METRICS else name
+    if name in METRICS:
+        return METRICS[name].title
+    score = name.removeprefix("image_auroc_")
+    return name if score == name else f"{METRICS['image_auroc'].title}, {score}"
 
 
 def names_of(level: Level, headline: bool | None = None) -> tuple[str, ...]:

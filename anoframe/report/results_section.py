@@ -141,7 +141,7 @@ def category_table(run: RunRecord) -> CategoryTable:
 
 
 def _metric_column(name: str) -> Column:
-    return Column(METRICS[name].short_title if name in METRICS else name, name, is_oracle(name))
+    return Column(METRICS[name].short_title if name in METRICS else title_of(name), name, is_oracle(name))
 
 
 def _row(category: Category, decided: bool, held_out: HeldOut, further: Sequence[str]) -> Row:
@@ -185,9 +185,11 @@ def _count_cell(value: int | None) -> Cell:
 
 
 def _not_in_mean(run: RunRecord) -> list[tuple[str, str]]:
+    """List, for each category, the metrics that other categories have and it lacks."""
+    available = {name for category in run.evaluated for name, value in category.metrics.items() if value is not None}
     missing: dict[str, list[str]] = {}
     for category in run.evaluated:
         for name, value in category.metrics.items():
-            if value is None:
+            if value is None and name in available:
                 missing.setdefault(category.name, []).append(name)
     return [(", ".join(names), category) for category, names in missing.items()]

@@ -2,7 +2,7 @@
 
     python tools/main.py --config configs/padim/padim_hrnet32_224.py --cls_names bottle
 
-The weights come from the hub or a file. Cost as padim_resnet18_224: 77 MB per category. Not run here; nothing published.
+The weights come from the hub or a file. Cost as padim_resnet18_224: 77 MB per category. Not run here, not published.
 """
 
 from anoframe.config import inherit

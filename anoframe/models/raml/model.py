@@ -185,7 +185,7 @@ class RAML(Detector):
     def notes(self) -> Sequence[str]:
         notes = []
         if not self.has_text:
-            notes.append("raml without text: an image encoder in place of CLIP, so not the published method")
+            notes.append("RAML without text: an image encoder in place of CLIP, so not the published method")
         if self.head == "linear":
             notes.append("linear probe: logistic regression on the features of the whole image, not RAML")
         elif self.pyramid.mode == "reference":
