@@ -118,9 +118,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="side of a view in pixels")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--threads", type=int, default=2, help="1 on a machine with other work: threads wait for each other"
-    )
+    parser.add_argument("--threads", type=int, default=2, help="1 on a machine with other work")
     parser.add_argument("--start", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--precision", default="float32", help=argparse.SUPPRESS)
@@ -157,10 +155,11 @@ def main() -> None:
         timed = sides(options.steps, "float32")
         run_alternately(timed, options.rounds, options.threads)
     losses = [side.results[0]["losses"][0] for side in (exact[0], exact[-1])]
+    conditions = f"{options.images} images, two views of {options.size} pixels, torch threads: {options.threads}."
     text = (
-        f"{options.images} images, two views of {options.size} pixels, {options.threads} thread(s). One step in float64: the losses differ by "
-        f"{abs(losses[0] - losses[1]):.1e} (loss {losses[0]:.6f}), weights and BatchNorm statistics by at most "
-        f"{difference:.1e} ({tensor}).\n\n{table(timed, {'CPU s per step': 'cpu_step'})}\n\n{loss_table(timed)}"
+        f"{conditions} One step in float64: the losses differ by {abs(losses[0] - losses[1]):.1e} "
+        f"(loss {losses[0]:.6f}), weights and BatchNorm statistics by at most {difference:.1e} ({tensor}).\n\n"
+        f"{table(timed, {'CPU s per step': 'cpu_step'})}\n\n{loss_table(timed)}"
     )
     print(text)
     write_section("simclr", text)
