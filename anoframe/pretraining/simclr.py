@@ -33,7 +33,8 @@ class SimCLR(Pretraining):
         dim: length of an embedding.
         head_bn: BatchNorm after the first layer of the head.
         micro_batches: number of parts a batch is computed in, each twice, with all negatives of the batch: the memory
-            of one part and four thirds of the time or more, as small parts are slower; see `anoframe.pretraining.micro_batches`.
+            of one part, and four thirds of the time or more, as small parts are slower; see
+            `anoframe.pretraining.micro_batches`.
     """
 
     measurements: ClassVar[Collection[str]] = ("top1", "top5", "spread")
