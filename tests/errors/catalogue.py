@@ -905,7 +905,7 @@ def _(bench):
     CONFIGS,
     "a method name that is another class",
     "model 'subprocess:Popen' is not a Detector",
-    way_out="Known: patchcore",
+    way_out="Known: cdo",
 )
 def _(bench):
     return bench.train("--model.name", "subprocess:Popen")
@@ -1741,7 +1741,7 @@ def _(bench):
     CHECKPOINTS,
     "a checkpoint whose method is another class",
     "detector.json: model 'subprocess:Popen' is not a Detector",
-    way_out="Known: patchcore",
+    way_out="Known: cdo",
 )
 def _(bench):
     bench.describe(model={"name": "subprocess:Popen", "backbone": {}, "args": ["touch", str(bench.witness)]})
