@@ -187,14 +187,18 @@ def write_json(path: Path, tree: Any) -> None:
     write_atomic(path, json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is not a JSON value")
+
+
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file. NaN and infinity, which are no JSON and which `write_json` never writes, count as damage.
 
     Raises:
         AnoframeError: the file is missing, damaged or unreadable.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError as error:
         raise AnoframeError(f"there is no {path}") from error
     except (ValueError, UnicodeDecodeError, RecursionError) as error:

@@ -324,7 +324,7 @@ def latest(tree):
         (lambda tree: tree["seconds"].pop(), "seconds has 4 entries, for 5 tasks"),
         (lambda tree: tree["method_summaries"].pop(), "method_summaries has 4 entries, for 5 tasks"),
         (lambda tree: tree["R"]["aupro"][2].pop(), "the matrix of aupro has another shape than 5 x 5"),
-        (lambda tree: tree["R"]["aupro"][0].__setitem__(0, float("nan")), "nan is not finite"),
+        (lambda tree: tree["R"]["aupro"][0].__setitem__(0, float("nan")), "NaN is not a JSON value"),
         (lambda tree: tree["config"].pop("tasks"), "tasks"),
         (lambda tree: tree["config"]["tasks"].pop(), "5 tasks are trained of 4"),
         (lambda tree: tree.update(cl_metrics=7), "TypeError"),
@@ -332,7 +332,7 @@ def latest(tree):
         (lambda tree: latest(tree)["tables"][0]["rows"][0].__setitem__(1, [1]), "TypeError"),
         (lambda tree: latest(tree)["tables"][0].pop("title"), "title"),
         (lambda tree: latest(tree)["series"][0]["points"].reverse(), "series adapters: x does not rise"),
-        (lambda tree: latest(tree)["scalars"].update(x=float("inf")), "inf is not finite"),
+        (lambda tree: latest(tree)["scalars"].update(x=float("inf")), "Infinity is not a JSON value"),
         (lambda tree: latest(tree).update(scalars=[1]), "AttributeError"),
     ],
 )

@@ -132,7 +132,7 @@ def test_error_names_a_missing_json_file(tmp_path):
         read_json(tmp_path / "gone.json")
 
 
-@pytest.mark.parametrize("content", [b'{"a": 1', b"\xff\xfe", b""])
+@pytest.mark.parametrize("content", [b'{"a": 1', b"\xff\xfe", b"", b'{"a": NaN}', b'{"a": [-Infinity]}'])
 def test_error_names_a_damaged_json_file(tmp_path, content):
     (tmp_path / "tree.json").write_bytes(content)
     with pytest.raises(AnoframeError, match=r"tree\.json is damaged"):
