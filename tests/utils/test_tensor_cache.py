@@ -301,8 +301,8 @@ def test_clear_caches_clears_every_kind(tmp_path):
         ("/named", {"ANOFRAME_CACHE": "/own", "XDG_CACHE_HOME": "/xdg"}, "/named"),
         (None, {"ANOFRAME_CACHE": "/own", "XDG_CACHE_HOME": "/xdg"}, "/own"),
         (None, {"XDG_CACHE_HOME": "/xdg"}, "/xdg/anoframe"),
-        (None, {"HOME": "/home/me"}, "/home/me/.cache/anoframe"),
-        ("~/fast", {"HOME": "/home/me"}, "/home/me/fast"),
+        (None, {"HOME": "/users/a"}, "/users/a/.cache/anoframe"),
+        ("~/fast", {"HOME": "/users/a"}, "/users/a/fast"),
     ],
 )
 def test_folder_of_the_caches(monkeypatch, folder, environment, expected):

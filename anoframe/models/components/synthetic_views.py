@@ -17,7 +17,7 @@ class SyntheticDefects:
     """Draws a training image with a synthetic defect and its mask (`anoframe.models.learner.Views`).
 
     The views are `image`, uint8 `[3, H, W]`, and `mask`, bool `[H, W]`. Where the generator takes parts of other
-    images, they are of the same category.
+    images, these are normal images of the same category.
 
     Args:
         generator: makes the defects.
@@ -31,7 +31,7 @@ class SyntheticDefects:
     def __call__(self, images: ImageSource, row: int, rng: np.random.Generator) -> Mapping[str, Tensor]:
         category = images.sample(row).category
         rows = self._rows_of(images, category)
-        context = Context(category, _Pixels(images, rows), rows.index(row))
+        context = Context(category, _Pixels(images, rows), rows.index(row) if row in rows else None)
         made = self._generator.generate(_pixels(images, row), rng, context)
         pixels = torch.from_numpy(np.ascontiguousarray(made.image.transpose(2, 0, 1)))
         return {"image": pixels, "mask": torch.from_numpy(made.mask)}
@@ -41,8 +41,10 @@ class SyntheticDefects:
         if self._source is not images:
             self._source, self._rows = images, {}
             for row in range(len(images)):
-                self._rows.setdefault(images.sample(row).category, []).append(row)
-        return self._rows[category]
+                sample = images.sample(row)
+                if not sample.is_defect:
+                    self._rows.setdefault(sample.category, []).append(row)
+        return self._rows.get(category, [])
 
 
 class _Pixels(Sequence[NDArray[np.uint8]]):

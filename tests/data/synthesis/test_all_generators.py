@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from scipy.ndimage import binary_dilation, binary_erosion
-from torch.utils.data import DataLoader
 
 from anoframe.data.synthesis.base import Context, item_rng
 from anoframe.data.synthesis.boxes import Box
 from anoframe.data.synthesis.geometry import crop_and_resize, resize_mask
 from anoframe.data.synthesis.mixture import build_generator
-from anoframe.data.synthesis.sources import NormalImages, SyntheticDataset
+from anoframe.data.synthesis.sources import NormalImages
 from anoframe.errors import AnoframeError
 from anoframe.registry import SYNTHESIS
 from anoframe.types import Sample
@@ -194,31 +192,6 @@ def test_seeds_of_neighbouring_numbers_differ():
 def test_seeds_out_of_range_are_errors(numbers):
     with pytest.raises(AnoframeError, match="of a synthetic image must be from 0"):
         item_rng(*numbers)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_workers_change_no_byte(name, objects):
-    dataset = SyntheticDataset(objects, build_generator({"name": name, "p_anomaly": 1.0}), seed=3, category="bottle")
-    numbers = [*range(4, 12), *range(4)]  # epochs 1 and 2, then 0
-
-    def read(workers):
-        return list(DataLoader(dataset, batch_size=3, sampler=numbers, num_workers=workers))
-
-    for alone, shared in zip(read(0), read(4), strict=True):
-        for one, other in zip(alone, shared, strict=True):
-            assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
-
-
-def test_items_of_the_dataset(objects):
-    dataset = SyntheticDataset(objects, build_generator({"name": "fpi"}), seed=3, category="bottle")
-    item, direct = dataset[6], generate(dataset.generator, objects, epoch=1, index=2, seed=3)
-    assert (len(dataset), item.position, item.has_anomaly) == (4, 2, direct.has_anomaly)
-    assert np.array_equal(item.image.numpy(), direct.image.transpose(2, 0, 1))
-    assert np.array_equal(item.mask.numpy()[0], direct.mask)
-    assert np.array_equal(item.label.numpy()[0], direct.label)
-    assert not torch.equal(item.image, dataset[2].image)  # the same image in another epoch
-    assert [other.position for other in dataset] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

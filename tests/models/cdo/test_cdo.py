@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from memory_images import MemoryImages
 from torch.nn import functional as F
 from torch.testing import assert_close
 
@@ -21,30 +21,14 @@ from anoframe.tracking.timing import StageTimer
 from anoframe.tracking.tracker import Trackers
 from anoframe.training.context import FitContext
 from anoframe.training.stages import fit_learner
-from anoframe.types import Sample
 
 NOISE = {"name": "cdo"}
 SIZE = 64
 
 
-class Photographs:
-    """Six images of one category in memory, an `ImageSource` with what the trainer needs besides."""
-
-    workers = 0
-
-    def __init__(self):
-        rng = np.random.default_rng(0)
-        self._pixels = torch.from_numpy(rng.integers(60, 200, (6, 3, SIZE, SIZE), dtype=np.uint8))
-        self.samples = tuple(Sample(Path(f"{i}.png"), "felt", "train") for i in range(6))
-
-    def __len__(self):
-        return len(self.samples)
-
-    def pixels(self, row):
-        return self._pixels[row]
-
-    def sample(self, row):
-        return self.samples[row]
+def photographs():
+    """Six images of one category in memory."""
+    return MemoryImages(6, SIZE, categories=("felt",))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +51,7 @@ def fit():
         keys = {"epochs": 4, "batch_size": 3, "optimizer.lr": 0.01, "save_minutes": 0.0} | changes
         cfg = load_config("cdo/cdo_256.py", {f"trainer.{name}": value for name, value in keys.items()})
         context = FitContext("felt", 0, to_plain(cfg.trainer), Trackers(), state_folder)
-        fit_learner(detector, (), 6, StageTimer(Trackers()), context, images=Photographs())
+        fit_learner(detector, (), 6, StageTimer(Trackers()), context, images=photographs())
         return context
 
     return run
@@ -76,7 +60,7 @@ def fit():
 def batch_of(detector, seed=0):
     """Views of all photographs as a batch."""
     (phase,) = detector.training_stages()
-    images = Photographs()
+    images = photographs()
     drawn = [phase.views(images, row, np.random.default_rng((seed, row))) for row in range(len(images))]
     return {name: torch.stack([view[name] for view in drawn]) for name in drawn[0]}
 
@@ -108,7 +92,7 @@ def test_a_phase_has_the_loss_of_each_level_on_the_views(build):
 
 def test_views_have_defects_in_the_mask_only(build):
     views = batch_of(build())
-    originals = torch.stack([Photographs().pixels(row) for row in range(6)])
+    originals = torch.stack([photographs().pixels(row) for row in range(6)])
     changed = (views["image"] != originals).any(1)
     assert views["mask"].any()
     assert not (changed & ~views["mask"]).any()
@@ -117,7 +101,7 @@ def test_views_have_defects_in_the_mask_only(build):
 def test_without_margin_there_are_no_defects(build):
     views = batch_of(build(margin=False))
     assert not views["mask"].any()
-    assert torch.equal(views["image"][2], Photographs().pixels(2))
+    assert torch.equal(views["image"][2], photographs().pixels(2))
 
 
 def test_the_map_is_the_mean_over_levels_of_one_minus_cosine(build, images_of):
