@@ -28,6 +28,10 @@ except SystemExit:
     pass
 """
 GRID_CLI_CALL = CLI_CALL.replace("anoframe.cli", "anoframe.grid.cli")
+TOOL_CALL = (
+    "import runpy, sys; from contextlib import suppress; sys.argv = ['{tool}', '--help']\n"
+    "with suppress(SystemExit): runpy.run_path('tools/{tool}', run_name='__main__')"
+)
 
 
 def heavy_modules(work: str, message: str = "") -> list[str]:
@@ -55,6 +59,11 @@ def heavy_modules(work: str, message: str = "") -> list[str]:
 )
 def test_command_imports_no_heavy_package(work):
     assert heavy_modules(work) == []
+
+
+@pytest.mark.parametrize("tool", sorted(path.name for path in (ROOT / "tools").glob("*.py")))
+def test_help_of_a_tool_imports_no_torch(tool):
+    assert "torch" not in heavy_modules(TOOL_CALL.format(tool=tool))
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from anoframe.report.comparison_page import write_comparison
-from anoframe.report.write import write_report
 from anoframe.utils.console import run_command
 from anoframe.utils.paths import expand_path
 
@@ -37,6 +35,9 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def _write(runs: list[Path], output: Path) -> int:
+    from anoframe.report.comparison_page import write_comparison  # here: they import torch, which --help does not need
+    from anoframe.report.write import write_report
+
     if len(runs) == 1:
         print(f"report: {write_report(runs[0])}")
         return 0

@@ -1,4 +1,4 @@
-"""The interface of everything that pretrains an encoder."""
+"""Base class of all pretraining methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every shipped config of a pretraining: loads, is locked and complete, builds its learner, and survives YAML."""
+"""Shipped pretraining configs: each loads, is locked and complete, builds its learner, and survives YAML."""
 
 from __future__ import annotations
 

@@ -139,6 +139,15 @@ def test_unavailable_metric_is_marked_and_left_out_of_the_mean(full_run, change)
     assert " n/a " in text
 
 
+def test_a_metric_that_no_category_has_is_not_left_out_of_a_mean(full_run, change):
+    def remove(tree):
+        for metrics in tree["categories"].values():
+            metrics["aupro"] = None
+
+    change(full_run / "metrics.json", remove)
+    assert "The mean leaves out" not in Reader(page_of(full_run)).text
+
+
 def test_failed_category_is_shown_with_its_reason(full_run, change):
     change(full_run / "run.json", lambda tree: tree.update(failed={"rope": "rope has no test images"}))
     reader = Reader(page_of(full_run))
