@@ -22,6 +22,7 @@ from anoframe.models.learner import (
     Learner,
     Observation,
     Phase,
+    TaskData,
     TrainingBatch,
     Views,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Observation",
     "ObservingDetector",
     "Phase",
+    "TaskData",
     "TrainingBatch",
     "Views",
 ]
@@ -228,6 +230,9 @@ class ContinualDetector(Detector):
 
     native_strategy_error: str = ""
     min_images: int = 1
+
+    def prepare_task(self, data: TaskData) -> None:
+        """Receive the training images of the next task, before `start_task`; for methods that use their classes."""
 
     @abstractmethod
     def start_task(self, task: int, images: int) -> None:
