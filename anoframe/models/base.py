@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -54,14 +54,17 @@ class Detector(Learner):
     Attributes:
         uses_category: whether it knows the category name of each image at a test, see `add_category`. Nothing else
             about an image is known at a test, in particular no label.
+        category_is_optional: whether the score and the map are the same without the category name, which then only adds
+            to `extra_scores`.
         is_supervised: whether it learns from labelled defects. Other methods are given normal training images only, and
             results of both never share a table.
         accepts_new_categories: whether it can be tested on categories that it was not trained on.
     """
 
-    uses_category: ClassVar[bool] = False
-    is_supervised: ClassVar[bool] = False
-    accepts_new_categories: bool = False  # of an object: it may depend on settings
+    uses_category: bool = False  # these are of an object: they may depend on settings
+    category_is_optional: bool = False
+    is_supervised: bool = False
+    accepts_new_categories: bool = False
 
     def __init__(self, backbone: nn.Module):
         super().__init__()

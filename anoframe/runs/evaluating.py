@@ -12,10 +12,11 @@ from anoframe.data.splits import FEW_SHOT
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.dataset_metrics import image_metrics_by_kind, spro_metrics, spro_names
 from anoframe.evaluation.predictions import CategoryPredictions, collect, collect_distributed
-from anoframe.evaluation.results import Metrics, category_metrics, percent
+from anoframe.evaluation.results import Metrics, percent
 from anoframe.metrics.catalogue import SUMMARY
 from anoframe.models.base import Detector
 from anoframe.models.summary import MethodSummary
+from anoframe.registry import EVALUATORS
 from anoframe.report.curves import category_curves
 from anoframe.report.references import write_references
 from anoframe.report.write import write_category_pictures
@@ -100,7 +101,8 @@ class Evaluator:
     def evaluate_in_training(self, categories: Sequence[str], detector: Detector) -> dict[str, Metrics]:
         """Return category -> metrics, the same in every process, for `trainer.evaluate_every`."""
         predictions = {category: self._predict(detector, category) for category in categories}
-        metrics = {name: category_metrics(values, (), ()) for name, values in predictions.items() if values}
+        evaluator = EVALUATORS.build("anomaly")
+        metrics = {name: evaluator.measure(values) for name, values in predictions.items() if values}
         return self._group.broadcast(metrics)
 
     def _predict(self, detector: Detector, category: str) -> CategoryPredictions | None:
@@ -111,7 +113,10 @@ class Evaluator:
 
     def _metrics(self, predictions: CategoryPredictions) -> Metrics:
         options, kinds = self._cfg.evaluation, self._dataset.defect_kinds
-        metrics = category_metrics(predictions, options.aupro_limits, options.pixel_thresholds)
+        evaluator = EVALUATORS.build(
+            "anomaly", aupro_limits=options.aupro_limits, pixel_thresholds=options.pixel_thresholds
+        )
+        metrics: Metrics = evaluator.measure(predictions)
         metrics |= image_metrics_by_kind(predictions, kinds)
         if not self._dataset.has_saturation_areas:
             return metrics

@@ -116,14 +116,17 @@ def predict(
         if entry.reason in _NOT_READ:
             (reason,) = describe_left_out([entry])
             writer.write_error(entry.path.relative_to(root).as_posix(), reason)
+    is_known = trained.detector.uses_category and (category is not None or not trained.detector.category_is_optional)
     with torch.no_grad():
         for start in progress(range(0, len(listing.files), batch_size), "predict", unit="batch"):
-            _predict_batch(trained, root, listing.files[start : start + batch_size], writer)
+            _predict_batch(trained, root, listing.files[start : start + batch_size], writer, is_known)
     writer.close()
     return writer.summary
 
 
-def _predict_batch(trained: Checkpoint, root: Path, files: Sequence[Path], writer: _Writer) -> None:
+def _predict_batch(
+    trained: Checkpoint, root: Path, files: Sequence[Path], writer: _Writer, is_category_known: bool
+) -> None:
     names, images = [], []
     for file in files:
         name = file.relative_to(root).as_posix()
@@ -135,7 +138,7 @@ def _predict_batch(trained: Checkpoint, root: Path, files: Sequence[Path], write
     if not images:
         return
     device = next(trained.detector.buffers()).device
-    categories = [writer.category] * len(images) if trained.detector.uses_category else None
+    categories = [writer.category] * len(images) if is_category_known else None
     prediction = trained.detector.predict(torch.stack(images).to(device), categories)
     maps = [None] * len(images) if prediction.anomaly_map is None else prediction.anomaly_map.cpu().numpy()
     for name, image, score, anomaly_map in zip(names, images, prediction.score.tolist(), maps, strict=True):

@@ -36,7 +36,7 @@ _REQUIRED_KEYS = {
     "learned_sha256": str,
 }
 PROVENANCE_KEYS = ("trainer", "selected", "protocol_tag")  # of `training`, which results repeat
-_ABILITIES = ("uses_category", "accepts_new_categories")  # of the detector, written where they are true
+_ABILITIES = ("uses_category", "category_is_optional", "accepts_new_categories")  # written where they are true
 _THRESHOLDS = dict[str, dict[str, float | int | None] | None]
 
 
@@ -165,7 +165,8 @@ def find_checkpoint(path: Path, category: str | None) -> Path:
     trained = {folder: trained_categories(folder) for folder in list_checkpoints(path).values()}
     names = [name for categories in trained.values() for name in categories]
     only = next(iter(trained)) if len(trained) == 1 else None
-    if category is None and only and len(names) > 1 and _has_ability(only, "uses_category"):
+    needs_category = only and _has_ability(only, "uses_category") and not _has_ability(only, "category_is_optional")
+    if category is None and len(names) > 1 and needs_category and only:
         any_name = ", or any other name" if _has_ability(only, "accepts_new_categories") else ""
         raise AnoframeError(
             f"the detector in {path} uses the name of the product: give it with --cls_names, of {', '.join(names)}"
