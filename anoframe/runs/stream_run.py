@@ -67,13 +67,13 @@ class StreamRun:
 
     def _train_task(self, task: int, strategy: Strategy) -> Checkpoint:
         fit, fitter, started = self._fits[task], self._run.fitter, time.perf_counter()
-        count, seed = fitter.count_images(fit), _task_seed(self._plan.cfg.seed, task)
+        count, seed = fitter.count_images(fit), task_seed(self._plan.cfg.seed, task)
         self._recorder.tracker.log("fit", name=fit.name, images=count)
         seed_everything(seed)
         strategy.start(task, count)
         fitter.run_stages(strategy.detector, fit, seed, strategy.training_stages)
         strategy.finish()
-        self._record_task(fit, time.perf_counter() - started, _count_trained(strategy.training_stages()))
+        self._record_task(fit, time.perf_counter() - started, count_trained(strategy.training_stages()))
         state = strategy.state()
         return fitter.save(fit, strategy.detector, extra={_STRATEGY_FILE: state} if state else None)
 
@@ -142,13 +142,13 @@ def plan_task_fits(tasks: Sequence[Task], strategy: str) -> list[Fit]:
     return fits
 
 
-def _count_trained(stages: Sequence[Observation | Phase]) -> int:
+def count_trained(stages: Sequence[Observation | Phase]) -> int:
     """Count the parameters that the phases of a task train; one that several phases train counts once."""
     phases = (stage for stage in stages if isinstance(stage, Phase))
     parameters = {id(parameter): parameter for phase in phases for parameter in phase.parameters.values()}
     return sum(parameter.numel() for parameter in parameters.values())
 
 
-def _task_seed(seed: int, task: int) -> int:
+def task_seed(seed: int, task: int) -> int:
     """Return the seed of a task; the first task has the seed of the run, as if it were the only one."""
     return int(np.random.SeedSequence((seed, task)).generate_state(1)[0]) if task else seed
