@@ -142,10 +142,8 @@ def _points(record: ClassRecord, after: Sequence[int], name: str, key: str) -> l
 def _reliability(record: ClassRecord) -> Markup:
     points = sorted(record.reliability, key=lambda point: point.confidence)
     curve = {"x": [point.confidence for point in points], "y": [point.accuracy for point in points]}
-    line = Line(
-        "accuracy of a bin; ECE", "image", curve if points else None, percent(record.ece[-1] if points else None)
-    )
-    return curve_chart("Reliability, after the last task", ("confidence", "accuracy"), [line], diagonal=True)
+    lines = [Line("accuracy of a bin; ECE", "image", curve, percent(record.ece[-1]))] if points else []
+    return curve_chart("Reliability, after the last task", ("confidence", "accuracy"), lines, diagonal=True)
 
 
 def _novelty_rows(record: ClassRecord) -> list[list[str]]:

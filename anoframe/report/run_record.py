@@ -238,9 +238,8 @@ def read_run(folder: str | Path) -> RunRecord:
     with _naming_file(folder / "metrics.json"):
         measured = {name: read_metrics(values) for name, values in metrics.get("categories", {}).items()}
         mean = read_metrics(metrics.get("mean", {}))
-        known = (
-            run.get("provenance", {}) if run.keys() & {"encoder", "probes", "classifier"} else {}
-        )  # no detector: no metrics
+        has_no_detector = run.keys() & {"encoder", "probes", "classifier"}  # so there is no metrics.json
+        known = run.get("provenance", {}) if has_no_detector else {}
         provenance = _with_objects(metrics.get("provenance", known), *_PROVENANCE_OBJECTS)
         check_disclosure(provenance)
         counts = {name: dict(values) for name, values in provenance.get("counts", {}).items()}

@@ -124,9 +124,11 @@ def _row_head(stream: Stream, row: int) -> str:
 def _not_in_mean(stream: Stream) -> list[tuple[str, str]]:
     missing: dict[str, list[str]] = {}
     for name in stream.matrices:
-        for category in (category for task in stream.tasks for category in task):
-            if any(row.get(category, {}).get(name) is None for row in stream.classes):
-                missing.setdefault(category, []).append(name)
+        for number, task in enumerate(stream.tasks):
+            seen = [row for i, row in enumerate(stream.classes) if number < stream.num_trained(i)]
+            for category in task:
+                if any(row.get(category, {}).get(name) is None for row in seen):
+                    missing.setdefault(category, []).append(name)
     return [(", ".join(names), category) for category, names in missing.items()]
 
 
