@@ -36,6 +36,12 @@ with cfg.unlocked():
     cfg.model.classifier.scale = 100.0  # factor of cosines in logits, CLIP's
     cfg.model.classifier.balance = True  # False: without the phase "balance"
 
+    cfg.model.classifier.memory = ConfigDict()  # exemplars of earlier tasks, see docs/continual.md
+    cfg.model.classifier.memory.total = placeholder(int)  # in all, shared by the classes; None: per_class
+    cfg.model.classifier.memory.per_class = 20  # 0: no memory
+    cfg.model.classifier.memory.selector = "random"
+    cfg.model.classifier.memory.direction = "default"
+
     cfg.model.classifier.vga = ConfigDict()  # visual-guided attention
     cfg.model.classifier.vga.enabled = True
     cfg.model.classifier.vga.heads = placeholder(int)  # None: 1; with CoOp one per 64 channels

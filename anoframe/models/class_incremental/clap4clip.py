@@ -36,6 +36,7 @@ from anoframe.models.class_incremental.settings import (
 from anoframe.models.class_incremental.text import TextSource
 from anoframe.models.class_incremental.text_learner import TextLearner
 from anoframe.models.class_incremental.vga import task_of_class
+from anoframe.models.components.exemplars import MemorySettings, exemplar_stage
 from anoframe.models.learner import Features, Observation, Phase, TrainingBatch
 from anoframe.models.summary import MethodSummary
 from anoframe.types import Sample
@@ -53,9 +54,9 @@ class Clap4Clip(TextLearner):
         seed: of new weights, of the noise at a test, and of the choice of exemplars.
         prompt_style: `"hand_crafted"`, or `"coop"`: learned context vectors through the text tower.
         scale: factor of cosines in logits.
-        balance: train the phase `balance`; it needs exemplars.
+        balance: train the phase `balance` after the first task, if there are exemplars.
         vga, posterior, loss, routing: arguments of the classes in `settings.py`.
-        memory: arguments of `MemorySettings`; None keeps no exemplars.
+        memory: arguments of `MemorySettings`; with `per_class` 0 there are no exemplars.
 
     Raises:
         AnoframeError: a value is out of range, an argument is unknown, or two of them exclude each other.
@@ -84,6 +85,7 @@ class Clap4Clip(TextLearner):
         self.posterior = read_settings(PosteriorSettings, posterior, "model.classifier.posterior")
         self.loss = read_settings(LossSettings, loss, "model.classifier.loss")
         self.routing = read_settings(RoutingSettings, routing, "model.classifier.routing")
+        self.memory = read_settings(MemorySettings, memory, "model.classifier.memory")
         attention = read_settings(VGASettings, vga, "model.classifier.vga")
         if self.loss.distillation and not self.posterior.hierarchical:
             raise AnoframeError(
@@ -141,14 +143,15 @@ class Clap4Clip(TextLearner):
     def training_stages(self) -> Sequence[Observation | Phase]:
         data, task = self._data, max(0, len(self.class_counts) - 1)
         stages: list[Observation | Phase] = [*self.text_stages(), self._phase("task", task, None)]
-        if data is None:
-            return [*stages, self._phase("balance", task, None)] if self.balance else stages
+        if data is None:  # no task yet: the list of phases, for the checks of a plan
+            return [*stages, self._phase("balance", task, None)]
+        if not self.memory.is_empty:
+            stages.append(exemplar_stage(self, self.memory, data, self.class_of, self.seed))
+            if task and self.balance:
+                stages.append(self._phase("balance", task, self.exemplar_rows.tolist()))
         if self.routing.mode != "none":
-            stages.append(
-                Observation(
-                    "anchors", self._begin_anchor, self._observe_anchor, self._finish_anchor, rows=data.new_rows
-                )
-            )
+            anchor = self._begin_anchor, self._observe_anchor, self._finish_anchor
+            stages.append(Observation("anchors", *anchor, rows=data.new_rows))
         return stages
 
     def _phase(self, name: str, task: int, rows: Sequence[int] | None) -> Phase:
