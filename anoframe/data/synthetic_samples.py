@@ -7,7 +7,7 @@ on the settings, the category, the name of the image, and the content of the cat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -73,19 +73,22 @@ class SyntheticImages:
 
     Args:
         settings: of the defects.
-        normals: returns the normal training samples of a category, in the order of the dataset.
+        normals: category -> its normal training samples, in the order of the dataset.
     """
 
-    def __init__(self, settings: SyntheticSettings, normals: Callable[[str], Sequence[Sample]]):
-        self.settings = settings
-        self._normals, self._generator = normals, settings.build()
+    def __init__(self, settings: SyntheticSettings, normals: Mapping[str, Sequence[Sample]]):
+        self.settings, self.normals = settings, normals
+        self._generator = settings.build()
         self._recipe = cache_key(_FORMAT, _plain(settings.generator), settings.seed)
-        self._pools: dict[str, tuple[list[Sample], str | None]] = {}
+        self._pools: dict[str, str | None] = {}
         self._lock = Lock()  # keys are asked for in several threads
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SyntheticImages, (self.settings, self.normals)  # a lock cannot be sent to a worker
 
     def key(self, sample: Sample, reader: Reader) -> str | None:
         """Return the key of a synthetic sample; None if a file it depends on cannot be read."""
-        image, pool = reader.key(sample.image), self._pool(sample.category, reader)[1]
+        image, pool = reader.key(sample.image), self._pool(sample.category, reader)
         return (
             cache_key("synthetic", image, pool, self._recipe, sample.category, sample.name) if image and pool else None
         )
@@ -98,20 +101,19 @@ class SyntheticImages:
             original: the normal image.
             reader: reads the other normal images of the category, which generators take parts of.
         """
-        normals, _ = self._pool(sample.category, reader)
+        normals = self.normals[sample.category]
         places = [place for place, normal in enumerate(normals) if normal.image == sample.image]
         number = int(digest(f"{sample.category}/{sample.name}".encode("utf-8", "surrogateescape"))[:8], 16)
         context = Context(sample.category, _Pool(normals, reader), places[0] if places else None)
         made = self._generator.generate(_pixels(original.pixels), item_rng(self.settings.seed, 0, number), context)
         return torch.from_numpy(np.ascontiguousarray(made.image.transpose(2, 0, 1)))
 
-    def _pool(self, category: str, reader: Reader) -> tuple[list[Sample], str | None]:
-        """Return the normal samples of a category, and a hash of their contents; both are found once."""
+    def _pool(self, category: str, reader: Reader) -> str | None:
+        """Return a hash of the contents of all normal images of a category; it is computed once."""
         with self._lock:
             if category not in self._pools:
-                normals = [sample for sample in self._normals(category) if not sample.is_defect]
-                keys = [reader.key(sample.image) for sample in normals]
-                self._pools[category] = normals, cache_key(*keys) if all(keys) else None
+                keys = [reader.key(sample.image) for sample in self.normals[category]]
+                self._pools[category] = cache_key(*keys) if all(keys) else None
             return self._pools[category]
 
 

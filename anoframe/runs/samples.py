@@ -26,10 +26,10 @@ class RunSamples:
 
     def __init__(self, plan: Plan, tracker: Tracker):
         images, self._features = _open_caches(plan.cfg, tracker)
-        self._synthetic = SyntheticImages(plan.synthetic, self._train_normals) if plan.synthetic else None
-        self.reader = Reader(plan.preprocessing, images, plan.masks, self._synthetic)
         self._group, self._dataset, self._data, self._tracker = plan.group, plan.dataset, plan.cfg.data, tracker
         self._is_supervised = plan.is_supervised
+        self._synthetic = self._synthetic_images(plan)
+        self.reader = Reader(plan.preprocessing, images, plan.masks, self._synthetic)
 
     def train(self, categories: Iterable[str]) -> dict[str, list[Sample]]:
         """Return category -> its training samples.
@@ -59,6 +59,13 @@ class RunSamples:
     def images(self, samples: Sequence[Sample]) -> TrainingImages:
         """Return samples as images, for phases that draw views of them."""
         return TrainingImages(samples, self.reader, self._data.workers)
+
+    def _synthetic_images(self, plan: Plan) -> SyntheticImages | None:
+        """Return what makes the synthetic samples of a run; None for a method that wants none."""
+        if plan.synthetic is None:
+            return None
+        normals = {category: self._train_normals(category) for category in plan.categories}
+        return SyntheticImages(plan.synthetic, normals)
 
     def _train(self, category: str) -> list[Sample]:
         if self._is_supervised:
