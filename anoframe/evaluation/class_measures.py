@@ -71,7 +71,7 @@ def measure_classes(names: Sequence[str], outputs: Mapping[str, ClassOutputs], s
 
     Returns:
         `category_top1` and `ece` over all known test images, `reliability` (the bins of the error), and `novelty`:
-        measure of confidence -> `auroc`, `aupr`, `fpr95`, each None if there are no novel images.
+        measure of confidence -> `auroc`, `aupr`, `fpr95`; None after the last task, when there is no novel category.
     """
     categories = list(dict.fromkeys(map(category_of, names)))
     known = [outputs[name] for name in seen]
@@ -84,7 +84,7 @@ def measure_classes(names: Sequence[str], outputs: Mapping[str, ClassOutputs], s
         "category_top1": float((probabilities.argmax(1) == labels).mean()) if len(labels) else None,
         "ece": expected_calibration_error(probabilities, labels),
         "reliability": [list(row) for row in reliability_table(probabilities, labels)],
-        "novelty": {key: novelty_metrics(*pair) for key, pair in confidences.items()},
+        "novelty": {key: novelty_metrics(*pair) for key, pair in confidences.items()} if novel else None,
     }
 
 

@@ -72,7 +72,7 @@ class StreamRun:
 
     def _train_task(self, task: int, strategy: Strategy) -> Checkpoint:
         fit, fitter, started = self._fits[task], self._run.fitter, time.perf_counter()
-        data, seed = self._task_data(task, strategy), _task_seed(self._plan.cfg.seed, task)
+        data, seed = self._task_data(task, strategy), task_seed(self._plan.cfg.seed, task)
         self._log_task(fit, data)
         seed_everything(seed)
         strategy.prepare(task, data)
@@ -85,7 +85,7 @@ class StreamRun:
             content = describe_exemplars(exemplars, strategy.exemplar_class, self._plan.dataset.root)
             extra[FILE], training[DIGEST] = content, hash_content(content)
             self._record(fit, task_exemplars={"images": len(exemplars), "bytes": count_bytes(exemplars)})
-        parameters = _count_trained(strategy.training_stages())
+        parameters = count_trained(strategy.training_stages())
         self._record(fit, task_seconds=round(time.perf_counter() - started, 3), task_parameters=parameters)
         return fitter.save(fit, strategy.detector, extra=extra, training=training)
 
@@ -187,13 +187,13 @@ def plan_task_fits(tasks: Sequence[Task], strategy: str) -> list[Fit]:
     return fits
 
 
-def _count_trained(stages: Sequence[Observation | Phase]) -> int:
+def count_trained(stages: Sequence[Observation | Phase]) -> int:
     """Count the parameters that the phases of a task train; one that several phases train counts once."""
     phases = (stage for stage in stages if isinstance(stage, Phase))
     parameters = {id(parameter): parameter for phase in phases for parameter in phase.parameters.values()}
     return sum(parameter.numel() for parameter in parameters.values())
 
 
-def _task_seed(seed: int, task: int) -> int:
+def task_seed(seed: int, task: int) -> int:
     """Return the seed of a task; the first task has the seed of the run, as if it were the only one."""
     return int(np.random.SeedSequence((seed, task)).generate_state(1)[0]) if task else seed
