@@ -9,9 +9,9 @@ from typing import Any
 from anoframe.continual.names import JOINT
 from anoframe.evaluation.results import Metrics
 from anoframe.models.summary import MethodSummary
+from anoframe.report.class_record import TaskClasses, read_classes
 from anoframe.report.method_record import read_summary
 from anoframe.report.number_checks import finite, finite_or_none, read_metrics
-from anoframe.report.stream_classes import TaskClasses, read_classes
 
 
 @dataclass(frozen=True)
