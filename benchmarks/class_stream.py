@@ -3,11 +3,11 @@
     python benchmarks/class_stream.py --data DATA --output class_stream bottle screw capsules magnetic_tile commutator
 
 DATA has one folder per category in the layout of MVTec AD. Each category is a task, in the given order (order 0) and in
-orders that `protocol.order_seed` draws. The class spaces are `state` (P-STATE-SYN: normal and defective classes, synthetic
-defects) and `category` (P-CAT). Every image is encoded once, then each run trains and tests on these features as
-`tools/main.py --config configs/clap4clip/clap4clip_lite2.py` does, without its pictures, reports and checks of the data.
-A finished run is kept in `--output`; `--table` only prints the tables; `--features` only encodes. Times are processor
-seconds of one thread. Expected: docs/clap4clip.md.
+orders that `protocol.order_seed` draws. The class spaces are `state` (P-STATE-SYN: normal and defective classes,
+synthetic defects) and `category` (P-CAT). Every image is encoded once; each run then trains and tests on these features
+as `tools/main.py --config configs/clap4clip/clap4clip_lite2.py` does, but without pictures, reports and checks of the
+data. A finished run is kept in `--output`; `--table` only prints the tables; `--features` only encodes. Times are
+processor seconds of one thread. Expected: docs/clap4clip.md.
 """
 
 from __future__ import annotations
