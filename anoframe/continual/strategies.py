@@ -139,7 +139,8 @@ class Replay(Strategy):
     def prepare(self, task: int, data: TaskData) -> None:
         super().prepare(task, data)
         self._data = data
-        self._memory = _Memory(tuple(dict.fromkeys(sample.category for sample in data.samples)))
+        rows = (*data.exemplar_rows, *data.new_rows)  # earlier categories first
+        self._memory = _Memory(tuple(dict.fromkeys(data.samples[row].category for row in rows)))
 
     def training_stages(self) -> Sequence[Observation | Phase]:
         stages = self.detector.training_stages()
