@@ -72,7 +72,6 @@ def run_class_stream(cfg: ConfigDict, output: str | Path = "runs", start: str = 
     with Recorder(plan, expand_path(output, "output"), start) as recorder:
         run = ClassStreamRun(plan, recorder)
         results = run.run()
-        recorder.folder.write_state(classifier=_tiles(results))
         recorder.write_state("finished")
         with recorder.isolate_decoration("report.html"):
             write_report(recorder.folder.path)
@@ -238,6 +237,7 @@ class ClassStreamRun:
         }
         results = class_stream_results(plan.tasks, rows, head)
         write_json(self._recorder.folder.path / "results" / STREAM, results)
+        self._recorder.folder.write_state(classifier=_tiles(results))
         self._recorder.tracker.log("stream", results=results, summary=class_stream_line(results))
         return results
 

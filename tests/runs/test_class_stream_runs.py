@@ -115,10 +115,15 @@ def test_the_number_of_synthetic_images_is_disclosed(stream):
     assert (counts["train"], counts["train_synthetic"]) == (6, 6)
 
 
-def test_the_report_shows_categories_novelty_and_exemplars(stream):
-    text = (stream().folder / "report.html").read_text(encoding="utf-8")
-    assert "Categories, novelty and exemplars" in text
-    assert "Category top-1" in text
+def test_the_report_shows_confusion_novelty_and_calibration_of_the_categories(stream):
+    run = stream()
+    text = (run.folder / "report.html").read_text(encoding="utf-8")
+    classification = results_of(run)["classification"][1]
+    assert classification["classes"] == ["felt", "mesh"]
+    assert [sum(row) for row in classification["confusion"]] == [7, 7]
+    assert '<section id="classes">' in text
+    assert "Novel classes, AUROC" in text
+    assert "8 images, " in text  # exemplars
 
 
 def test_classes_that_are_categories_have_no_synthetic_images(stream):
