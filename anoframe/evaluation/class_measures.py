@@ -76,8 +76,8 @@ def measure_classes(names: Sequence[str], outputs: Mapping[str, ClassOutputs], s
 
     Returns:
         `category_top1` and `ece` over all known test images; `classification`: `classes` (the categories), `confusion`
-        and `reliability` (the bins of the error); and `novelty`: measure of confidence -> `auroc`, `aupr`, `fpr95`, None
-        after the last task, when there is no novel category.
+        and `reliability` (the bins of the error); and `novelty`: measure of confidence -> `auroc`, `aupr`, `fpr95`,
+        None after the last task, when there is no novel category.
     """
     evaluator = ClassificationEvaluator(calibration=True)
     categories = list(dict.fromkeys(map(category_of, names)))
