@@ -135,6 +135,22 @@ def test_classes_that_are_categories_have_no_synthetic_images(stream):
     assert "image_auroc_cond" not in results["R"]
 
 
+def test_real_defects_make_it_supervised_and_nothing_is_synthetic(stream):
+    run = stream(**{"model.defects": "real", "data.split": "raml"})
+    assert "synthetic" not in run.results.provenance
+    assert run.results.provenance["protocol_tag"]
+    kept = exemplars_of(run.folder, 1)
+    assert {entry["class"] for entry in kept} == {f"{c}/{s}" for c in ("felt", "mesh") for s in ("normal", "defective")}
+    assert not any(entry["synthetic"] for entry in kept)
+
+
+def test_without_a_stream_all_categories_are_one_task(configs, stream, tmp_path):
+    changes = {**CATEGORY, "protocol.name": "unified", "protocol.tasks": "", "protocol.strategy": "finetune"}
+    run = anoframe.train(load_config(configs["classes"], changes), ["felt", "mesh"], tmp_path)
+    joint = stream(**CATEGORY, **{"protocol.strategy": "joint"})
+    assert [run.metrics[name]["image_auroc"] for name in ("felt", "mesh")] == results_of(joint)["R"]["image_auroc"][0]
+
+
 def test_joint_training_has_one_row_and_frozen_forgets_nothing(stream):
     joint = results_of(stream(**CATEGORY, **{"protocol.strategy": "joint"}))
     assert len(joint["R"]["image_auroc"]) == len(joint["category_top1"]) == 1
