@@ -278,7 +278,7 @@ class Clap4Clip(TextLearner):
 
     def num_learned_values(self) -> int:
         """Number of parameters, and of the kept values of prototypes; not of copies for distillation."""
-        kept = self.text_means.numel() + self.text_variances.numel() if self.text.encode(()) is None else 0
+        kept = self.text_means.numel() + self.text_variances.numel() if self.text.from_images else 0
         return kept + sum(parameter.numel() for parameter in self.network.parameters())
 
     def summary(self) -> MethodSummary:

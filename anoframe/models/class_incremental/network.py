@@ -176,7 +176,7 @@ class ClapNetwork(nn.Module):
         drawn = noise("global", range(len(text)), shape, text.device)  # [S_g, C, d]
         parts = []
         for number, values in enumerate(drawn):
-            shifted = h + posterior.sample(values[None])[0]
+            shifted = h + posterior.sample(values)  # [B, C, d]
             parts.append(self._products(shifted, images, counts, noise, number))
         return torch.stack(parts, 1).flatten(0, 1)  # [S, S_g, B, C] -> [S S_g, B, C]
 

@@ -20,7 +20,7 @@ class Gaussian:
     std: Tensor | None
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Return samples `[S, ..., d]` from standard normal noise of this shape, or the mean as the only sample."""
+        """Return samples from standard normal noise `[S, ..., d]`; or the mean as the only sample, `[1, ..., d]`."""
         return self.mean[None] if self.std is None else self.mean + self.std * noise
 
 

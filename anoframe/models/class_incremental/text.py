@@ -56,9 +56,11 @@ class TextSource(ABC):
 
     Attributes:
         notes: sentences for every result.
+        from_images: whether the features are those of training images.
     """
 
     notes: Sequence[str] = ()
+    from_images = False
 
     @abstractmethod
     def encode(self, names: Sequence[str]) -> Tensor | None:
@@ -113,6 +115,7 @@ class Prototypes(TextSource):
     """
 
     notes = (PROTOTYPE_NOTE,)
+    from_images = True
 
     def __init__(self, images: int = 16, seed: int = 0):
         self.images, self.seed = images, seed

@@ -85,7 +85,7 @@ class TextLearner(ClassIncrementalLearner):
     def text_stages(self) -> list[Observation]:
         """List the stage that reads text features from training images; empty if they come from prompts."""
         data, task = self._data, len(self.class_counts) - 1
-        if data is None or self.text.encode(()) is not None:
+        if data is None or not self.text.from_images:
             return []
         rows = rows_by_class(data, self.class_of)
         chosen = self.text.support_rows({name: rows[name] for name in self.classes[-len(rows) :]}, task)

@@ -22,4 +22,4 @@ class ZeroShot(TextLearner):
         return (self.scale * self.unit_features(features) @ self.text_features().T)[None]
 
     def num_learned_values(self) -> int:
-        return 0 if self.text.encode(()) is not None else self.text_means.numel()
+        return self.text_means.numel() if self.text.from_images else 0
