@@ -247,8 +247,7 @@ class Comparison:
         (entropy + others + prior).backward()
         public.optimizer.step()
 
-        task = self.args.sess
-        parameters = learner._trained_parameters(is_balance, task)
+        parameters = learner._trained_parameters(is_balance)
         learner.requires_grad_(False)
         for parameter in parameters.values():
             parameter.requires_grad_(True)
