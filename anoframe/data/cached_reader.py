@@ -25,6 +25,7 @@ from anoframe.data.masks import (
     size_mismatch,
 )
 from anoframe.data.preprocessing import Preprocessing
+from anoframe.data.synthetic_samples import SyntheticImages
 from anoframe.errors import AnoframeError
 from anoframe.types import Sample
 from anoframe.utils.files import digest
@@ -49,18 +50,50 @@ class Reader:
         preprocessing: resize and crop.
         cache: stores the tensors of files; None decodes every file each time.
         masks: how masks are read.
+        synthetic: makes the images of synthetic samples; None for data without them.
     """
 
     def __init__(
-        self, preprocessing: Preprocessing, cache: TensorCache | None = None, masks: MaskSettings = DEFAULT_MASKS
+        self,
+        preprocessing: Preprocessing,
+        cache: TensorCache | None = None,
+        masks: MaskSettings = DEFAULT_MASKS,
+        synthetic: SyntheticImages | None = None,
     ):
         self.preprocessing = preprocessing
         self.cache = cache
         self.masks = masks
+        self._synthetic = synthetic
         settings = asdict(preprocessing)
         if preprocessing.interpolation == "bilinear":  # the only one of earlier versions: their entries stay valid
             del settings["interpolation"]
         self._recipe = cache_key(_FORMAT, settings, _DECODERS)
+
+    def sample(self, sample: Sample) -> LoadedImage:
+        """Read the image of a sample, or make it if it is synthetic.
+
+        Raises:
+            AnoframeError: as `image`, and from the generator of synthetic defects.
+        """
+        if not sample.synthetic:
+            return self.image(sample.image)
+        assert self._synthetic is not None, "a synthetic sample needs a reader with its generator"
+        key = self._synthetic.key(sample, self)
+        entry = self._from_cache(key, ["image", "size"])
+        if entry is None:
+            original = self.image(sample.image)
+            pixels = self._synthetic.make(sample, original, self)
+            entry = {"image": pixels, "size": torch.tensor(original.size)}
+            self._to_cache(key, entry)
+        width, height = entry["size"].tolist()
+        return LoadedImage(entry["image"], (width, height), key)
+
+    def sample_key(self, sample: Sample) -> str | None:
+        """Return the key that `sample` would return."""
+        if not sample.synthetic:
+            return self.key(sample.image)
+        assert self._synthetic is not None, "a synthetic sample needs a reader with its generator"
+        return self._synthetic.key(sample, self)
 
     def key(self, path: Path) -> str | None:
         """Return the key that `image` would return for this file."""

@@ -40,7 +40,7 @@ class SampleDataset(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         sample = self.samples[index]
-        image = self.reader.image(sample.image)
+        image = self.reader.sample(sample)
         return image.pixels, self.reader.mask(sample, image.size), sample, image.key
 
 

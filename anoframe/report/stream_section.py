@@ -12,6 +12,7 @@ from anoframe.metrics.catalogue import METRICS, STREAM, SUMMARY, Metric, title_o
 from anoframe.metrics.continual import average, forgetting, forgetting_per_task
 from anoframe.report.charts import Series, series_chart
 from anoframe.report.method_section import DEEPEST, MethodView, stream_method_view
+from anoframe.report.stream_classes import ClassesView, classes_view
 from anoframe.report.stream_record import Stream
 
 _MIN_SPAN = 0.1  # of the values that the shades of a matrix spread over: small differences stay pale
@@ -92,6 +93,7 @@ class StreamView:
     matrices: list[MatrixView]
     charts: list[Markup]
     method: MethodView | None
+    classes: ClassesView | None
 
 
 def stream_view(stream: Stream | None) -> StreamView | None:
@@ -114,6 +116,7 @@ def stream_view(stream: Stream | None) -> StreamView | None:
         matrices=[matrix for name in SUMMARY if (matrix := _matrix(stream, name))],
         charts=_charts(stream),
         method=stream_method_view(stream),
+        classes=classes_view(stream.classes_after),
     )
 
 

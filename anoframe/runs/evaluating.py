@@ -10,6 +10,7 @@ from typing import Any
 from anoframe.data.masks import read_mask
 from anoframe.data.splits import FEW_SHOT
 from anoframe.errors import AnoframeError
+from anoframe.evaluation.class_measures import ClassifyingDetector, ClassOutputs, classify
 from anoframe.evaluation.dataset_metrics import image_metrics_by_kind, spro_metrics, spro_names
 from anoframe.evaluation.predictions import CategoryPredictions, collect, collect_distributed
 from anoframe.evaluation.results import Metrics, percent
@@ -98,6 +99,11 @@ class Evaluator:
         with self._recorder.clock.stage("measure"):
             return self._metrics(predictions)
 
+    def classify(self, detector: ClassifyingDetector, category: str) -> ClassOutputs:
+        """Return the class logits of the test images of a category. For a run of one process."""
+        samples = self._samples.test(category)
+        return classify(detector, self._samples.encode(detector, samples) if samples else ())  # type: ignore[arg-type]
+
     def evaluate_in_training(self, categories: Sequence[str], detector: Detector) -> dict[str, Metrics]:
         """Return category -> metrics, the same in every process, for `trainer.evaluate_every`."""
         predictions = {category: self._predict(detector, category) for category in categories}
@@ -139,6 +145,7 @@ class Evaluator:
             "counts": {
                 "train": checkpoint.train_images.get(category, 0),
                 **_train_defects(checkpoint, category),
+                **_train_synthetic(checkpoint, category),
                 "test_good": len(predictions.labels) - defects,
                 "test_defect": defects,
                 "defects_cropped_away": _count_lost_masks(predictions),
@@ -161,6 +168,12 @@ def _train_defects(checkpoint: Checkpoint, category: str) -> dict[str, int]:
     """Return the number of defects among the training images of a category; empty if the method is not supervised."""
     defects = checkpoint.training.get("train_defects")
     return {} if defects is None else {"train_defect": defects.get(category, 0)}
+
+
+def _train_synthetic(checkpoint: Checkpoint, category: str) -> dict[str, int]:
+    """Return the number of synthetic training images of a category; empty if the method has none."""
+    synthetic = checkpoint.training.get("train_synthetic")
+    return {} if synthetic is None else {"train_synthetic": synthetic.get(category, 0)}
 
 
 def _image_record(predictions: CategoryPredictions, row: int) -> dict[str, Any]:

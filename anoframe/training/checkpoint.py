@@ -189,6 +189,12 @@ def trained_categories(folder: Path) -> tuple[str, ...]:
     return tuple(_read_description(folder / "detector.json")["train_images"])
 
 
+def read_training(folder: Path) -> dict[str, Any]:
+    """How the checkpoint in a folder was trained (`Checkpoint.training`), from its `detector.json`."""
+    training: dict[str, Any] = _read_description(folder / "detector.json").get("training", {})
+    return training
+
+
 def _has_ability(folder: Path, name: str) -> bool:
     return _read_description(folder / "detector.json").get(name, False) is True
 

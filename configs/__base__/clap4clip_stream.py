@@ -14,3 +14,12 @@ with cfg.unlocked():
     cfg.model.backbone.precision = "float32"
 cfg.data.resize = 224
 cfg.data.crop = 224
+with cfg.unlocked():
+    cfg.data.synthetic = ConfigDict()  # defects of "synthetic": one per normal training image, see docs/continual.md
+    cfg.data.synthetic.generator = ConfigDict()
+    cfg.data.synthetic.generator.name = "mixture"
+    cfg.data.synthetic.generator.members = (
+        {"name": "nsa", "weight": 0.5},
+        {"name": "draem", "weight": 0.5, "rotate_base": 0.0},  # normal images are not rotated either
+    )
+    cfg.data.synthetic.seed = 0  # the same defects for every seed of a run

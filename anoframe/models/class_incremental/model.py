@@ -15,7 +15,7 @@ from anoframe.models.class_incremental.factory import build_classifier
 from anoframe.models.class_incremental.scores import StateTable, energy, least_confidence, sample_variance
 from anoframe.models.components.image_embedding import embed, embedding_width, has_text
 from anoframe.models.summary import MethodSummary
-from anoframe.types import Prediction
+from anoframe.types import Prediction, Sample
 
 CLASS_SPACES = {"category": category_class, "state": state_class}
 DEFECTS = ("synthetic", "real")
@@ -38,6 +38,9 @@ class ClassIncremental(ContinualDetector):
     """
 
     category_is_optional = True
+    learns_classes = True
+    has_memory = True
+    has_maps = False
 
     def __init__(
         self,
@@ -100,6 +103,13 @@ class ClassIncremental(ContinualDetector):
     def finish_task(self) -> None:
         self.learner.finish_task()
 
+    def exemplar_rows(self) -> Sequence[int]:
+        rows: list[int] = self.learner.exemplar_rows.tolist()
+        return rows
+
+    def exemplar_class(self, sample: Sample) -> str:
+        return self.learner.class_of(sample)
+
     def phase_names(self) -> Sequence[str]:
         return self.learner.phase_names()
 
@@ -120,6 +130,10 @@ class ClassIncremental(ContinualDetector):
     def class_names(self) -> tuple[str, ...]:
         """Names of all classes learned so far: the axis C of `class_logits`."""
         return self.learner.classes
+
+    def sample_logits(self, features: Tensor) -> Tensor:
+        """Compute the logits `[S, B, C]` of features `[B, D]`; each image by itself."""
+        return self.learner.logits(features)
 
     def class_logits(self, features: Tensor) -> Tensor:
         """Compute the mean logits over the samples, `[B, C]`, of features `[B, D]`; each image by itself."""
