@@ -50,7 +50,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # name -> setting
     "orthogonality": ({"loss": {"orthogonality": 5.0}}, {"ortho_loss": True}),
     "prior frozen": ({"posterior": {"prior": "frozen"}}, {"frozen_prior": True}),
     "prior np, its mask corrected": ({"posterior": {"prior": "np", "context": 1.0}}, {"use_np_prior": True}),
-    "hierarchical, its KL a mean over classes": (
+    "hierarchical, KL summed as there": (
         {"posterior": {"hierarchical": True}, "loss": {"distillation": 0.3}},
         {"hierarchical": True, "distill": True},
     ),
