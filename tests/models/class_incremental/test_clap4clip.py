@@ -242,7 +242,7 @@ def test_the_prior_np_is_the_posterior_for_a_part_of_the_batch():
     torch.testing.assert_close(all_images.mean, draws.tasks[0].posterior.mean)
     assert learner._context(images).shape == (6, 12)
     torch.manual_seed(3)
-    some = learner._prior(0, text, images)
+    some = learner._prior(0, text, images, False)
     assert (some.mean - all_images.mean).abs().max() > 1e-5
     torch.manual_seed(3)
     rows = torch.randperm(20)[:6]
