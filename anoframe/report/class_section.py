@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.results import fixed, percent
+from anoframe.metrics.catalogue import METRICS
 from anoframe.report.charts import Line, Series, curve_chart, series_chart
 from anoframe.report.class_record import ClassRecord, ExemplarStrip
 from anoframe.report.method_section import DEEPEST
@@ -17,7 +18,7 @@ from anoframe.report.stream_record import Stream
 
 MOST_CLASSES = 40  # in the confusion matrix; with more, it shows tasks
 _CONFIDENCES = {"energy": "energy", "max_softmax": "largest probability", "variance": "variance over samples"}
-_NOVELTY = (("auroc", "AUROC"), ("aupr", "AUPR"), ("fpr95", "FPR95, lower is better"))
+_NOVELTY = (("auroc", METRICS["image_auroc"].short_title), ("aupr", "AUPR"), ("fpr95", "FPR95, lower is better"))
 
 
 @dataclass(frozen=True)
