@@ -23,7 +23,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anoframe.config import load_config, to_plain
 from anoframe.continual.results import stream_results
@@ -33,7 +33,7 @@ from anoframe.features.extraction import FeatureBatch
 from anoframe.metrics.auroc import auroc
 from anoframe.models.base import TaskData
 from anoframe.models.class_incremental.model import ClassIncremental
-from anoframe.models.factory import build_detector
+from anoframe.models.class_incremental.scores import StateTable, energy, least_confidence, sample_variance
 from anoframe.runs.exemplar_files import count_bytes
 from anoframe.runs.plan import Plan
 from anoframe.runs.protocols import config_for_run, plan_tasks
@@ -80,6 +80,7 @@ class Stream:
 
     plan: Plan
     samples: RunSamples
+    backbone: nn.Module
     vectors: Vectors
 
     def batches(self, samples: Sequence[Sample]) -> list[FeatureBatch]:
@@ -107,7 +108,7 @@ def encode(data: Path, categories: Sequence[str], space: str) -> Stream:
         for batch in samples.encode(detector, wanted):
             vectors |= dict(zip(batch.samples, batch.features, strict=True))
         print(f"{space}: {category}: {len(wanted)} images in {time.perf_counter() - started:.0f} s", flush=True)
-    return Stream(plan, samples, vectors)
+    return Stream(plan, samples, detector.backbone, vectors)
 
 
 # ------------------------------------------------------------------------------------------------ one run
@@ -121,10 +122,14 @@ def run(stream: Stream, method: tuple[str, Mapping[str, Any]], order: int, seed:
         cfg.seed, cfg.protocol.order_seed = seed, order or None
         cfg.protocol.strategy = strategy_name
     tasks = plan_tasks(cfg)
-    model = to_plain(cfg.model)
-    model["classifier"] = _classifier(model["classifier"], changes)
-    detector = build_detector(model, seed).eval()
-    assert isinstance(detector, ClassIncremental)
+    detector = ClassIncremental(
+        stream.backbone,
+        _classifier(to_plain(cfg.model.classifier), changes),
+        to_plain(cfg.model.text),
+        cfg.model.classes,
+        cfg.model.defects,
+        seed,
+    ).eval()
     strategy = build_strategy(strategy_name, detector, cfg.protocol.ewc_weight)
     memory: list[Sample] = []
     rows, about = [], []
@@ -145,7 +150,9 @@ def run(stream: Stream, method: tuple[str, Mapping[str, Any]], order: int, seed:
         trained = count_trained(strategy.training_stages())
         seconds = time.process_time() - started
         started = time.process_time()
-        row, classes = evaluate(stream, detector, fit.categories)
+        if task == 0 or strategy_name != "frozen":  # a frozen detector is tested once
+            logits = test(stream, detector)
+        row, classes = evaluate(stream, detector, logits, fit.categories)
         rows.append(row)
         about.append(
             {
@@ -177,25 +184,54 @@ def _classifier(section: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[
     return own
 
 
+def test(stream: Stream, detector: ClassIncremental) -> dict[str, Tensor]:
+    """Return category -> logits `[S, n, C]` of its test images, each image by itself."""
+    return {
+        category: detector.sample_logits(stream.stack(stream.samples.test(category)))
+        for category in stream.plan.categories
+    }
+
+
 def evaluate(
-    stream: Stream, detector: ClassIncremental, seen: Sequence[str]
+    stream: Stream, detector: ClassIncremental, logits: Mapping[str, Tensor], seen: Sequence[str]
 ) -> tuple[dict[str, dict[str, float | None]], dict[str, Any]]:
-    """Test every category of the stream: image AUROC of each score, and the measures of classes."""
+    """Measure every category of the stream: image AUROC of each score, and the measures of classes."""
     row, outputs = {}, {}
-    for category in stream.plan.categories:
-        samples = stream.samples.test(category)
-        features = stream.stack(samples)
-        with torch.no_grad():
-            logits = detector.sample_logits(features)
-            given = detector.add_category(features, [category] * len(samples)) if detector.has_states else features
-            prediction = detector.compute_prediction(given, (1, 1))
-        labels = [sample.is_defect for sample in samples]
-        scores = {"": prediction.score, **{f"_{name}": value for name, value in prediction.extra_scores.items()}}
+    for category, values in logits.items():
+        labels = [sample.is_defect for sample in stream.samples.test(category)]
+        scores = image_scores(detector, values, category)
         row[category] = {f"image_auroc{name}": auroc(labels, value.numpy()) for name, value in scores.items()}
-        samples_of = logits.double()
-        variance = samples_of.softmax(-1).var(0, correction=0).sum(-1)
-        outputs[category] = ClassOutputs(samples_of.mean(0).numpy(), variance.numpy())
+        outputs[category] = ClassOutputs(values.double().mean(0).numpy(), sample_variance(values.double()).numpy())
+    for category, value in mixed_batches(stream, detector, seen).items():
+        row[category]["image_auroc_mixed"] = value
     return row, measure_classes(detector.class_names, outputs, seen)
+
+
+def image_scores(detector: ClassIncremental, logits: Tensor, category: str) -> dict[str, Tensor]:
+    """Return the scores of `ClassIncremental.compute_prediction` from logits `[S, n, C]` of images of a category."""
+    mean = logits.mean(0)
+    scores = {"_energy": energy(mean), "_unc": sample_variance(logits), "_max_softmax": least_confidence(mean)}
+    if not detector.has_states:
+        return {"": scores["_energy"], **scores}
+    table = StateTable(detector.class_names)
+    place = table.categories.index(category) if category in table.categories else -1
+    given = table.conditional(mean, torch.full((len(mean),), place))
+    return {"": table.agnostic(mean), "_cond": given, **scores}
+
+
+def mixed_batches(stream: Stream, detector: ClassIncremental, seen: Sequence[str]) -> dict[str, float | None]:
+    """Image AUROC of each seen category if shuffled batches of 32 images of all of them are computed together."""
+    samples = [sample for category in seen for sample in stream.samples.test(category)]
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0))
+    features, scores = stream.stack(samples), torch.zeros(len(samples))
+    for rows in order.split(32):
+        logits = detector.learner.logits(features[rows], jointly=True).mean(0)
+        scores[rows] = StateTable(detector.class_names).agnostic(logits) if detector.has_states else energy(logits)
+    values = {}
+    for category in seen:
+        own = [place for place, sample in enumerate(samples) if sample.category == category]
+        values[category] = auroc([samples[place].is_defect for place in own], scores[own].numpy())
+    return values
 
 
 # ------------------------------------------------------------------------------------------------ tables
@@ -225,6 +261,7 @@ def columns(runs: Sequence[Mapping[str, Any]]) -> list[Column]:
         Column("AIA", stream_metric("image_auroc", "aia")),
         Column("FM", stream_metric("image_auroc", "fm")),
         Column("BWT", stream_metric("image_auroc", "bwt")),
+        Column("ACC, mixed batches", stream_metric("image_auroc_mixed", "acc")),
         Column("ACC, category given", stream_metric("image_auroc_cond", "acc")),
         Column("category top-1", [_percent(run["category_top1"][-1]) for run in runs]),
         Column("ECE", [_percent(run["ece"][-1]) for run in runs]),

@@ -14,7 +14,7 @@ from anoframe.metrics.continual import Matrix, mean_available
 
 STREAM = "continual.json"  # file name of the results of a task stream, in `results/`
 
-OPTIONAL_RECORDS = ("category_top1", "ece", "reliability", "novelty", "exemplars")
+OPTIONAL_RECORDS = ("category_top1", "ece", "novelty", "classification", "exemplars")
 
 # External scripts read these keys, so they exist for every method: the values of a method whose summary has no such
 # record. `adapter_stats` is a list over tasks of this value.
@@ -37,8 +37,8 @@ def stream_results(
             row, after which all tasks are finished.
         about: for each row `seconds`, `params_total`, `params_trainable`, and `summary`, the method's summary as JSON
             types (see anoframe/models/summary.py); a missing summary is empty. Further, of methods that have them,
-            `exemplars` (`images` and `bytes` on disk) and `classes` (`category_top1`, `ece`, `reliability`, `novelty`;
-            see anoframe/evaluation/class_measures.py): each becomes a list over the tasks.
+            `exemplars` (`images` and `bytes` on disk) and `classes` (`category_top1`, `ece`, `classification`,
+            `novelty`; see anoframe/evaluation/class_measures.py): each becomes a list over the tasks.
         head: `seed`, `git`, `strategy`, `class_order`, and `key_metric`, the metric of `average_performance` and
             `average_forgetting`.
     """

@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anoframe.evaluation.classification.evaluator import (
+    ClassificationEvaluator,
+    ClassPredictions,
+    confusion_matrix,
+)
 from anoframe.features.extraction import FeatureBatch
-from anoframe.metrics.calibration import expected_calibration_error, reliability_table
 from anoframe.metrics.novelty import novelty_metrics
 
 Array = NDArray[np.float64]
@@ -59,7 +64,7 @@ def classify(detector: ClassifyingDetector, batches: Iterable[FeatureBatch]) -> 
 
 
 def measure_classes(names: Sequence[str], outputs: Mapping[str, ClassOutputs], seen: Sequence[str]) -> dict[str, Any]:
-    """Measure a classifier after a task.
+    """Measure a classifier after a task, on the keys that class-incremental classification of labelled images has.
 
     The probability of a category is the sum of those of its classes. Known images are the test images of the categories
     seen so far, novel ones those of categories to come.
@@ -70,20 +75,27 @@ def measure_classes(names: Sequence[str], outputs: Mapping[str, ClassOutputs], s
         seen: categories of the tasks so far.
 
     Returns:
-        `category_top1` and `ece` over all known test images, `reliability` (the bins of the error), and `novelty`:
-        measure of confidence -> `auroc`, `aupr`, `fpr95`; None after the last task, when there is no novel category.
+        `category_top1` and `ece` over all known test images; `classification`: `classes` (the categories), `confusion`
+        and `reliability` (the bins of the error); and `novelty`: measure of confidence -> `auroc`, `aupr`, `fpr95`,
+        None after the last task, when there is no novel category.
     """
+    evaluator = ClassificationEvaluator(calibration=True)
     categories = list(dict.fromkeys(map(category_of, names)))
-    known = [outputs[name] for name in seen]
-    probabilities = np.concatenate([_category_probabilities(names, categories, each.logits) for each in known])
     position = {name: place for place, name in enumerate(categories)}
+    known, novel = [outputs[name] for name in seen], [each for name, each in outputs.items() if name not in seen]
+    scores = np.concatenate([_category_logits(names, categories, each.logits) for each in known])
     labels = np.concatenate([np.full(len(outputs[name].logits), position.get(name, -1)) for name in seen])
-    novel = [each for name, each in outputs.items() if name not in seen]
+    predictions = ClassPredictions(torch.from_numpy(scores), torch.from_numpy(labels))
+    metrics = evaluator.measure(predictions)
     confidences = {key: (_join(key, known), _join(key, novel)) for key in _CONFIDENCES}
     return {
-        "category_top1": float((probabilities.argmax(1) == labels).mean()) if len(labels) else None,
-        "ece": expected_calibration_error(probabilities, labels),
-        "reliability": [list(row) for row in reliability_table(probabilities, labels)],
+        "category_top1": metrics["top1"],
+        "ece": metrics["ece"],
+        "classification": {
+            "classes": categories,
+            "confusion": confusion_matrix(predictions, len(categories)),
+            "reliability": [row._asdict() for row in evaluator.reliability(predictions)],
+        },
         "novelty": {key: novelty_metrics(*pair) for key, pair in confidences.items()} if novel else None,
     }
 
@@ -97,10 +109,16 @@ def category_of(name: str) -> str:
     return name.rpartition("/")[0] or name
 
 
-def _category_probabilities(names: Sequence[str], categories: Sequence[str], logits: Array) -> Array:
-    classes = softmax(logits)
+def _category_logits(names: Sequence[str], categories: Sequence[str], logits: Array) -> Array:
+    """Logits of categories `[n, categories]`: their softmax gives each the sum of the probabilities of its classes."""
     columns = [[place for place, name in enumerate(names) if category_of(name) == category] for category in categories]
-    return np.stack([classes[:, column].sum(1) for column in columns], 1).clip(max=1.0)
+    return np.stack([logsumexp(logits[:, column]) for column in columns], 1)
+
+
+def logsumexp(logits: Array) -> Array:
+    """Logarithm of the sum of exponentials over the last axis of `[n, C]`."""
+    peak = logits.max(1, keepdims=True)
+    return peak[:, 0] + np.log(np.exp(logits - peak).sum(1))
 
 
 def softmax(logits: Array) -> Array:
@@ -109,13 +127,8 @@ def softmax(logits: Array) -> Array:
     return exponents / exponents.sum(1, keepdims=True)
 
 
-def _energy(outputs: ClassOutputs) -> Array:
-    peak = outputs.logits.max(1, keepdims=True)
-    return peak[:, 0] + np.log(np.exp(outputs.logits - peak).sum(1))
-
-
 _CONFIDENCES = {
-    "energy": _energy,  # logsumexp of the logits: the negative free energy
+    "energy": lambda outputs: logsumexp(outputs.logits),  # logsumexp of the logits: the negative free energy
     "max_softmax": lambda outputs: softmax(outputs.logits).max(1),
     "variance": lambda outputs: -outputs.variance,
 }

@@ -17,7 +17,7 @@ class ReliabilityBin(NamedTuple):
 
     low: float
     high: float
-    count: int
+    images: int
     accuracy: float | None
     confidence: float | None
 
@@ -37,17 +37,17 @@ def expected_calibration_error(probs: ArrayLike, labels: ArrayLike, bins: int = 
     0.4
     """
     table = reliability_table(probs, labels, bins)
-    total = sum(row.count for row in table)
+    total = sum(row.images for row in table)
     if not total:
         return None
-    gaps = [row.count * abs(row.accuracy - row.confidence) for row in table if row.accuracy is not None]  # type: ignore[operator]
+    gaps = [row.images * abs(row.accuracy - row.confidence) for row in table if row.images]  # type: ignore[operator]
     return float(sum(gaps) / total)
 
 
 def reliability_table(probs: ArrayLike, labels: ArrayLike, bins: int = 15) -> list[ReliabilityBin]:
     """Compute the bins of a reliability diagram; arguments and errors as `expected_calibration_error`.
 
-    >>> [row.count for row in reliability_table([[0.9, 0.1], [0.3, 0.7]], [0, 1], bins=2)]
+    >>> [row.images for row in reliability_table([[0.9, 0.1], [0.3, 0.7]], [0, 1], bins=2)]
     [0, 2]
     """
     values, truth = _check(probs, labels, bins)

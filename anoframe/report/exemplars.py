@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from anoframe.data.labelled.base import LabelledImages
+from anoframe.report.run_record import EXEMPLAR_INDEX, EXEMPLARS
 from anoframe.utils.files import file_name, write_atomic, write_json
 
-FOLDER, INDEX = "exemplars", "exemplars.json"  # in `pictures/`
 _SIDE = 72  # pixels of a picture
 
 
@@ -37,9 +37,9 @@ def write_exemplars(folder: Path, images: LabelledImages, rows: list[int], count
         if not shown:
             continue
         file = file_name(f"{number:03d}_{name}", ".png")
-        write_atomic(folder / "pictures" / FOLDER / file, _strip(images, shown))
+        write_atomic(folder / "pictures" / EXEMPLARS / file, _strip(images, shown))
         index.append({"class": name, "file": file, "shown": len(shown), "images": len(own)})
-    write_json(folder / "pictures" / FOLDER / INDEX, index)
+    write_json(folder / "pictures" / EXEMPLARS / EXEMPLAR_INDEX, index)
     return index
 
 

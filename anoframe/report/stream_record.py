@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from anoframe.continual.names import JOINT
 from anoframe.evaluation.results import Metrics
 from anoframe.models.summary import MethodSummary
-from anoframe.report.class_record import TaskClasses, read_classes
 from anoframe.report.method_record import read_summary
 from anoframe.report.number_checks import finite, finite_or_none, read_metrics
 
@@ -32,7 +31,6 @@ class Stream:
         params_trainable: number of parameters that the task trained.
         seconds: training time of the task.
         summaries: method summary after each task; empty in files of earlier versions.
-        classes_after: what was measured of classes and exemplars after each task; empty for methods without them.
     """
 
     tasks: list[list[str]]
@@ -45,7 +43,6 @@ class Stream:
     params_trainable: list[int]
     seconds: list[float]
     summaries: list[MethodSummary]
-    classes_after: list[TaskClasses] = field(default_factory=list)
 
     @property
     def is_joint(self) -> bool:
@@ -106,7 +103,6 @@ def read_stream(tree: Mapping[str, Any]) -> Stream:
         params_trainable=[int(value) for value in tree["params_trainable"]],
         seconds=[finite(value) for value in tree["seconds"]],
         summaries=[read_summary(summary) for summary in tree.get("method_summaries", [])],
-        classes_after=read_classes(tree),
     )
     _check_sizes(stream)
     return stream

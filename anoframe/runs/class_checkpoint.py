@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from safetensors.torch import load, save
 
 from anoframe.errors import AnoframeError
 from anoframe.models.class_incremental.base import ClassIncrementalLearner
+from anoframe.runs.exemplar_files import DIGEST, hash_content
 from anoframe.utils.files import read_json, write_atomic, write_json
 from anoframe.utils.tensor_files import fingerprint
 from anoframe.utils.type_check import matches_type
@@ -36,12 +38,14 @@ def save_classifier(
     """
     state = {name: value.contiguous().cpu() for name, value in learner.learned_state().items()}
     write_atomic(folder / LEARNED, save(state))
-    write_json(folder / EXEMPLARS, list(exemplars))
+    content = (json.dumps(list(exemplars), indent=1) + "\n").encode()
+    write_atomic(folder / EXEMPLARS, content)
     description = {
         "format": FORMAT,
         **facts,
         "classes": [[learner.classes[place] for place in places] for places in learner.task_classes],
         "learned_sha256": fingerprint(state),
+        DIGEST: hash_content(content),
     }
     write_json(folder / DESCRIPTION, description)
     return description
@@ -81,12 +85,16 @@ def read_exemplars(folder: Path, rows: Mapping[str, int], hashes: Sequence[str])
         hashes: of the content of each row.
 
     Raises:
-        AnoframeError: the file is missing or damaged, or an exemplar is missing or has another content.
+        AnoframeError: the file is missing or was changed, or an exemplar is missing or has another content.
     """
-    path = folder / EXEMPLARS
+    path, digest = folder / EXEMPLARS, read_json(folder / DESCRIPTION).get(DIGEST)
     entries = read_json(path)
-    if not matches_type(entries, list[dict[str, str]]) or any({"name", "sha256"} - entry.keys() for entry in entries):
-        raise AnoframeError(f"{path} is damaged: restore it, or start again with --overwrite")
+    is_whole = matches_type(entries, list[dict[str, str]]) and all({"name", "sha256"} <= set(each) for each in entries)
+    if not is_whole or hash_content(path.read_bytes()) != digest:
+        raise AnoframeError(
+            f"{path}, the exemplars of earlier tasks, was changed since its task was trained: restore it, or start "
+            "again with --overwrite"
+        )
     chosen = []
     for entry in entries:
         row = rows.get(entry["name"])

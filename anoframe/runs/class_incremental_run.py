@@ -23,6 +23,7 @@ from anoframe.data.task_streams import Task
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.provenance import git_commit
 from anoframe.features.extraction import FeatureBatch
+from anoframe.metrics.catalogue import METRICS
 from anoframe.models.class_incremental.base import ClassIncrementalLearner
 from anoframe.models.learner import TaskData
 from anoframe.report.exemplars import write_exemplars
@@ -72,7 +73,6 @@ def run_class_stream(cfg: ConfigDict, output: str | Path = "runs", start: str = 
     with Recorder(plan, expand_path(output, "output"), start) as recorder:
         run = ClassStreamRun(plan, recorder)
         results = run.run()
-        recorder.folder.write_state(classifier=_tiles(results))
         recorder.write_state("finished")
         with recorder.isolate_decoration("report.html"):
             write_report(recorder.folder.path)
@@ -238,6 +238,7 @@ class ClassStreamRun:
         }
         results = class_stream_results(plan.tasks, rows, head)
         write_json(self._recorder.folder.path / "results" / STREAM, results)
+        self._recorder.folder.write_state(classifier=_tiles(results))
         self._recorder.tracker.log("stream", results=results, summary=class_stream_line(results))
         return results
 
@@ -278,11 +279,8 @@ def _tiles(results: Mapping[str, Any]) -> dict[str, float | None]:
     last = results["cl_metrics"][-1]["by_metric"]
     energy = [entry["energy"]["auroc"] for entry in results["novelty"] if entry]
     return {
-        "ACC": last["accuracy"]["acc"],
-        "AIA": last["accuracy"]["aia"],
-        "FM": last["accuracy"]["fm"],
-        "BWT": last["accuracy"]["bwt"],
-        "ACC, mixed batches": last["accuracy_mixed"]["acc"],
+        **{METRICS[key].title: last["accuracy"][key] for key in ("acc", "aia", "fm", "bwt")},
+        f"{METRICS['acc'].title}, mixed batches": last["accuracy_mixed"]["acc"],
         "ECE": results["ece"][-1],
         "novelty AUROC, energy": sum(energy) / len(energy) if energy else None,
     }

@@ -12,7 +12,7 @@ import anoframe
 from anoframe.data.loco import Loco
 from anoframe.evaluation.dataset_metrics import spro_names
 from anoframe.metrics import catalogue, image_metrics, pixel_metrics
-from anoframe.metrics.catalogue import HEADLINE, METRICS, STREAM, SUMMARY, names_of, title_of
+from anoframe.metrics.catalogue import CLASS_METRICS, HEADLINE, METRICS, STREAM, SUMMARY, names_of, title_of
 
 PACKAGE = Path(anoframe.__file__).parent
 TITLES = {title for metric in METRICS.values() for title in (metric.title, metric.short_title)}
@@ -29,8 +29,9 @@ def test_every_pixel_metric_is_in_the_catalogue_in_its_order():
 
 def test_levels_partition_the_catalogue():
     common = tuple(name for name, metric in METRICS.items() if metric.every_dataset)
-    assert (*names_of("image"), *names_of("pixel"), *names_of("stream")) == common
+    assert (*names_of("image"), *names_of("pixel"), *names_of("class"), *names_of("stream")) == common
     assert names_of("stream") == STREAM
+    assert names_of("class") == CLASS_METRICS
 
 
 def test_metrics_of_one_dataset_are_those_of_its_kinds_of_defects():

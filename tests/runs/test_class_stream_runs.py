@@ -1,289 +1,302 @@
-"""Class-incremental detectors on a stream, and exemplars: what a run writes, and that a kill changes nothing of it."""
+"""Streams of classes of labelled images: what a run writes, and that a kill in either phase changes nothing of it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
-from tiny_data import TINY_DATA
 
-import anoframe
-from anoframe.config import load_config
+from anoframe.cli import main
+from anoframe.config import flatten, load_config, save_config
 from anoframe.errors import AnoframeError
-from anoframe.training.context import FitContext
+from anoframe.models.class_incremental.clap4clip import Clap4Clip
+from anoframe.report.run_record import read_run
+from anoframe.runs.class_evaluation import TestSet, evaluate_task, predict
+from anoframe.runs.class_incremental_run import run_class_stream
+from anoframe.runs.class_plan import ClassPlan
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
-HEAD = '"""Small, for tests."""\n\nfrom anoframe.config import ConfigDict, inherit\n\ncfg = inherit("{parent}")\n'
-COMMON = (
-    TINY_DATA
-    + """cfg.model.backbone.name = "test_resnet"
-cfg.model.backbone.weights = "random"
-cfg.report.pictures = 1
-cfg.protocol.name = "continual"
-cfg.protocol.tasks = "felt;mesh"
-cfg.trainer.epochs = 2
-cfg.trainer.batch_size = 4
-cfg.trainer.save_minutes = 0.0
-"""
-)
-CLASSES = """cfg.model.backbone.levels = (2,)
-cfg.model.text.images = 2
-cfg.model.classifier.vga.hidden = 8
-cfg.model.classifier.posterior.samples = 2
-cfg.model.classifier.memory.per_class = 2
-with cfg.unlocked():
-    cfg.data.synthetic.generator = ConfigDict({"name": "cutpaste"})
-"""
-TRAINED = "cfg.model.width = 0.1\ncfg.model.depths = (1, 1, 1)\n"
-CATEGORY = {"model.classes": "category"}
-
-
-class Stop(BaseException):
-    """Stands for a kill: no `except Exception` of the run handles it."""
+CLASSES = ("black", "blue", "green", "red")
+COLOURS = np.array([[20, 20, 20], [30, 30, 200], [30, 200, 30], [200, 30, 30]])
+ENCODER = {
+    "model.backbone.name": "test_resnet",
+    "model.backbone.weights": "random:0",
+    "model.backbone.levels": (3,),
+    "data.name": "npz",
+    "data.resize": 16,
+    "data.crop": 16,
+    "cache.images": False,
+    "protocol.tasks": "2x2",
+    "device": "cpu",
+    "trainer.batch_size": 8,
+    "trainer.epochs": 2,
+    "trainer.save_minutes": 0.0,
+}
+SMALL = {
+    "model.text.images": 3,
+    "model.classifier.vga.hidden": 8,
+    "model.classifier.posterior.samples": 3,
+    "model.classifier.memory.per_class": 4,
+}
 
 
 @pytest.fixture(scope="module")
-def configs(tmp_path_factory, tiny_root):
-    """Configs of a class-incremental detector, and of a trained one without classes."""
-    folder = tmp_path_factory.mktemp("configs")
-    for name, parent, rest in (
-        ("classes", "clap4clip/clap4clip_lite2.py", CLASSES),
-        ("trained", "rd4ad/rd4ad_lite0_256.py", TRAINED),
-    ):
-        text = (HEAD + COMMON).format(parent=parent, root=str(tiny_root)) + rest
-        (folder / f"{name}.py").write_text(text, encoding="utf-8")
-    return {name: folder / f"{name}.py" for name in ("classes", "trained")}
+def archive(tmp_path_factory):
+    """Four classes of flat colours with noise."""
+    rng, arrays = np.random.default_rng(0), {}
+    for split, count in (("train", 40), ("test", 20)):
+        labels = np.arange(count) % 4
+        noise = rng.integers(-20, 30, (count, 16, 16, 3))
+        pixels = (COLOURS[labels][:, None, None] + noise).clip(0, 255)
+        arrays |= {f"{split}_x": pixels.astype(np.uint8), f"{split}_y": labels}
+    path = tmp_path_factory.mktemp("npz") / "colours.npz"
+    np.savez(path, **arrays, classes=CLASSES)
+    return path
+
+
+@pytest.fixture
+def config(archive):
+    """Function that returns a config; `method` is the name of a shipped one."""
+
+    def load(method="clap4clip_cifar10_5x2", **changes):
+        small = SMALL if method.startswith("clap4clip") else {}
+        dotted = {key.replace("__", "."): value for key, value in changes.items()}
+        return load_config(f"clap4clip/{method}.py", {**ENCODER, **small, "data.root": str(archive), **dotted})
+
+    return load
 
 
 @pytest.fixture(scope="module")
-def stream(configs, tmp_path_factory):
-    """Train on the stream, once for all tests."""
-    finished = {}
-
-    def run(name="classes", **changes):
-        key = (name, *changes.items())
-        if key not in finished:
-            finished[key] = _train(configs[name], tmp_path_factory.mktemp("runs"), "new", changes)
-        return finished[key]
-
-    return run
+def done(archive, tmp_path_factory):
+    """A finished run of CLAP4CLIP."""
+    cfg = load_config("clap4clip/clap4clip_cifar10_5x2.py", {**ENCODER, **SMALL, "data.root": str(archive)})
+    return run_class_stream(cfg, tmp_path_factory.mktemp("done"))
 
 
-def _train(config, output, start="new", changes=()):
-    torch.set_num_threads(1)
-    return anoframe.train(load_config(config, dict(changes)), None, output, start)
+def files_of(folder):
+    """Bytes of everything that a kill must not change, by name: checkpoints, and rows without times."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in (folder / "checkpoint").rglob("*.*")}
+    for path in (folder / "results" / "stream").glob("*.json"):
+        tree = json.loads(path.read_text())
+        del tree["about"]["seconds"]
+        files[path.name] = json.dumps(tree).encode()
+    return files
 
 
-def results_of(run):
-    return json.loads((run.folder / "results/continual.json").read_text())
+# ------------------------------------------------------------------------------------------------ content of a run
 
 
-def exemplars_of(folder, task):
-    return json.loads((folder / f"checkpoint/task_{task:02d}/exemplars.json").read_text())["exemplars"]
-
-
-# ------------------------------------------------------------------------------------------------ results
-
-
-def test_a_method_without_maps_is_led_by_image_auroc(stream):
-    results = results_of(stream())
-    assert results["config"]["key_metric"] == "image_auroc"
-    assert results["cl_metrics"][-1]["average_performance"] is not None
-    assert results["R"]["pixel_auroc"] == [[None, None], [None, None]]
-    assert {"image_auroc_cond", "image_auroc_agn", "image_auroc_energy", "image_auroc_unc"} <= results["R"].keys()
-    assert results["R"]["image_auroc"] == results["R"]["image_auroc_agn"]
-
-
-def test_classes_are_measured_after_each_task(stream):
-    results = results_of(stream())
-    assert [0 <= value <= 1 for value in results["category_top1"] + results["ece"]] == [True] * 4
-    assert results["category_top1"][0] == 1.0  # one category
+def test_a_run_writes_checkpoints_rows_and_results(done):
+    assert sorted(path.name for path in (done.folder / "checkpoint").iterdir()) == ["task_00", "task_01"]
+    results = json.loads((done.folder / "results" / "continual.json").read_text())
+    assert results == json.loads(json.dumps(done.results))
+    assert results["config"]["tasks"] == [["black", "blue"], ["green", "red"]]
+    assert set(results["R"]) == {"accuracy", "accuracy_mixed", "accuracy_task_aware"}
+    assert results["R"]["accuracy"][0][1] is None  # classes that have not arrived
     assert set(results["novelty"][0]) == {"energy", "max_softmax", "variance"}
     assert results["novelty"][1] is None
-    assert [entry["images"] for entry in results["exemplars"]] == [4, 8]
+    assert results["exemplars"] == [{"images": 8, "bytes": 8 * 768}, {"images": 16, "bytes": 16 * 768}]
+    last = results["classification"][-1]
+    assert np.array(last["confusion"]).sum() == 20
+    assert results["category_top1"][-1] == np.trace(last["confusion"]) / 20
+    assert sum(row["images"] for row in last["reliability"]) == 20
+    assert results["params_total"][1] > results["params_total"][0]
 
 
-def test_the_number_of_synthetic_images_is_disclosed(stream):
-    run = stream()
-    synthetic = run.results.provenance["synthetic"]
-    assert synthetic == {"generator": {"name": "cutpaste"}, "seed": 0, "images": {"felt": 6, "mesh": 6}}
-    counts = json.loads((run.folder / "results/felt.json").read_text())["counts"]
-    assert (counts["train"], counts["train_synthetic"]) == (6, 6)
+def test_exemplars_are_names_classes_and_hashes_and_old_ones_stay(done):
+    first, second = (
+        json.loads((done.folder / "checkpoint" / task / "exemplars.json").read_text())
+        for task in ("task_00", "task_01")
+    )
+    assert all(set(entry) == {"name", "class", "sha256"} for entry in second)
+    assert {entry["name"] for entry in first} <= {entry["name"] for entry in second}
+    assert sorted(entry["class"] for entry in second) == sorted(CLASSES * 4)
 
 
-def test_the_report_shows_categories_novelty_and_exemplars(stream):
-    text = (stream().folder / "report.html").read_text(encoding="utf-8")
-    assert "Categories, novelty and exemplars" in text
-    assert "Category top-1" in text
+def test_the_report_shows_every_part(done):
+    page = (done.folder / "report.html").read_text()
+    for text in ("Confusion matrix", "Reliability", "Novel classes", "Exemplars", "image prototypes, not CLIP"):
+        assert text in page
+    assert "No category has been evaluated" not in page
+    record = read_run(done.folder)
+    assert record.class_record is not None
+    assert [strip.shown for strip in record.class_record.strips] == [4] * 4
+    assert "colours.npz" not in page
 
 
-def test_classes_that_are_categories_have_no_synthetic_images(stream):
-    run = stream(**CATEGORY)
-    results = results_of(run)
-    assert "synthetic" not in run.results.provenance
-    assert {entry["class"] for entry in exemplars_of(run.folder, 1)} == {"felt", "mesh"}
-    assert results["R"]["image_auroc"] == results["R"]["image_auroc_energy"]
-    assert "image_auroc_cond" not in results["R"]
+def test_damaged_results_are_named(done, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(done.folder, copy)
+    path = copy / "results" / "continual.json"
+    tree = json.loads(path.read_text())
+    tree["ece"] = tree["ece"][:1]
+    path.write_text(json.dumps(tree))
+    with pytest.raises(AnoframeError, match=r"continual\.json is damaged"):
+        read_run(copy)
 
 
-def test_joint_training_has_one_row_and_frozen_forgets_nothing(stream):
-    joint = results_of(stream(**CATEGORY, **{"protocol.strategy": "joint"}))
-    assert len(joint["R"]["image_auroc"]) == len(joint["category_top1"]) == 1
-    frozen = results_of(stream(**CATEGORY, **{"protocol.strategy": "frozen"}))
-    assert frozen["R"]["image_auroc"][0] == frozen["R"]["image_auroc"][1]
-    assert frozen["category_top1"][1] == pytest.approx(0.5)
+# ------------------------------------------------------------------------------------------------ kill and resume
 
 
-@pytest.mark.parametrize("strategy", ["finetune", "ewc", "replay"])
-def test_strategies_that_know_nothing_of_classes_are_refused(configs, tmp_path, strategy):
-    with pytest.raises(AnoframeError, match=r"learns the classes of each task.*--protocol\.strategy native"):
-        _train(configs["classes"], tmp_path, changes={"protocol.strategy": strategy})
+@pytest.mark.parametrize("calls_until", [13, 18])  # of task 1: in the phase `task`, and in the phase `balance`
+def test_a_run_killed_in_either_phase_resumes_to_the_same_bytes(done, config, tmp_path, monkeypatch, calls_until):
+    calls = []
+    original = Clap4Clip._losses
+
+    def losses(self, is_balance, batch):
+        calls.append(is_balance)
+        if len(calls) == calls_until:
+            raise KeyboardInterrupt
+        return original(self, is_balance, batch)
+
+    monkeypatch.setattr(Clap4Clip, "_losses", losses)
+    with pytest.raises(KeyboardInterrupt):
+        run_class_stream(config(), tmp_path)
+    assert calls[-1] == (calls_until == 18)
+    with pytest.raises(AnoframeError, match="--resume"):
+        run_class_stream(config(), tmp_path)
+    resumed = run_class_stream(config(), tmp_path, "resume")
+    assert files_of(resumed.folder) == files_of(done.folder)
 
 
-# ------------------------------------------------------------------------------------------------ exemplars
+def test_resuming_a_finished_run_trains_nothing(done, config, tmp_path, monkeypatch):
+    copy = tmp_path / done.folder.relative_to(done.folder.parents[3])
+    shutil.copytree(done.folder, copy)
+    monkeypatch.setattr(Clap4Clip, "_losses", None)
+    assert files_of(run_class_stream(config(), tmp_path, "resume").folder) == files_of(done.folder)
 
 
-def test_exemplars_are_balanced_hashed_and_a_subset_of_the_previous_ones(stream, tiny_root):
-    folder = stream().folder
-    first, second = exemplars_of(folder, 0), exemplars_of(folder, 1)
-    states = ("normal", "defective")
-    assert [entry["class"] for entry in second] == [f"{c}/{s}" for c in ("felt", "mesh") for s in states for _ in "12"]
-    assert [entry for entry in second if entry["category"] == "felt"] == first
-    assert [entry["synthetic"] for entry in first] == [False, False, True, True]
-    for entry in second:
-        assert hashlib.sha256((tiny_root / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
+@pytest.mark.parametrize("damage", ["removed", "shortened", "replaced"])
+def test_a_changed_memory_stops_the_next_task(done, config, tmp_path, damage):
+    copy = tmp_path / done.folder.relative_to(done.folder.parents[3])
+    shutil.copytree(done.folder, copy)
+    shutil.rmtree(copy / "checkpoint" / "task_01")
+    (copy / "results" / "stream" / "task_01.json").unlink()
+    path = copy / "checkpoint" / "task_00" / "exemplars.json"
+    entries = json.loads(path.read_text())
+    if damage == "removed":
+        path.unlink()
+    else:
+        path.write_text(json.dumps(entries[1:] if damage == "shortened" else [{**entries[0], "sha256": "0"}]))
+    with pytest.raises(AnoframeError, match=r"exemplars\.json"):
+        run_class_stream(config(), tmp_path, "resume")
 
 
-def test_a_run_without_memory_keeps_nothing(stream):
-    run = stream(**CATEGORY, **{"model.classifier.memory.per_class": 0})
-    assert exemplars_of(run.folder, 1) == []
-    assert results_of(run)["exemplars"] == [{"images": 0, "bytes": 0}] * 2
+# ------------------------------------------------------------------------------------------------ strategies, baselines
 
 
-def test_another_seed_draws_other_exemplars(stream):
-    changes = {**CATEGORY, "model.classifier.memory.per_class": 3}
-    names = [exemplars_of(stream(**changes, seed=seed).folder, 1) for seed in (0, 1)]
-    assert names[0] != names[1]
+def test_frozen_keeps_the_first_classifier_and_misses_later_classes(config, tmp_path):
+    results = run_class_stream(config(protocol__strategy="frozen"), tmp_path).results
+    accuracy = results["R"]["accuracy"]
+    assert accuracy[1][1] == 0
+    assert accuracy[1][0] == accuracy[0][0]
+    assert (results["params_trainable"][1], results["seconds"][1]) == (0, 0.0)
 
 
-def test_replay_keeps_images_of_each_category_for_any_trained_detector(stream):
-    run = stream("trained", **{"protocol.strategy": "replay", "protocol.memory.per_class": 2})
-    assert [entry["class"] for entry in exemplars_of(run.folder, 1)] == ["felt", "felt", "mesh", "mesh"]
-    results = results_of(run)
-    assert [entry["images"] for entry in results["exemplars"]] == [2, 4]
-    assert results["config"]["key_metric"] == "pixel_auroc"
-    assert "category_top1" not in results
-    assert run.results.provenance["stream"]["memory"]["per_class"] == 2
-    log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
-    assert [line["images"] for line in log if line["event"] == "fit"] == [6, 8]
-
-
-@pytest.mark.parametrize(
-    ("changes", "text"),
-    [
-        ({"protocol.memory.selector": "energy"}, "replay has none"),
-        ({"protocol.memory.total": 1}, "no room for one exemplar of each of 2 classes"),
-        ({"protocol.memory.selector": "herdin"}, "did you mean 'herding'"),
-    ],
-)
-def test_a_memory_that_cannot_work_is_refused_before_the_first_task(configs, tmp_path, changes, text):
-    with pytest.raises(AnoframeError, match=text):
-        _train(configs["trained"], tmp_path, changes={"protocol.strategy": "replay", **changes})
-    assert not list(tmp_path.iterdir())
-
-
-# ------------------------------------------------------------------------------------------------ kills
-
-
-def content(folder):
-    """Everything that must not depend on a kill, as bytes."""
-    results = json.loads((folder / "results/continual.json").read_text())
-    kept = {key: value for key, value in results.items() if key not in ("seconds", "git")}
-    files = sorted(folder.glob("checkpoint/*/*.safetensors")) + sorted(folder.glob("checkpoint/*/exemplars.json"))
-    return json.dumps(kept), {str(file.relative_to(folder)): file.read_bytes() for file in files}
-
-
-def kill_and_resume(configs, name, output, monkeypatch, number, changes):
-    """Kill a run after it has written its training state of this number, then resume it; return the folder."""
-    original, calls = FitContext.save_state, []
-
-    def call(self, *args, **kwargs):
-        original(self, *args, **kwargs)
-        calls.append(args)
-        if len(calls) == number:
-            raise Stop
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FitContext, "save_state", call)
-        with pytest.raises(Stop):
-            _train(configs[name], output, changes=changes)
-    return _train(configs[name], output, "resume", changes).folder
-
-
-def count_states(configs, name, output, monkeypatch, changes):
-    with monkeypatch.context() as patch:
-        calls = []
-        original = FitContext.save_state
-
-        def call(self, stage, *args, **kwargs):
-            original(self, stage, *args, **kwargs)
-            calls.append((self.fit, stage))
-
-        patch.setattr(FitContext, "save_state", call)
-        run = _train(configs[name], output, changes=changes)
-    return run.folder, calls
-
-
-def test_a_kill_inside_either_phase_changes_no_byte(configs, tmp_path, monkeypatch):
-    folder, states = count_states(configs, "classes", tmp_path / "whole", monkeypatch, {})
-    expected = content(folder)
-    phase, exemplars, balance = 1, 2, 3  # stages of a task; stage 0 reads prototypes
-    for place in (("task_00", phase), ("task_01", phase), ("task_01", exemplars), ("task_01", balance)):
-        assert place in states
-        number = states.index(place) + 1  # the first state that is written in this phase
-        output = tmp_path / f"{place[0]}_{place[1]}"
-        assert content(kill_and_resume(configs, "classes", output, monkeypatch, number, {})) == expected
-
-
-def test_a_killed_replay_continues_with_the_same_memory(configs, tmp_path, monkeypatch):
-    changes = {"protocol.strategy": "replay", "protocol.memory.per_class": 2, "protocol.memory.selector": "herding"}
-    folder, states = count_states(configs, "trained", tmp_path / "whole", monkeypatch, changes)
-    number = next(place for place, (fit, _) in enumerate(states) if fit == "task_01") + 1
-    killed = kill_and_resume(configs, "trained", tmp_path / "killed", monkeypatch, number, changes)
-    assert content(killed) == content(folder)
+def test_joint_training_has_one_row_over_all_tasks(config, tmp_path):
+    results = run_class_stream(config(protocol__strategy="joint"), tmp_path).results
+    assert len(results["cl_metrics"]) == 1
+    assert None not in results["R"]["accuracy"][0]
+    assert results["novelty"] == [None]
 
 
 @pytest.mark.parametrize(
-    ("change", "text"),
+    "method", ["cifar10_5x2_linear_probe", "cifar10_5x2_nearest_class_mean", "cifar10_5x2_zero_shot"]
+)
+def test_baselines_learn_colours(config, tmp_path, method):
+    results = run_class_stream(config(method, trainer__epochs=10), tmp_path).results
+    last = results["cl_metrics"][-1]["by_metric"]
+    assert last["accuracy"]["acc"] >= 0.75
+    assert last["accuracy"]["acc"] == last["accuracy_mixed"]["acc"]  # no baseline attends over its batch
+
+
+def test_class_folders_are_a_stream_too(archive, tmp_path, config):
+    from PIL import Image
+
+    arrays = np.load(archive)
+    for split in ("train", "test"):
+        for number, (image, label) in enumerate(zip(arrays[f"{split}_x"], arrays[f"{split}_y"], strict=True)):
+            folder = tmp_path / "data" / split / CLASSES[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{number}.png")
+    changes = {"data__name": "classes", "data__root": str(tmp_path / "data")}
+    results = run_class_stream(config("cifar10_5x2_nearest_class_mean", **changes), tmp_path / "runs").results
+    assert results["cl_metrics"][-1]["by_metric"]["accuracy"]["acc"] >= 0.75
+
+
+# ------------------------------------------------------------------------------------------------ evaluation
+
+
+@pytest.fixture
+def trained(done, config):
+    """The classifier after both tasks, and test vectors of the stream."""
+    plan = ClassPlan(config())
+    learner = plan.new_learner()
+    from anoframe.runs.class_checkpoint import load_classifier
+
+    load_classifier(done.folder / "checkpoint" / "task_01", learner)
+    vectors = plan.encode("test", print)
+    return learner, TestSet(vectors, [sample.category for sample in plan.test.samples], plan.tasks)
+
+
+def test_no_label_reaches_the_classifier(trained):
+    learner, test = trained
+    seen = []
+    original = learner.logits
+    learner.logits = lambda features, jointly=False: seen.append(features) or original(features, jointly)
+    evaluate_task(learner, test, 2, 15, 8, 0)
+    given = len(seen)
+    permuted = TestSet(test.features, list(reversed(test.classes)), test.tasks)
+    evaluate_task(learner, permuted, 2, 15, 8, 0)
+    assert len(seen) == 2 * given
+    assert all(torch.equal(a, b) for a, b in zip(seen[:given], seen[given:], strict=True))
+
+
+def test_each_image_is_computed_by_itself(trained):
+    learner, test = trained
+    whole = predict(learner, test.features)
+    single = torch.cat([predict(learner, row[None]).logits for row in test.features])
+    torch.testing.assert_close(whole.logits, single, rtol=1e-4, atol=1e-3)
+
+
+# ------------------------------------------------------------------------------------------------ command line, errors
+
+
+def test_the_command_line_runs_a_stream(archive, tmp_path, capsys):
+    words = [word for key, value in {**ENCODER, "data.root": archive}.items() for word in (f"--{key}", str(value))]
+    given = ["--config", "clap4clip/cifar10_5x2_nearest_class_mean.py", *words, "--output", str(tmp_path)]
+    device = given.index("--device")
+    assert main([*given[:device], *given[device + 2 :], "--device", "cpu", "--protocol.order_seed", "3"]) == 0
+    output = capsys.readouterr().out
+    assert "novelty AUROC" in output
+    assert list(tmp_path.rglob("class_incremental-native-order3/npz-2x2/0/report.html"))
+    assert main([*given, "--mode", "test", "--checkpoint", str(tmp_path)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
     [
-        (lambda path: path.unlink(), "the exemplars of earlier tasks, is missing"),
-        (lambda path: path.write_text(path.read_text().replace("felt/train", "mesh/train")), "was changed since"),
+        ({"protocol__tasks": "3x2"}, "the data have 4"),
+        ({"protocol__strategy": "ewc"}, "unknown protocol.strategy 'ewc'"),
+        ({"data__root": None}, "data.root is not set"),
+        ({"device": "cpu cpu"}, "on one device"),
+        ({"model__text__source": "prompts"}, "text tower"),
+        ({"evaluation__bins": 0}, "evaluation.bins must be 1 or more"),
+        ({"data__name": "images"}, "no test split"),
     ],
 )
-def test_a_missing_or_changed_list_of_exemplars_is_an_error(stream, configs, tmp_path, change, text):
-    source = stream().folder
-    folder = tmp_path / source.relative_to(source.parents[3])
-    shutil.copytree(source, folder)
-    for name in ("checkpoint/task_01", "results/stream/task_01.json"):
-        path = folder / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    change(folder / "checkpoint/task_00/exemplars.json")
-    with pytest.raises(AnoframeError, match=text):
-        _train(configs["classes"], tmp_path, "resume")
+def test_errors_name_the_reason_before_a_folder_exists(config, tmp_path, changes, message):
+    with pytest.raises(AnoframeError, match=message):
+        run_class_stream(config(**changes), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
-def test_a_changed_image_of_the_memory_is_an_error(stream, configs, tmp_path, tiny_root):
-    root = tmp_path / "data"
-    shutil.copytree(tiny_root, root)
-    changes = {**CATEGORY, "data.root": str(root)}
-    run = _train(configs["classes"], tmp_path / "runs", changes=changes)
-    shutil.rmtree(run.folder / "checkpoint/task_01")
-    (run.folder / "results/stream/task_01.json").unlink()
-    kept = root / exemplars_of(run.folder, 0)[0]["file"]
-    shutil.copy(root / "mesh/train/good/000.png", kept)
-    with pytest.raises(AnoframeError, match="its data have changed since it began"):
-        _train(configs["classes"], tmp_path / "runs", "resume", changes)
+def test_config_survives_yaml_and_tasks_keep_its_protocol(tmp_path):
+    cfg = load_config("clap4clip/clap4clip_cifar10_5x2.py", {"protocol.tasks": "2x5"})
+    assert cfg.protocol.name == "class_incremental"
+    save_config(cfg, tmp_path / "config.yaml")
+    assert dict(flatten(load_config(tmp_path))) == dict(flatten(cfg))
