@@ -50,7 +50,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # name -> setting
     "orthogonality": ({"loss": {"orthogonality": 5.0}}, {"ortho_loss": True}),
     "prior frozen": ({"posterior": {"prior": "frozen"}}, {"frozen_prior": True}),
     "prior np, its mask corrected": ({"posterior": {"prior": "np", "context": 1.0}}, {"use_np_prior": True}),
-    "hierarchical, its KL a mean over classes": (
+    "hierarchical, KL summed as there": (
         {"posterior": {"hierarchical": True}, "loss": {"distillation": 0.3}},
         {"hierarchical": True, "distill": True},
     ),
@@ -247,8 +247,7 @@ class Comparison:
         (entropy + others + prior).backward()
         public.optimizer.step()
 
-        task = self.args.sess
-        parameters = learner._trained_parameters(is_balance, task)
+        parameters = learner._trained_parameters(is_balance)
         learner.requires_grad_(False)
         for parameter in parameters.values():
             parameter.requires_grad_(True)

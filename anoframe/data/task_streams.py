@@ -26,6 +26,7 @@ STREAMS: dict[str, tuple[type[MVTec] | type[VisA], tuple[int, ...]]] = {
     "10-1x5": (MVTec, (10, 1, 1, 1, 1, 1)),
     "11-1": (VisA, (11, 1)),
     "8-4": (VisA, (8, 4)),
+    "3x4": (VisA, (3,) * 4),
     "8-1x4": (VisA, (8, 1, 1, 1, 1)),
 }
 

@@ -182,7 +182,9 @@ class Run:
         image = expand_path(image, "image") if isinstance(image, str | Path) else image
         pixels = load_image(image, checkpoint.preprocessing)
         device = next(checkpoint.detector.buffers()).device
-        prediction = checkpoint.detector.predict(pixels[None].to(device), [category or checkpoint.categories[0]])
+        is_open = category is None and checkpoint.detector.category_is_optional
+        names = None if is_open else [category or checkpoint.categories[0]]
+        prediction = checkpoint.detector.predict(pixels[None].to(device), names)
         return Prediction(
             prediction.score[0].cpu(),
             None if prediction.anomaly_map is None else prediction.anomaly_map[0].cpu(),

@@ -36,6 +36,10 @@ with cfg.unlocked():
     cfg.model.classifier.scale = 100.0  # factor of cosines in logits, CLIP's
     cfg.model.classifier.balance = True  # False: without the phase "balance"
 
+    cfg.model.classifier.context = ConfigDict()  # of the prompt style "coop"
+    cfg.model.classifier.context.length = placeholder(int)  # None: 12, or 2 per task if expandable
+    cfg.model.classifier.context.expandable = False  # True: each task adds vectors, which are averaged
+
     cfg.model.classifier.memory = ConfigDict()  # exemplars of earlier tasks, see docs/continual.md
     cfg.model.classifier.memory.total = placeholder(int)  # in all, shared by the classes; None: per_class
     cfg.model.classifier.memory.per_class = 20  # 0: no memory

@@ -1,9 +1,11 @@
 """CLAP4CLIP's method on EfficientNet-Lite2 with image prototypes in place of texts: it is not CLIP.
 
+    python tools/main.py --config configs/clap4clip/clap4clip_lite2.py --cls_names bottle grid wood
     python tools/main.py --config configs/clap4clip/clap4clip_lite2.py --protocol.tasks "bottle,cable;grid;wood"
 
-Classes are categories and states, defects are synthetic (P-STATE-SYN). Cost: features of 472 numbers per image, 12
-million values of the attention and 0.45 million per task; a step takes 20 ms on one core. Expected: docs/clap4clip.md.
+Classes are categories and states, defects are synthetic (P-STATE-SYN). Cost: features of 472 numbers per image, 3.7
+million values of the attention and 0.45 million per task; a step takes tens of milliseconds on one core.
+Expected: docs/clap4clip.md.
 """
 
 from anoframe.config import ConfigDict, inherit

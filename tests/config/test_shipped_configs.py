@@ -43,7 +43,7 @@ class BackboneStandIn(nn.Module):
 class ClipStandIn(nn.Module):
     """Has the attributes of a CLIP backbone for WinCLIP, and for a RAML of any tile size, and no weights."""
 
-    has_text, embed_dim, grid = True, 16, (15, 15)
+    has_text, embed_dim, grid, text_width = True, 16, (15, 15), 8
 
 
 def test_configs_of_the_published_methods_are_shipped():

@@ -21,11 +21,14 @@ from torch import Tensor, nn
 from anoframe.errors import AnoframeError
 from anoframe.models.class_incremental import losses
 from anoframe.models.class_incremental.base import ClassOf, category_class
+from anoframe.models.class_incremental.coop import ContextPrompts
 from anoframe.models.class_incremental.network import ClapNetwork, Draws
 from anoframe.models.class_incremental.noise import FixedNoise, draw_noise
 from anoframe.models.class_incremental.priors import Gaussian
+from anoframe.models.class_incremental.report import summarise
 from anoframe.models.class_incremental.routing import mean_direction, route
 from anoframe.models.class_incremental.settings import (
+    ContextSettings,
     LossSettings,
     PosteriorSettings,
     RoutingSettings,
@@ -33,7 +36,7 @@ from anoframe.models.class_incremental.settings import (
     check_prompt_style,
     read_settings,
 )
-from anoframe.models.class_incremental.text import TextSource
+from anoframe.models.class_incremental.text import Prompts, TextSource
 from anoframe.models.class_incremental.text_learner import TextLearner
 from anoframe.models.class_incremental.vga import task_of_class
 from anoframe.models.components.exemplars import MemorySettings, exemplar_stage
@@ -55,7 +58,7 @@ class Clap4Clip(TextLearner):
         prompt_style: `"hand_crafted"`, or `"coop"`: learned context vectors through the text tower.
         scale: factor of cosines in logits.
         balance: train the phase `balance` after the first task, if there are exemplars.
-        vga, posterior, loss, routing: arguments of the classes in `settings.py`.
+        vga, posterior, loss, routing, context: arguments of the classes in `settings.py`; `context` is of `coop`.
         memory: arguments of `MemorySettings`; with `per_class` 0 there are no exemplars.
 
     Raises:
@@ -78,10 +81,11 @@ class Clap4Clip(TextLearner):
         loss: Mapping[str, Any] | None = None,
         routing: Mapping[str, Any] | None = None,
         memory: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
     ):
         super().__init__(features, text, class_of, scale)
         check_prompt_style(prompt_style)
-        self.seed, self.balance = seed, balance
+        self.seed, self.balance, self.prompt_style = seed, balance, prompt_style
         self.posterior = read_settings(PosteriorSettings, posterior, "model.classifier.posterior")
         self.loss = read_settings(LossSettings, loss, "model.classifier.loss")
         self.routing = read_settings(RoutingSettings, routing, "model.classifier.routing")
@@ -93,12 +97,30 @@ class Clap4Clip(TextLearner):
                 "hierarchical False has not: set it to True, or the weight to 0"
             )
         self.network = ClapNetwork(features, attention, self.posterior, prompt_style)
+        self.context = self._build_context(read_settings(ContextSettings, context, "model.classifier.context"))
         self.previous: ClapNetwork | None = None  # the network after the last task, for distillation
         self.register_buffer("anchors", torch.zeros(0, features))
         self._noise = FixedNoise(seed)
         self._observed_sum: list[Tensor] = []
 
+    def _build_context(self, settings: ContextSettings) -> ContextPrompts | None:
+        if self.prompt_style != "coop":
+            return None
+        if not isinstance(self.text, Prompts):
+            raise AnoframeError(
+                "model.classifier.prompt_style coop has prompts, and model.text.source is prototypes: "
+                "--model.text.source prompts, or --model.classifier.prompt_style hand_crafted"
+            )
+        return ContextPrompts(self.text.encoder, settings)
+
     # ------------------------------------------------------------------------------------------------ tasks
+
+    def text_features(self) -> Tensor:
+        if self.context is None:
+            return super().text_features()
+        assert isinstance(self.text, Prompts)
+        features: Tensor = self.context([self.text.words(name) for name in self.classes])
+        return features
 
     @property
     def counts(self) -> list[int]:
@@ -111,8 +133,13 @@ class Clap4Clip(TextLearner):
         if task:
             with torch.random.fork_rng(devices=[]):  # weights of a task depend on seed and task alone
                 torch.manual_seed(seed)
-                self.network.resize(task + 1)
+                self._resize(task + 1)
         super()._begin_task(task)
+
+    def _resize(self, tasks: int) -> None:
+        self.network.resize(tasks)
+        if self.context is not None:
+            self.context.resize(tasks)
 
     def _add_text(self, features: Tensor) -> None:
         super()._add_text(features)
@@ -127,7 +154,7 @@ class Clap4Clip(TextLearner):
     def load_learned_state(self, state: dict[str, Tensor]) -> None:
         """Load a state of `learned_state`, with as many tasks as it has."""
         if "class_counts" in state:
-            self.network.resize(max(1, len(state["class_counts"])))
+            self._resize(max(1, len(state["class_counts"])))
             has_previous = any(name.startswith("previous.") for name in state)
             self.previous = self.network.frozen_copy() if has_previous else None
             if self.previous is not None and len(self.previous.tokens):
@@ -142,37 +169,34 @@ class Clap4Clip(TextLearner):
 
     def training_stages(self) -> Sequence[Observation | Phase]:
         data, task = self._data, max(0, len(self.class_counts) - 1)
-        stages: list[Observation | Phase] = [*self.text_stages(), self._phase("task", task, None)]
+        stages: list[Observation | Phase] = [*self.text_stages(), self._phase("task")]
         if data is None:  # no task yet: the list of phases, for the checks of a plan
-            return [*stages, self._phase("balance", task, None)]
+            return [*stages, self._phase("balance")]
         if not self.memory.is_empty:
             stages.append(exemplar_stage(self, self.memory, data, self.class_of, self.seed))
             if task and self.balance:
-                stages.append(self._phase("balance", task, self.exemplar_rows.tolist()))
+                stages.append(self._phase("balance", self.exemplar_rows.tolist()))
         if self.routing.mode != "none":
             anchor = self._begin_anchor, self._observe_anchor, self._finish_anchor
             stages.append(Observation("anchors", *anchor, rows=data.new_rows))
         return stages
 
-    def _phase(self, name: str, task: int, rows: Sequence[int] | None) -> Phase:
+    def _phase(self, name: str, rows: Sequence[int] | None = None) -> Phase:
         loss = partial(self._losses, name == "balance")
         couples = self.network.vga is not None
-        parameters = self._trained_parameters(name == "balance", task)
+        parameters = self._trained_parameters(name == "balance")
         return Phase(name, parameters, loss, rows=rows, measurements=("accuracy",), couples_batch=couples)
 
-    def _trained_parameters(self, is_balance: bool, task: int) -> dict[str, nn.Parameter]:
-        """Name the parameters of a phase: attention and newest adapter and token; or all adapters and tokens."""
-        newest = task if self.posterior.expandable else 0
-
-        def is_trained(name: str) -> bool:
-            kind, _, rest = name.partition(".")
-            if kind == "vga":
-                return not is_balance
-            number = int(rest.partition(".")[0]) if kind in ("adapters", "tokens") else None
-            return is_balance or number is None or number == (newest if kind == "adapters" else task)
-
-        named = self.network.named_parameters()
-        return {f"network.{name}": value for name, value in named if is_trained(name)}
+    def _trained_parameters(self, is_balance: bool) -> dict[str, nn.Parameter]:
+        """Name the parameters of a phase: all but those of older tasks; or all but the attention."""
+        by_task: list[list[Any]] = [list(self.network.adapters), list(self.network.tokens)]  # or a single entry for all
+        by_task += [] if self.context is None else [list(self.context.vectors)]
+        fixed = {id(value) for parts in by_task for part in parts[:-1] for value in _parameters(part)}
+        attention = {id(value) for value in ([] if self.network.vga is None else self.network.vga.parameters())}
+        parts = [("network", self.network), *([] if self.context is None else [("context", self.context)])]
+        named = [item for prefix, module in parts for item in module.named_parameters(prefix=prefix)]
+        excluded = attention if is_balance else fixed
+        return {name: value for name, value in named if id(value) not in excluded}
 
     def _losses(self, is_balance: bool, batch: TrainingBatch) -> Mapping[str, Tensor]:
         """Compute the losses of a batch; the phase `balance` has those of every task, without dropout."""
@@ -202,7 +226,7 @@ class Clap4Clip(TextLearner):
         return torch.stack(terms).sum()
 
     def _kl_loss(self, draws: Draws, trained: range, text: Tensor, images: Tensor, is_balance: bool) -> Tensor:
-        terms = [losses.kl_loss(draws.tasks[i].posterior, self._prior(i, text, images)) for i in trained]
+        terms = [losses.kl_loss(draws.tasks[i].posterior, self._prior(i, text, images, is_balance)) for i in trained]
         if draws.posterior is not None:
             prior = None
             if self.posterior.prior == "np" and not is_balance:
@@ -210,9 +234,9 @@ class Clap4Clip(TextLearner):
             terms.append(losses.kl_loss(draws.posterior, prior))
         return torch.stack(terms).sum()
 
-    def _prior(self, task: int, text: Tensor, images: Tensor) -> Gaussian | None:
-        """Return the prior of a task; None is N(0, I)."""
-        if self.posterior.prior == "np":
+    def _prior(self, task: int, text: Tensor, images: Tensor, is_balance: bool) -> Gaussian | None:
+        """Return the prior of a task; None is N(0, I), as with `np` and CoOp in the phase `balance`."""
+        if self.posterior.prior == "np" and not (is_balance and self.context is not None):
             return self.network.prior_from_images(self._of_task(text, task), self._context(images), task)
         if self.posterior.prior == "frozen":
             prior: Gaussian = self.network.adapter(task)(self._of_task(self.text_means, task))
@@ -279,14 +303,13 @@ class Clap4Clip(TextLearner):
     def num_learned_values(self) -> int:
         """Number of parameters, and of the kept values of prototypes; not of copies for distillation."""
         kept = self.text_means.numel() + self.text_variances.numel() if self.text.from_images else 0
-        return kept + sum(parameter.numel() for parameter in self.network.parameters())
+        own = sum(parameter.numel() for parameter in self.network.parameters())
+        return kept + own + (0 if self.context is None else sum(map(Tensor.numel, self.context.parameters())))
 
     def summary(self) -> MethodSummary:
-        adapters = sum(parameter.numel() for parameter in self.network.adapters.parameters())
-        return MethodSummary(
-            {
-                "growth/adapters": len(self.network.adapters),
-                "growth/adapter_values": adapters,
-                "growth/classes": len(self.classes),
-            }
-        )
+        text = self.text_means if self.context is not None else self.text_features()  # no pass of the text tower
+        return summarise(self.network, text, self.task_classes, self.classes)
+
+
+def _parameters(part: nn.Module | nn.Parameter) -> list[nn.Parameter]:
+    return [part] if isinstance(part, nn.Parameter) else list(part.parameters())

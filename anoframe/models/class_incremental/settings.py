@@ -49,6 +49,28 @@ class VGASettings:
 
 
 @dataclass(frozen=True)
+class ContextSettings:
+    """Settings of the prompt style `coop`: `model.classifier.context`.
+
+    Args:
+        length: number of context vectors; None: 12, or 2 per task if expandable, as in the reference.
+        expandable: each task adds vectors, and prompts have the mean over the tasks; the older ones are frozen in the
+            phase `task`.
+    """
+
+    length: int | None = None
+    expandable: bool = False
+
+    def __post_init__(self) -> None:
+        _check_at_least("context.length", self.size, 1)
+
+    @property
+    def size(self) -> int:
+        """Number of context vectors, with the default resolved."""
+        return (2 if self.expandable else 12) if self.length is None else self.length
+
+
+@dataclass(frozen=True)
 class PosteriorSettings:
     """Settings of the distribution over text features: `model.classifier.posterior`.
 

@@ -97,6 +97,14 @@ class Prompts(TextSource):
             features = [self.encoder.encode_text(self.texts(name)).float() for name in names]
         return torch.stack(features)
 
+    def words(self, name: str) -> str:
+        """Return the words for a class in a prompt: its name, and the second normal or the first defective state."""
+        category, _, state = name.rpartition("/")
+        if not category or state not in (NORMAL, DEFECTIVE):
+            return name.replace("_", " ")
+        states = self._states.defect[:1] if state == DEFECTIVE else self._states.normal[:2]
+        return states[-1].replace("{}", self._states.name_of(category))
+
     def texts(self, name: str) -> list[str]:
         """Return the prompts of a class."""
         category, _, state = name.rpartition("/")
