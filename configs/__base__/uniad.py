@@ -29,7 +29,7 @@ with cfg.unlocked():
     cfg.model.backbone.precision = "float32"  # or "bfloat16", if the processor supports it
     cfg.model.backbone.compile = False  # True: one or two minutes at the start, then a tenth faster
 
-    cfg.model.image_size = cfg.data.get_ref("crop")  # fixed: each position has its own learned queries
+    cfg.model.image_size = cfg.data.get_oneway_ref("crop")  # fixed: each position has its own learned queries
     cfg.model.stride = 16  # side of a token in pixels: 14 x 14 tokens
     cfg.model.width = 256
     cfg.model.heads = 8
