@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -98,16 +99,18 @@ def _convert(value: Any, kind: type, optional: bool) -> Any:
     return value
 
 
-def _convert_to_any(value: Any, kinds: tuple[type, ...]) -> Any:
-    """Convert to the first of several types that fits; text without a comma is no list."""
+def _convert_to_any(value: Any, kinds: Sequence[type | str]) -> Any:
+    """Convert to the first of several types, or words, that fits; text without a comma is no list."""
     for kind in kinds:
+        if isinstance(kind, str):
+            if value == kind:
+                return value
+            continue
         if kind is tuple and isinstance(value, str) and "," not in value:
             continue
-        try:
+        with suppress(ValueError, SyntaxError, TypeError):
             return _convert(value, kind, optional=False)
-        except (ValueError, SyntaxError, TypeError):
-            continue
-    raise TypeError(f"{value!r} is none of {', '.join(kind.__name__ for kind in kinds)}")
+    raise TypeError(f"{value!r} is none of {kinds}")
 
 
 def _split(value: Any) -> tuple[Any, ...]:

@@ -20,14 +20,15 @@ _TAG = "!number-of-yaml-1.2"
 _NUMBER = re.compile(r"^[-+]?((\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+|\.[0-9]+)$")
 
 
-def one_of(value: Any, *kinds: type) -> FieldReference:
-    """Return a config value that can be replaced by one of any of these types.
+def one_of(value: Any, *kinds: type | str) -> FieldReference:
+    """Return a config value that can be replaced by one of any of these types, or by one of these words.
 
     >>> cfg = ConfigDict({"resize": one_of(256, int, tuple)})
     >>> cfg.resize = (320, 160)
     """
-    allowed = value is None or isinstance(value, kinds)  # a value of another type is left for the checks
-    return FieldReference(value, field_type=alternatives(*kinds) if allowed else type(value))
+    kind = alternatives(*kinds)
+    allowed = value is None or isinstance(value, kind)  # a value of another type is left for the checks
+    return FieldReference(value, field_type=kind if allowed else type(value))
 
 
 class _Number(float):

@@ -34,7 +34,7 @@ from anoframe.utils.files import digest
 from anoframe.utils.tensor_cache import TensorCache, cache_key
 
 _FORMAT = 1  # of cache entries: increase it if the same file would give other tensors
-_MOST_COUNTED = 256  # images sizes whose counted pixels are kept
+_MOST_COUNTED = 256  # image sizes whose counted pixels are kept
 _DECODERS = [PIL.__version__, features.version("jpg")]
 
 
@@ -70,8 +70,8 @@ class Reader:
         self.masks = masks
         self.tiling, self.ignored = tiling, dict(ignored or {})
         self._windows = tiling.windows(preprocessing.size) if tiling else []
-        self._last: tuple[Path, LoadedImage] | None = None  # the image of the last tile: the next is mostly of it too
-        self._keys: dict[tuple[Path, int, int], str | None] = {}  # path, time and size of a file -> key of its image
+        self._last: tuple[Sample, LoadedImage] | None = None  # the image of the last tile: the next is mostly of it too
+        self._keys: dict[tuple[Sample, int, int], str | None] = {}  # sample, time and size of its file -> key
         self._counted: dict[tuple[str, int, int], Tensor] = {}  # category, width and height -> counted pixels
         settings = preprocessing.settings()
         if preprocessing.interpolation == "bilinear":  # the only one of earlier versions: their entries stay valid
@@ -135,19 +135,20 @@ class Reader:
         """List the tiles of samples; the samples themselves without tiling, or if a tile is the whole image."""
         return cut_samples(list(samples), max(1, len(self._windows)))
 
-    def key_of(self, sample: Sample) -> str | None:
-        """Return the key that `image_of` would return for a sample."""
+    def sample_key(self, sample: Sample) -> str | None:
+        """Return the key that `sample` would return for a sample."""
         if not isinstance(sample, TileSample):
             return self.key(sample.image)
         with suppress(OSError):
             stat = sample.image.stat()
-            identity = sample.image, stat.st_mtime_ns, stat.st_size
+            whole = sample.whole
+            identity = whole, stat.st_mtime_ns, stat.st_size
             if identity not in self._keys:  # reading the file once for each of its tiles would take too long
-                self._keys[identity] = self.key(sample.image)
+                self._keys[identity] = self.sample_key(whole)
             return self._tile_key(self._keys[identity], sample)
         return None
 
-    def image_of(self, sample: Sample) -> LoadedImage:
+    def sample(self, sample: Sample) -> LoadedImage:
         """Read the image of a sample, resized and cropped, or its tile.
 
         Raises:
@@ -155,11 +156,13 @@ class Reader:
         """
         if not isinstance(sample, TileSample):
             return self.image(sample.image)
-        if self._last is None or self._last[0] != sample.image or sample.tile == 0:
-            self._last = sample.image, self.image(sample.image)
-        whole = self._last[1]
+        whole = sample.whole
+        if self._last is None or self._last[0] != whole or sample.tile == 0:
+            self._last = whole, self.sample(whole)
+        loaded = self._last[1]
         rows, columns = self._windows[sample.tile].slices
-        return LoadedImage(whole.pixels[:, rows, columns].contiguous(), whole.size, self._tile_key(whole.key, sample))
+        pixels = loaded.pixels[:, rows, columns].contiguous()
+        return LoadedImage(pixels, loaded.size, self._tile_key(loaded.key, sample))
 
     def _tile_key(self, key: str | None, sample: TileSample) -> str | None:
         return key and cache_key("tile", key, self._windows[sample.tile])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,10 @@ class _Axis(NamedTuple):
     after: NDArray[np.int64]  # the next one, or the same at the end
     share: Map  # of the next one
     inside: NDArray[np.bool_]  # whether the map covers the pixel
+
+    def backwards(self) -> _Axis:
+        """Return the places from the last pixel to the first."""
+        return _Axis(self.before[::-1], self.after[::-1], self.share[::-1], self.inside[::-1])
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,11 @@ class Frame:
             values[:, ~columns.inside] = -np.inf
             yield start, values
 
-    def nearest(self, mask: NDArray[np.bool_], start: int, stop: int) -> NDArray[np.bool_]:
-        """Return rows `start` to `stop` of a mask [H, W] of the preprocessed image, by the nearest pixel."""
-        rows, columns = self._axes()
-        stored = mask.T if self.is_sideways else mask
-        part = slice(start, stop)
-        row = np.where(rows.share[part] < 0.5, rows.before[part], rows.after[part])
-        column = np.where(columns.share < 0.5, columns.before, columns.after)
-        return stored[row][:, column]
+    def to_stored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Turn an array [H, W, ...] of the upright photograph to the frame of the results."""
+        rows, columns = self._reversed()
+        turned = values[:: -1 if rows else 1, :: -1 if columns else 1]
+        return turned.swapaxes(0, 1) if self.is_sideways else turned
 
     def point(self, row: float, column: float) -> tuple[float, float]:
         """Return the row and column on the photograph of a place on the preprocessed image.
@@ -112,9 +113,10 @@ class Frame:
         height, width = self.preprocessing.size
         rows = _places(self.height, resized_height, top, height)
         columns = _places(self.width, resized_width, left, width)
-        backwards = self._reversed()
-        rows = _Axis(*(values[::-1] for values in rows)) if backwards[0] else rows
-        columns = _Axis(*(values[::-1] for values in columns)) if backwards[1] else columns
+        rows, columns = (
+            axis.backwards() if is_backwards else axis
+            for axis, is_backwards in zip((rows, columns), self._reversed(), strict=True)
+        )
         return (columns, rows) if self.is_sideways else (rows, columns)
 
 

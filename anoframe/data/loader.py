@@ -41,7 +41,7 @@ class SampleDataset(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         sample = self.samples[index]
-        image = self.reader.image_of(sample)
+        image = self.reader.sample(sample)
         return image.pixels, self.reader.mask(sample, image.size), sample, image.key
 
 

@@ -5,7 +5,7 @@ A detector never knows of tiles: each is an image to it, in training and in pred
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -44,7 +44,7 @@ class TileSample(Sample):
     @property
     def whole(self) -> Sample:
         """The image of the tile."""
-        return Sample(self.image, self.category, self.split, self.defect, self.mask)
+        return Sample(**{field.name: getattr(self, field.name) for field in fields(Sample)})
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,8 @@ def cut_samples(samples: list[Sample], tiles: int) -> list[Sample]:
     """List every tile of every sample; the samples themselves if an image is a single tile."""
     if tiles == 1:
         return samples
-    return [
-        TileSample(sample.image, sample.category, sample.split, sample.defect, sample.mask, tile)
-        for sample in samples
-        for tile in range(tiles)
-    ]
+    values = ({field.name: getattr(sample, field.name) for field in fields(Sample)} for sample in samples)
+    return [TileSample(**of_sample, tile=tile) for of_sample in values for tile in range(tiles)]
 
 
 def _starts(length: int, tile: int, overlap: int) -> list[int]:

@@ -140,7 +140,7 @@ class FeatureLoader:
             return [None] * len(self._samples)
         sizes = [len(samples) for samples in self._split(self._samples) for _ in samples]
         with ThreadPoolExecutor(THREADS) as pool:  # disks serve many readers faster than one
-            images = pool.map(self._reader.key_of, self._samples)
+            images = pool.map(self._reader.sample_key, self._samples)
             return list(map(self._key, images, sizes))
 
     def _key(self, image: str | None, batch_size: int) -> str | None:

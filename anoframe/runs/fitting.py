@@ -165,7 +165,15 @@ class Fitter:
         plan = self._plan
         ignored = {category: region for category, region in plan.ignored.items() if category in counts}
         return Checkpoint(
-            detector, plan.preprocessing, model, self._cfg.seed, counts, limits, training, plan.tiling, ignored
+            detector,
+            plan.preprocessing,
+            model,
+            self._cfg.seed,
+            counts,
+            limits,
+            training,
+            tiling=plan.tiling,
+            ignored=ignored,
         )
 
 

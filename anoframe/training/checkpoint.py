@@ -129,8 +129,8 @@ def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
         description["train_images"],
         thresholds,
         description.get("training", {}),
-        tiling,
-        ignored,
+        tiling=tiling,
+        ignored=ignored,
     )
 
 

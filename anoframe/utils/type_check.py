@@ -25,23 +25,24 @@ class Alternatives(type):
     `ml_collections` calls `isinstance` and `issubclass` with the type of a value, so a plain union is not enough.
 
     Attributes:
-        kinds: the types.
+        kinds: types, and words that a text value can be.
     """
 
-    kinds: tuple[type, ...]
+    kinds: tuple[type | str, ...]
 
     def __instancecheck__(cls, value: object) -> bool:
-        return isinstance(value, cls.kinds)
+        return any(value == kind if isinstance(kind, str) else isinstance(value, kind) for kind in cls.kinds)
 
 
 @cache
-def alternatives(*kinds: type) -> Alternatives:
-    """Return the class whose instances are those of any of these types; the same one for the same types.
+def alternatives(*kinds: type | str) -> Alternatives:
+    """Return the class whose instances are those of any of these types, or one of these words; always the same one.
 
-    >>> isinstance((3, 4), alternatives(int, tuple)), isinstance("3", alternatives(int, tuple))
+    >>> isinstance((3, 4), alternatives(int, tuple)), isinstance("3", alternatives(int, "auto"))
     (True, False)
     """
-    return Alternatives("_or_".join(kind.__name__ for kind in kinds), (), {"kinds": kinds})
+    names = [kind if isinstance(kind, str) else kind.__name__ for kind in kinds]
+    return Alternatives("_or_".join(names), (), {"kinds": kinds})
 
 
 def matches_type(value: Any, hint: Any) -> bool:
@@ -54,7 +55,7 @@ def matches_type(value: Any, hint: Any) -> bool:
     (True, False, True)
     """
     if isinstance(hint, Alternatives):
-        return any(matches_type(value, option) for option in hint.kinds)
+        return any(value == kind if isinstance(kind, str) else matches_type(value, kind) for kind in hint.kinds)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return any(matches_type(value, option) for option in arguments)
@@ -86,7 +87,7 @@ def type_words(hint: Any) -> str:
     ('a number', 'text or None', 'a list of values')
     """
     if isinstance(hint, Alternatives):
-        return " or ".join(type_words(option) for option in hint.kinds)
+        return " or ".join(repr(kind) if isinstance(kind, str) else type_words(kind) for kind in hint.kinds)
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(type_words(option) for option in get_args(hint))
     kind = get_origin(hint) or hint

@@ -21,8 +21,8 @@ cfg.data.root = placeholder(str)  # folder of the dataset; None: data/<name>
 cfg.data.follow_links = False  # True: also read files outside the root that links inside it point to
 cfg.data.resize = one_of(256, int, tuple)  # pixels; both sides, or the shorter side with keep_aspect; or (h, w)
 cfg.data.crop = one_of(224, int, tuple)  # pixels; centre square that is kept, or (h, w); at most `resize`
-cfg.data.keep_aspect = one_of(False, bool, str)  # True: the crop cuts off the ends of other shapes | "pad": fill up
-# | "rectangle": resize and crop get the shape of the training images, the crop's number of pixels; docs/shapes.md
+cfg.data.keep_aspect = one_of(False, bool, "pad", "rectangle")  # True: the crop cuts off the ends of other shapes
+# "pad": fill up; "rectangle": the shape of the training images, with as many pixels as the crop; docs/shapes.md
 cfg.data.tile = one_of(None, int, tuple)  # pixels; cut the image into tiles of this size, or (h, w); None: no tiles
 cfg.data.tile_overlap = 0  # pixels that neighbouring tiles share at least
 cfg.data.ignore = placeholder(str)  # file or folder of ignored regions, see docs/shapes.md; None: every pixel counts
