@@ -15,6 +15,7 @@ from anoframe.distributed import process_group as distributed
 from anoframe.errors import AnoframeError
 from anoframe.registry import DATASETS, MODELS
 from anoframe.utils.console import run_command
+from anoframe.utils.imports import quick_imports
 from anoframe.utils.tensor_cache import CACHE_KINDS, cache_root, clear_caches
 
 _EXAMPLES = """\
@@ -107,8 +108,9 @@ def _train_or_test(options: argparse.Namespace, words: Sequence[str]) -> int:
         return launch(words, cfg.device)
     if options.cache == "clear" and distributed.is_local_main():
         _clear(cfg.cache.folder)
-    from anoframe.runs import api  # imports torch: only after names and values are checked
-
+    _announce(options, cfg.config_name)
+    with quick_imports():  # torch: only after names and values are checked
+        from anoframe.runs import api
     output = options.output or "runs"
     start = "resume" if options.resume else "overwrite" if options.overwrite else "new"
     if options.mode == "test":
@@ -121,6 +123,12 @@ def _train_or_test(options: argparse.Namespace, words: Sequence[str]) -> int:
     for category, reason in run.failed.items():
         print(f"failed: {category}: {reason}", file=sys.stderr)
     return 1 if run.failed else 0
+
+
+def _announce(options: argparse.Namespace, name: str) -> None:
+    """Print what begins, before torch is imported, which takes seconds."""
+    if distributed.is_main_process():
+        print(f"anoframe {__version__}: {options.mode} {name}", flush=True)
 
 
 def _config_source(options: argparse.Namespace) -> str | Path:
@@ -146,8 +154,9 @@ def _predict(options: argparse.Namespace) -> int:
     names = options.cls_names or [None]
     if len(names) > 1:
         raise AnoframeError(f"--mode predict uses one detector, got --cls_names {' '.join(names)}: name one category")
-    from anoframe.runs.predict import predict  # imports torch: only after the options are checked
-
+    _announce(options, Path(checkpoint).name)
+    with quick_imports():  # torch: only after the options are checked
+        from anoframe.runs.predict import predict
     summary = predict(
         checkpoint,
         source,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_erosion
 
 from anoframe.evaluation.decision import Threshold
 from anoframe.evaluation.predictions import CategoryPredictions
@@ -68,6 +67,8 @@ def heatmap(values: NDArray[np.float32], scale: Scale) -> NDArray[np.uint8]:
 
 def contour(image: NDArray[np.uint8], region: NDArray[np.bool_], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Return a copy of the image with the outline of a region, two pixels wide."""
+    from scipy.ndimage import binary_erosion  # here: scipy takes longer to import than a prediction without pictures
+
     drawn = image.copy()
     drawn[region & ~binary_erosion(region, iterations=2)] = colour
     return drawn
