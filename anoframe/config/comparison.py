@@ -55,6 +55,8 @@ def fill_later_keys(values: dict[str, Any]) -> dict[str, Any]:
         values.setdefault("data.interpolation", "bilinear")
         values.setdefault("data.split", "official")
         values.setdefault("data.shots", 0)
+    if "model.backbone.levels" in values:
+        values.setdefault("model.backbone.engine", "torch")
     return values
 
 

@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 from anoframe.config import ConfigDict, check_config, load_config, result_keys, to_plain
+from anoframe.config.comparison import fill_later_keys
 from anoframe.config.discovery import find_run_config
+from anoframe.config.display import flatten
 from anoframe.continual.results import STREAM
 from anoframe.data.fingerprint import FileHashes
 from anoframe.data.loader import load_image
@@ -256,9 +258,11 @@ def _warn_about_other_data(run: RunContext, path: Path) -> None:
 
 def _check_same_model(cfg: ConfigDict, trained: Checkpoint, path: Path) -> None:
     """Raise AnoframeError if a config has another model section or preprocessing than the checkpoint."""
-    model = to_plain(cfg.model)
-    if model != trained.model:
-        keys = [key for key in {**model, **trained.model} if model.get(key) != trained.model.get(key)]
+    model, own = (
+        fill_later_keys(dict(flatten({"model": section}))) for section in (to_plain(cfg.model), trained.model)
+    )
+    if model != own:
+        keys = {key.split(".")[1] for key in {**model, **own} if model.get(key) != own.get(key)}
         raise AnoframeError(
             f"{path} was trained with another model section than this config: {', '.join(sorted(keys))} differ. "
             "Leave out --config to test with the config of the checkpoint"
