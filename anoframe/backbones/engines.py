@@ -114,6 +114,7 @@ def export_graph(network: nn.Module, size: tuple[int, int]) -> bytes:
         AnoframeError: the network has an operation that ONNX lacks.
     """
     buffer = io.BytesIO()
+    file: Any = buffer  # the exporter accepts it with dynamo=False, its annotation does not
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter(
