@@ -154,7 +154,7 @@ def _predict(options: argparse.Namespace) -> int:
     names = options.cls_names or [None]
     if len(names) > 1:
         raise AnoframeError(f"--mode predict uses one detector, got --cls_names {' '.join(names)}: name one category")
-    _announce(options, Path(checkpoint).name)
+    _announce(options, checkpoint)
     with quick_imports():  # torch: only after the options are checked
         from anoframe.runs.predict import predict
     summary = predict(
