@@ -45,6 +45,10 @@ _PROTOCOL = (
     "separate: one detector per category (default); unified: one detector for all; continual: one detector that is "
     "trained on task after task"
 )
+_MAPS = (
+    "for predict: maps at the size of the photograph, float32 (npy, default) or 16-bit pictures (png); float32 at the "
+    "size of the network's image (frame); or none"
+)
 _RESUME = "the same command with --resume continues this run"
 _PREDICT_AGAIN = "scores.csv has the images until then; the same command with --overwrite starts again"
 
@@ -210,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--mode", choices=("train", "test", "predict"), default="train", help="train also tests (default)")
     add("--checkpoint", metavar="DIR", help="for test and predict: a run folder or its checkpoint folder")
     add("--input", nargs="+", metavar="PATH", help="for predict: images, or folders of images")
-    add("--maps", choices=("npy", "png", "none"), help="for predict: float32 maps (default), 16-bit pictures, or none")
+    add("--maps", choices=("npy", "png", "frame", "none"), help=_MAPS)
     add("--no_overlays", action="store_true", help="for predict: write no pictures with a heatmap")
     add("--seed", metavar="N", help="the same seed gives the same result (default 0)")
     add("--device", nargs="+", metavar="D", help=_DEVICE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,16 @@ from anoframe.config.discovery import find_run_config
 from anoframe.config.display import flatten
 from anoframe.continual.results import STREAM
 from anoframe.data.fingerprint import FileHashes
-from anoframe.data.loader import load_image
+from anoframe.data.loader import load_photograph
 from anoframe.distributed.devices import choose_device
 from anoframe.distributed.process_group import join
 from anoframe.errors import AnoframeError, suggest
+from anoframe.evaluation.detection import predict_images
 from anoframe.evaluation.results import Metrics, Results
 from anoframe.runs.category_run import evaluate_checkpoints, train_fits
 from anoframe.runs.context import RunContext, open_run
 from anoframe.runs.folder import DATA_FILE, data_changes, recorded_files
-from anoframe.runs.protocols import config_for_run
+from anoframe.runs.protocols import config_for_run, with_shape
 from anoframe.runs.stream_run import StreamRun
 from anoframe.training.checkpoint import (
     Checkpoint,
@@ -36,6 +37,8 @@ from anoframe.training.checkpoint import (
 from anoframe.types import Prediction
 from anoframe.utils.files import read_json
 from anoframe.utils.paths import expand_path
+
+_TILES_PER_BATCH = 16
 
 ImageLike = str | Path | Image.Image | np.ndarray
 
@@ -64,7 +67,7 @@ def train(
     """
     check_config(cfg)
     output = expand_path(output, "output")
-    with open_run(config_for_run(cfg, categories), output, start) as run:
+    with open_run(with_shape(config_for_run(cfg, categories)), output, start) as run:
         if run.plan.tasks:
             StreamRun(run).run()
         else:
@@ -182,9 +185,12 @@ class Run:
         """
         checkpoint = self._checkpoint(category)
         image = expand_path(image, "image") if isinstance(image, str | Path) else image
-        pixels = load_image(image, checkpoint.preprocessing)
-        device = next(checkpoint.detector.buffers()).device
-        prediction = checkpoint.detector.predict(pixels[None].to(device), [category or checkpoint.categories[0]])
+        names = [category or checkpoint.categories[0]]
+        loaded = load_photograph(image, checkpoint.preprocessing, checkpoint.ignored.get(names[0]))
+        counted = None if loaded.counted is None else loaded.counted[None]
+        prediction = predict_images(
+            checkpoint.detector, loaded.pixels[None], names, checkpoint.tiling, counted, _TILES_PER_BATCH
+        )
         return Prediction(
             prediction.score[0].cpu(),
             None if prediction.anomaly_map is None else prediction.anomaly_map[0].cpu(),
@@ -267,9 +273,14 @@ def _check_same_model(cfg: ConfigDict, trained: Checkpoint, path: Path) -> None:
             f"{path} was trained with another model section than this config: {', '.join(sorted(keys))} differ. "
             "Leave out --config to test with the config of the checkpoint"
         )
-    for key, value in asdict(trained.preprocessing).items():
-        if cfg.data[key] != value:
-            raise AnoframeError(f"{path} was trained with data.{key} {value}, got {cfg.data[key]}: leave it unchanged")
+    shape = trained.preprocessing.settings()
+    if trained.tiling or cfg.data.tile is not None:
+        tiles = trained.tiling.settings() if trained.tiling else {"tile": None, "overlap": 0}
+        shape |= {"tile": tiles["tile"], "tile_overlap": tiles["overlap"]}
+    for key, value in shape.items():
+        given = list(cfg.data[key]) if isinstance(cfg.data[key], tuple) else cfg.data[key]
+        if given != value and not (key in ("resize", "crop", "tile") and given == [value, value]):
+            raise AnoframeError(f"{path} was trained with data.{key} {value}, got {given}: leave it unchanged")
 
 
 def _check_same_training(cfg: ConfigDict, path: Path) -> None:

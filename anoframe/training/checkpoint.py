@@ -16,7 +16,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from anoframe.data.ignored import IgnoredRegion
 from anoframe.data.preprocessing import Preprocessing
+from anoframe.data.tiling import Tiling
 from anoframe.errors import AnoframeError, suggest
 from anoframe.evaluation.decision import Threshold
 from anoframe.models.base import Detector
@@ -53,6 +55,8 @@ class Checkpoint:
         thresholds: category -> threshold; None if none could be estimated.
         training: how it was trained, for the provenance of results: `PROVENANCE_KEYS`, and `train_defects` (category ->
             number of defects among its images) of a supervised method; empty otherwise without gradient descent.
+        tiling: tiles that images are cut into; None: no tiles.
+        ignored: category -> its ignored region; empty: every pixel counts.
     """
 
     detector: Detector
@@ -62,6 +66,8 @@ class Checkpoint:
     train_images: dict[str, int]
     thresholds: dict[str, Threshold | None] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    tiling: Tiling | None = None
+    ignored: dict[str, IgnoredRegion] = field(default_factory=dict)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -78,7 +84,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
         "format": FORMAT,
         "model": checkpoint.model,
         "backbone": _describe_backbone(checkpoint.detector),
-        "preprocessing": asdict(checkpoint.preprocessing),
+        "preprocessing": checkpoint.preprocessing.settings(),
+        **({"tiling": checkpoint.tiling.settings()} if checkpoint.tiling else {}),
+        **({"ignored": _ignored_to_json(checkpoint)} if checkpoint.ignored else {}),
         "seed": checkpoint.seed,
         "train_images": checkpoint.train_images,
         "thresholds": {name: limits and asdict(limits) for name, limits in checkpoint.thresholds.items()},
@@ -103,6 +111,8 @@ def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
     with _naming_file(path):
         check_arguments(Preprocessing, description["preprocessing"], "preprocessing")
         preprocessing = Preprocessing(**description["preprocessing"])
+        tiling = _read_tiling(description.get("tiling"))
+        ignored = _read_ignored(description.get("ignored", {}))
         detector = build_detector(description["model"], description["seed"])
     _check_backbone(folder, _describe_backbone(detector), description["backbone"])
     detector.to(device)
@@ -119,6 +129,8 @@ def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
         description["train_images"],
         thresholds,
         description.get("training", {}),
+        tiling=tiling,
+        ignored=ignored,
     )
 
 
@@ -257,6 +269,25 @@ def _read_state(path: Path, sha256: str) -> dict[str, torch.Tensor]:
             f"{path} is damaged or was replaced: its tensors do not match detector.json; fit the detector again"
         )
     return state
+
+
+def _ignored_to_json(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {category: region.to_json() for category, region in checkpoint.ignored.items()}
+
+
+def _read_tiling(values: Any) -> Tiling | None:
+    if values is None:
+        return None
+    if not matches_type(values, dict[str, Any]):
+        raise AnoframeError(f"its tiling is damaged, got {values!r}; fit the detector again")
+    check_arguments(Tiling, values, "tiling")
+    return Tiling(**values)
+
+
+def _read_ignored(values: Any) -> dict[str, IgnoredRegion]:
+    if not matches_type(values, dict[str, dict[str, Any]]):
+        raise AnoframeError(f"its ignored regions are damaged, got {values!r}; fit the detector again")
+    return {category: IgnoredRegion.from_json(tree, category) for category, tree in values.items()}
 
 
 def _read_threshold(values: dict[str, Any] | None) -> Threshold | None:

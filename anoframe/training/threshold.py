@@ -32,11 +32,11 @@ Extract = Callable[[Detector, Sequence[Sample]], Iterable[FeatureBatch]]
 def estimate_thresholds(
     build: Callable[[], Detector],
     extract: Extract,
-    read: Callable[[Sequence[Sample]], TrainingImages],
+    read: Callable[[Sequence[Sample]], TrainingImages | None],
     training: Mapping[str, Sequence[Sample]],
     share: float,
     rate: float,
-    size: int,
+    size: int | tuple[int, int],
     context: FitContext,
 ) -> dict[str, Threshold | None]:
     """Estimate a threshold for each category of a fit; None for a category with fewer than ten normal images.
@@ -50,7 +50,7 @@ def estimate_thresholds(
         training: category -> its training images.
         share: of each category's images to hold out, in (0, 1).
         rate: accepted share of normal images that are classified as defects.
-        size: side of the anomaly maps in pixels.
+        size: of the images and their maps in pixels: one number, or height and width.
         context: of the second fit; its seed also selects the images.
     """
     held_out: dict[str, list[Sample]] = {}
@@ -64,7 +64,9 @@ def estimate_thresholds(
     seed_everything(context.seed)
     detector = build()
     clock = StageTimer(Trackers())
-    fit_learner(detector, extract(detector, rest), len(rest), clock, context, images=read(rest))
+    images = read(rest)
+    count = len(rest) if images is None else len(images)  # with tiles there are more images than samples
+    fit_learner(detector, extract(detector, rest), count, clock, context, images=images)
     return {
         category: _estimate(detector, extract(detector, samples), len(samples), rate, size) if samples else None
         for category, samples in held_out.items()
@@ -82,7 +84,7 @@ def _hold_out(samples: Sequence[Sample], share: float, seed: int) -> list[Sample
 
 
 def _estimate(
-    detector: Detector, batches: Iterable[FeatureBatch], num_images: int, rate: float, size: int
+    detector: Detector, batches: Iterable[FeatureBatch], num_images: int, rate: float, size: int | tuple[int, int]
 ) -> Threshold:
     predictions = collect(detector, batches, num_images, size)
     pixel_maxima = [] if predictions.maps is None else predictions.maps.reshape(num_images, -1).max(1).tolist()
