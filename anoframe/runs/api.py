@@ -18,18 +18,21 @@ from anoframe.data.loader import load_image
 from anoframe.distributed.devices import choose_device
 from anoframe.distributed.process_group import join
 from anoframe.errors import AnoframeError, suggest
+from anoframe.evaluation.decision import ThresholdOptions
 from anoframe.evaluation.results import Metrics, Results
 from anoframe.runs.category_run import evaluate_checkpoints, train_fits
 from anoframe.runs.context import RunContext, open_run
 from anoframe.runs.folder import DATA_FILE, data_changes, recorded_files
-from anoframe.runs.protocols import config_for_run
+from anoframe.runs.protocols import config_for_run, open_run_dataset, resolve_categories
 from anoframe.runs.stream_run import StreamRun
+from anoframe.runs.thresholds import Asked, check_one_detector, rate_remarks, threshold_options, with_thresholds
 from anoframe.training.checkpoint import (
     Checkpoint,
     accept_new_categories,
     find_checkpoint,
     list_checkpoints,
     load_checkpoint,
+    select_checkpoint,
 )
 from anoframe.types import Prediction
 from anoframe.utils.files import read_json
@@ -76,6 +79,7 @@ def test(
     categories: Sequence[str] | None = None,
     output: str | Path = "runs",
     start: str = "new",
+    threshold: Asked = None,
 ) -> Run:
     """Evaluate trained detectors again, into a run folder of their own (`<seed>-test`).
 
@@ -85,12 +89,15 @@ def test(
             must be the one the checkpoint was trained with.
         categories, output, start: as for `train`; by default all categories the checkpoint was trained on. Others can
             be named, or `["all"]` of another dataset, if its only detector accepts new categories.
+        threshold: decide with another threshold than the stored one: a dict with `false_positive_rate`, or with `value`
+            (a score) and `pixel_value` (a map value). No metric but misses and false alarms depends on it.
 
     Raises:
-        AnoframeError: as `train`; no checkpoint, one that does not belong to this config or category, or a test image
-            that a supervised detector was trained on.
+        AnoframeError: as `train`; no checkpoint, one that does not belong to this config or category, a test image
+            that a supervised detector was trained on, or a rate without held-back scores to estimate it on.
     """
     checkpoint, output = expand_path(checkpoint, "checkpoint"), expand_path(output, "output")
+    options = threshold_options(threshold)
     folders = list_checkpoints(checkpoint)
     cfg = load_config(find_run_config(checkpoint)) if cfg is None else cfg
     check_config(cfg)
@@ -101,10 +108,16 @@ def test(
         _check_same_training(cfg, checkpoint)
     own = _config_for_test(cfg, loaded, categories, checkpoint)
     trained_files = _trained_files(checkpoint)
-    with open_run(own, output, start, loaded[0], trained_files) as run:
+    asked: dict[str, Any] = {}
+    if options.asked:
+        loaded = _with_asked_thresholds(loaded, own, options)
+        asked = {"threshold": options.asked}
+    with open_run(own, output, start, loaded[0], trained_files, asked) as run:
         _warn_about_other_data(run, Path(checkpoint))
         if run.plan.is_supervised and not trained_files:
             text = f"{checkpoint} has no {DATA_FILE} of its run: whether it was trained on a test image is not known"
+            run.recorder.tracker.log("warning", text=text)
+        for text in rate_remarks(loaded, run.plan.categories) if options.asked else ():
             run.recorder.tracker.log("warning", text=text)
         evaluate_checkpoints(run, loaded)
         return _finish(run)
@@ -223,6 +236,16 @@ def _config_for_test(
     if any(len(checkpoint.categories) > 1 for checkpoint in loaded):
         own.protocol.name = "unified"
     return own
+
+
+def _with_asked_thresholds(
+    loaded: Sequence[Checkpoint], cfg: ConfigDict, options: ThresholdOptions
+) -> list[Checkpoint]:
+    """Give the checkpoints of a test the thresholds that the user asks for."""
+    categories = resolve_categories(open_run_dataset(cfg), cfg)
+    decided = [[name for name in categories if select_checkpoint(loaded, name) is each] for each in loaded]
+    check_one_detector(options, decided)
+    return [with_thresholds(each, names, options) for each, names in zip(loaded, decided, strict=True)]
 
 
 def _not_trained_on(category: str, trained: Sequence[str], loaded: Sequence[Checkpoint], path: Path) -> str:

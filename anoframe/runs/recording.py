@@ -212,7 +212,8 @@ class RunRecorder(Recorder):
         with self.isolate_decoration("report.html"):
             write_report(self.folder.path)
         seconds = round(time.perf_counter() - self._started, 3)
-        self.tracker.log("finished", metrics=results.mean, seconds=seconds)
+        decided = {"decisions": results.mean_decisions} if results.decisions else {}
+        self.tracker.log("finished", metrics=results.mean, seconds=seconds, **decided)
         return results
 
 
