@@ -10,11 +10,11 @@ from markupsafe import Markup
 
 from anoframe.evaluation.results import percent
 from anoframe.metrics.catalogue import SUMMARY, title_of
+from anoframe.report.category_record import Category
 from anoframe.report.charts import Line, curve_chart, number, score_chart
 from anoframe.report.gallery import Gallery, gallery
 from anoframe.report.method_section import MethodView, method_view
 from anoframe.report.references import Thumbnail, thumbnails
-from anoframe.report.run_record import Category
 
 
 @dataclass(frozen=True)

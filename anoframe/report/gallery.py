@@ -10,8 +10,8 @@ from pathlib import Path
 from PIL import Image, features
 
 from anoframe.errors import AnoframeError
+from anoframe.report.category_record import WRONG, Category, Picture
 from anoframe.report.charts import number
-from anoframe.report.run_record import WRONG, Category, Picture
 
 _GAP = 4  # white pixels between the panels of a strip
 _MAX_HEIGHT = 320  # pixels of an embedded picture

@@ -13,7 +13,7 @@ from PIL import Image
 
 from anoframe.data.cached_reader import Reader
 from anoframe.errors import AnoframeError
-from anoframe.report.run_record import REFERENCE_INDEX, Reference
+from anoframe.report.category_record import REFERENCE_INDEX, Reference
 from anoframe.types import Sample
 from anoframe.utils.files import write_atomic, write_json
 

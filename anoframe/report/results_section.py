@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from anoframe.evaluation.disclosure import sum_held_out
 from anoframe.evaluation.results import Metrics, percent
 from anoframe.metrics.catalogue import HEADLINE, METRICS, SUMMARY, names_of, title_of
-from anoframe.report.run_record import WRONG, Category, RunRecord
+from anoframe.report.category_record import WRONG, Category
+from anoframe.report.run_record import RunRecord
 
 HeldOut = Mapping[str, Mapping[str, int]]  # category -> `good` and `defect` test images of a split; empty: not shown
 

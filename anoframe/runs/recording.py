@@ -20,7 +20,7 @@ from anoframe.evaluation.provenance import machine
 from anoframe.evaluation.results import Results
 from anoframe.models.summary import MethodSummary
 from anoframe.registry import check_arguments
-from anoframe.report.run_record import PICTURE_INDEX
+from anoframe.report.category_record import PICTURE_INDEX
 from anoframe.report.write import write_report
 from anoframe.runs.folder import FollowerFolder, RunFolder
 from anoframe.runs.plan import Plan

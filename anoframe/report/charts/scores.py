@@ -8,8 +8,8 @@ from math import floor, isfinite
 
 from markupsafe import Markup, escape
 
+from anoframe.report.category_record import WRONG, Category, Scored
 from anoframe.report.charts.axes import nice_ticks, number
-from anoframe.report.run_record import WRONG, Category, Scored
 
 _BINS = 36
 _HALF_HEIGHT = 84  # pixels from the middle line of the histogram to its edge
