@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from anoframe.errors import AnoframeError
 from anoframe.evaluation.decision import is_defect
 from anoframe.evaluation.results import Metrics
 from anoframe.models.summary import MethodSummary
 from anoframe.report.checked_reading import naming_file, path_inside, read_object
 from anoframe.report.method_record import read_summary
 from anoframe.report.number_checks import finite, read_metrics
+from anoframe.report.sheet_record import Sheet, read_sheet
+from anoframe.training.held_back import HELD_BACK_FILE, read_held_back
 from anoframe.types import GOOD
 from anoframe.utils.files import read_json
 
@@ -81,6 +85,9 @@ class Category:
         images: scores of the test images.
         curves: `roc`, `pr`, `pro`, `pixel_roc`, `pixel_pr`, where available.
         method_summary: summary of the method; None if it reported nothing or the run is continual.
+        defect_types: metrics of each defect type.
+        sheet: thumbnails of the test images.
+        held_back: scores of the held-back normal images that the threshold was estimated on.
     """
 
     name: str
@@ -93,6 +100,9 @@ class Category:
     pictures: list[Picture] = field(default_factory=list)
     references: list[Reference] = field(default_factory=list)
     method_summary: MethodSummary | None = None
+    defect_types: Mapping[str, Metrics] = field(default_factory=dict)
+    sheet: Sheet | None = None
+    held_back: Sequence[float] = ()
 
     @property
     def image_threshold(self) -> float | None:
@@ -114,6 +124,8 @@ def read_category(folder: Path, category: Category) -> None:
     _add_results(folder, category)
     category.pictures = list(_pictures(folder, category.name))
     category.references = list(_references(folder, category.name))
+    category.sheet = read_sheet(path_inside(folder / "pictures", category.name, "category"))
+    category.held_back = _held_back(folder, category.name)
 
 
 def _add_results(folder: Path, category: Category) -> None:
@@ -133,6 +145,18 @@ def _add_results(folder: Path, category: Category) -> None:
         category.images = None if rows is None else [_scored(row) for row in rows]
         summary = tree.get("method_summary")
         category.method_summary = None if summary is None else read_summary(summary)
+        category.defect_types = {str(k): read_metrics(v) for k, v in (tree.get("defect_types") or {}).items()}
+
+
+def _held_back(folder: Path, category: str) -> tuple[float, ...]:
+    """Scores of held-back images in the checkpoints of a run; empty without any. No result depends on them."""
+    for path in sorted((folder / "checkpoint").glob(f"*/{HELD_BACK_FILE}")):
+        with suppress(AnoframeError):
+            description = read_object(path.with_name("detector.json"))
+            held_back = read_held_back(path.parent, str(description.get("learned_sha256")))
+            if category in held_back:
+                return tuple(held_back[category].scores)
+    return ()
 
 
 def _curve(curve: Mapping[str, Any]) -> Curve:

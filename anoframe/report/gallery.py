@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class GalleryPicture:
         is_wrong: whether the decision is wrong.
         kind: why it was selected.
         description: text for screen readers.
+        image: place of the image in the list of test images; None if it is not in it.
     """
 
     source: str
@@ -49,6 +51,7 @@ class GalleryPicture:
     is_wrong: bool
     kind: str
     description: str
+    image: int | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,10 @@ def gallery(category: Category) -> Gallery:
     defects: dict[str, int] = {}
     for picture in sorted(category.pictures, key=lambda picture: (picture.is_defect, picture.defect)):
         defects[picture.defect] = defects.get(picture.defect, 0) + 1
-    return Gallery([_embed(picture, threshold) for picture in ordered], list(defects.items()), threshold is not None)
+    places = {(image.defect, image.name): place for place, image in enumerate(category.images or [])}
+    return Gallery(
+        [_embed(picture, threshold, places) for picture in ordered], list(defects.items()), threshold is not None
+    )
 
 
 def _rank(picture: Picture, threshold: float | None) -> int:
@@ -81,7 +87,7 @@ def _rank(picture: Picture, threshold: float | None) -> int:
     return _KINDS.index(picture.kind) if picture.kind in _KINDS else len(_KINDS)
 
 
-def _embed(picture: Picture, threshold: float | None) -> GalleryPicture:
+def _embed(picture: Picture, threshold: float | None, places: Mapping[tuple[str, str], int]) -> GalleryPicture:
     source, style, is_strip = _encode(picture.path)
     outcome = picture.outcome(threshold)
     facts = [picture.defect, picture.name, f"score {number(picture.score)}", *([outcome] if outcome else [])]
@@ -99,6 +105,7 @@ def _embed(picture: Picture, threshold: float | None) -> GalleryPicture:
         is_wrong=outcome in WRONG,
         kind=picture.kind,
         description=", ".join(facts),
+        image=places.get((picture.defect, picture.name)),
     )
 
 

@@ -51,6 +51,7 @@ cfg.threshold.false_positive_rate = 0.01  # share of normal images that may be c
 
 cfg.report = ConfigDict()
 cfg.report.pictures = 12  # images per category in the report: the worst, the borderline and the best
+cfg.report.thumbnails = 1000  # small pictures per category in the report; all test images, if they are no more
 
 cfg.wandb = ConfigDict()  # Weights & Biases, see docs/tracking.md
 cfg.wandb.enable = False  # True: log to W&B; without account or network the run is kept on disk for a later upload
