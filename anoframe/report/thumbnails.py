@@ -23,8 +23,8 @@ from anoframe.utils.files import write_atomic, write_json
 
 MOST = 1000  # images with a thumbnail; the others are listed by name
 _COLUMNS = 10  # of pairs, in a sheet
-_MOST_PIXELS = 2_000_000  # of a sheet: about 300 KB
-_LARGEST, _SMALLEST = 96, 32  # pixels, side of a thumbnail
+_MOST_PIXELS = 3_000_000  # of a sheet: about 300 KB
+_LARGEST, _SMALLEST = 128, 32  # pixels, side of a thumbnail
 
 
 def write_thumbnails(
@@ -78,7 +78,7 @@ def thumbnail_side(count: int) -> int:
     """Return the side of each of a number of thumbnails in pixels, so that their sheet is of bounded size.
 
     >>> thumbnail_side(83), thumbnail_side(1000)
-    (96, 32)
+    (128, 38)
     """
     fitting = int((_MOST_PIXELS / (2 * max(count, 1))) ** 0.5)
     return min(max(fitting, _SMALLEST), _LARGEST)

@@ -8,6 +8,7 @@
   const WRONG = ["missed", "false alarm"];
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const round = (value) => String(Number(value.toPrecision(4)));
+  const shortened = (value) => Number(value.toPrecision(7)); // a float32 has seven digits
   const share = (count, total) => (total ? `${((100 * count) / total).toFixed(1)} %` : "n/a");
 
   const element = (name, className = "", text = "") => {
@@ -303,7 +304,7 @@
     const set = (value, source) => {
       limit = value;
       if (source !== slider) slider.value = limit;
-      if (source !== number) number.value = limit;
+      if (source !== number) number.value = shortened(limit);
       update();
     };
 
@@ -331,7 +332,7 @@
     });
 
     slider.value = limit === null ? data.high : limit;
-    number.value = limit === null ? "" : limit;
+    number.value = limit === null ? "" : shortened(limit);
     form.querySelector("[data-advice]").textContent = advice();
     form.hidden = false;
     filters.hidden = false;
