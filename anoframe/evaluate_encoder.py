@@ -20,10 +20,10 @@ examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "tools/evaluate_encoder.py") -> int:
     """Run the command line; returns 0, 2 for an error the user can correct, or 130 after Ctrl-C."""
     words = list(sys.argv[1:] if argv is None else argv)
-    return run_command(lambda: _run(_parse(words)), "the same command with --overwrite begins again")
+    return run_command(lambda: _run(_parse(words, prog)), "the same command with --overwrite begins again")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -43,10 +43,10 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
     """Parse the fixed options; the others become `overrides` of the config by dotted name."""
     parser = argparse.ArgumentParser(
-        prog="tools/evaluate_encoder.py",
+        prog=prog,
         description="Evaluate an encoder by classification: linear probe and nearest neighbours on frozen features.",
         epilog=f"{_EXAMPLES}\nimages: {', '.join(LABELLED.names())}\nprobes: {', '.join(PROBES.names())}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -78,6 +78,15 @@ def contour(
     return drawn
 
 
+def outlined(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], anomaly_map: NDArray[np.float32] | None, scale: Scale
+) -> NDArray[np.uint8]:
+    """Return the image with the contours of ground truth (green) and, with a map, prediction (red)."""
+    if anomaly_map is not None:
+        image = contour(image, anomaly_map >= scale.contour, _PREDICTION_COLOUR)
+    return contour(image, mask, _TRUTH_COLOUR)
+
+
 def strip(
     image: NDArray[np.uint8], mask: NDArray[np.bool_], anomaly_map: NDArray[np.float32] | None, scale: Scale
 ) -> Image.Image:
@@ -86,11 +95,10 @@ def strip(
     Without a map it is only the image with the contour of the ground truth.
     """
     if anomaly_map is None:
-        return Image.fromarray(contour(image, mask, _TRUTH_COLOUR))
+        return Image.fromarray(outlined(image, mask, None, scale))
     truth = np.repeat(mask[:, :, None], 3, axis=2).astype(np.uint8) * 255
-    outlined = contour(contour(image, anomaly_map >= scale.contour, _PREDICTION_COLOUR), mask, _TRUTH_COLOUR)
     gap = np.full((image.shape[0], 4, 3), 255, np.uint8)
-    panels = [image, gap, truth, gap, heatmap(anomaly_map, scale), gap, outlined]
+    panels = [image, gap, truth, gap, heatmap(anomaly_map, scale), gap, outlined(image, mask, anomaly_map, scale)]
     picture = Image.fromarray(np.concatenate(panels, axis=1))
     if image.shape[0] != image.shape[1]:  # readers know strips of square panels by their sides
         picture.info[PANELS] = "4"
