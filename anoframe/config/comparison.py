@@ -58,6 +58,8 @@ def fill_later_keys(values: dict[str, Any]) -> dict[str, Any]:
         values.setdefault("data.tile", None)
         values.setdefault("data.tile_overlap", 0)
         values.setdefault("data.ignore", None)
+    if "model.backbone.levels" in values:
+        values.setdefault("model.backbone.engine", "torch")
     return values
 
 

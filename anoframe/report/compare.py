@@ -13,7 +13,8 @@ from anoframe.data.preprocessing import size_text
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.disclosure import describe_protocol
 from anoframe.evaluation.results import Metrics
-from anoframe.report.run_record import Category, RunRecord, read_run
+from anoframe.report.category_record import Category
+from anoframe.report.run_record import RunRecord, read_run
 from anoframe.utils.files import digest
 
 # Config keys that a column heading shows separately, or that describe the machine.

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, features
 
 from anoframe.errors import AnoframeError
+from anoframe.report.category_record import WRONG, Category, Picture
 from anoframe.report.charts import number
 from anoframe.report.pictures import PANELS
-from anoframe.report.run_record import WRONG, Category, Picture
 
 _GAP = 4  # white pixels between the panels of a strip
 _MAX_HEIGHT = 320  # pixels of an embedded picture
@@ -36,6 +37,7 @@ class GalleryPicture:
         is_wrong: whether the decision is wrong.
         kind: why it was selected.
         description: text for screen readers.
+        image: place of the image in the list of test images; None if it is not in it.
     """
 
     source: str
@@ -50,6 +52,7 @@ class GalleryPicture:
     is_wrong: bool
     kind: str
     description: str
+    image: int | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,10 @@ def gallery(category: Category) -> Gallery:
     defects: dict[str, int] = {}
     for picture in sorted(category.pictures, key=lambda picture: (picture.is_defect, picture.defect)):
         defects[picture.defect] = defects.get(picture.defect, 0) + 1
-    return Gallery([_embed(picture, threshold) for picture in ordered], list(defects.items()), threshold is not None)
+    places = {(image.defect, image.name): place for place, image in enumerate(category.images or [])}
+    return Gallery(
+        [_embed(picture, threshold, places) for picture in ordered], list(defects.items()), threshold is not None
+    )
 
 
 def _rank(picture: Picture, threshold: float | None) -> int:
@@ -82,7 +88,7 @@ def _rank(picture: Picture, threshold: float | None) -> int:
     return _KINDS.index(picture.kind) if picture.kind in _KINDS else len(_KINDS)
 
 
-def _embed(picture: Picture, threshold: float | None) -> GalleryPicture:
+def _embed(picture: Picture, threshold: float | None, places: Mapping[tuple[str, str], int]) -> GalleryPicture:
     source, style, is_strip = _encode(picture.path)
     outcome = picture.outcome(threshold)
     facts = [picture.defect, picture.name, f"score {number(picture.score)}", *([outcome] if outcome else [])]
@@ -100,6 +106,7 @@ def _embed(picture: Picture, threshold: float | None) -> GalleryPicture:
         is_wrong=outcome in WRONG,
         kind=picture.kind,
         description=", ".join(facts),
+        image=places.get((picture.defect, picture.name)),
     )
 
 

@@ -16,7 +16,7 @@ from anoframe.report.training_section import training_view
 
 def report_page(run: RunRecord) -> str:
     """Render the whole page. All names are escaped, and the browser may load nothing else."""
-    categories = [category_view(category) for category in run.categories]
+    categories = [category_view(category, index) for index, category in enumerate(run.categories)]
     stream = stream_view(run.stream)
     return render(
         "report.html",

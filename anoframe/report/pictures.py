@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_erosion
 
 from anoframe.evaluation.decision import Threshold
 from anoframe.evaluation.predictions import CategoryPredictions
@@ -72,9 +71,20 @@ def contour(
     image: NDArray[np.uint8], region: NDArray[np.bool_], colour: tuple[int, int, int], width: int = 2
 ) -> NDArray[np.uint8]:
     """Return a copy of the image with the outline of a region, `width` pixels wide."""
+    from scipy.ndimage import binary_erosion  # here: scipy takes longer to import than a prediction without pictures
+
     drawn = image.copy()
     drawn[region & ~binary_erosion(region, iterations=width)] = colour
     return drawn
+
+
+def outlined(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], anomaly_map: NDArray[np.float32] | None, scale: Scale
+) -> NDArray[np.uint8]:
+    """Return the image with the contours of ground truth (green) and, with a map, prediction (red)."""
+    if anomaly_map is not None:
+        image = contour(image, anomaly_map >= scale.contour, _PREDICTION_COLOUR)
+    return contour(image, mask, _TRUTH_COLOUR)
 
 
 def strip(
@@ -85,11 +95,10 @@ def strip(
     Without a map it is only the image with the contour of the ground truth.
     """
     if anomaly_map is None:
-        return Image.fromarray(contour(image, mask, _TRUTH_COLOUR))
+        return Image.fromarray(outlined(image, mask, None, scale))
     truth = np.repeat(mask[:, :, None], 3, axis=2).astype(np.uint8) * 255
-    outlined = contour(contour(image, anomaly_map >= scale.contour, _PREDICTION_COLOUR), mask, _TRUTH_COLOUR)
     gap = np.full((image.shape[0], 4, 3), 255, np.uint8)
-    panels = [image, gap, truth, gap, heatmap(anomaly_map, scale), gap, outlined]
+    panels = [image, gap, truth, gap, heatmap(anomaly_map, scale), gap, outlined(image, mask, anomaly_map, scale)]
     picture = Image.fromarray(np.concatenate(panels, axis=1))
     if image.shape[0] != image.shape[1]:  # readers know strips of square panels by their sides
         picture.info[PANELS] = "4"

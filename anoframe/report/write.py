@@ -14,9 +14,10 @@ from anoframe.data.cached_reader import Reader
 from anoframe.errors import OutputError
 from anoframe.evaluation.decision import Threshold
 from anoframe.evaluation.predictions import CategoryPredictions
+from anoframe.report.category_record import PICTURE_INDEX
 from anoframe.report.page import report_page
 from anoframe.report.pictures import PANELS, category_scale, choose_images, strip
-from anoframe.report.run_record import PICTURE_INDEX, read_run
+from anoframe.report.run_record import read_run
 from anoframe.utils.files import file_name, write_atomic, write_json
 
 

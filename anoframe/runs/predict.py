@@ -29,6 +29,7 @@ from anoframe.evaluation.regions import Region
 from anoframe.report.pictures import Scale
 from anoframe.runs.disclosure import list_notes
 from anoframe.runs.original_frame import PhotographPrediction
+from anoframe.runs.thresholds import Asked, rate_remarks, threshold_options, with_thresholds
 from anoframe.training.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from anoframe.utils.files import bounded_name, digest, write_atomic, write_error
 from anoframe.utils.paths import expand_path
@@ -80,6 +81,7 @@ def predict(
     maps: str = "npy",
     overlays: bool = True,
     overwrite: bool = False,
+    threshold: Asked = None,
 ) -> Predicted:
     """Score images with a trained detector; each prediction is written before the next batch is read.
 
@@ -99,9 +101,12 @@ def predict(
         maps: `"npy"`, `"png"`, `"frame"` (float32, `[H, W]` of the network's image) or `"none"`.
         overlays: write each image with a heatmap and an outline of the defect.
         overwrite: replace the earlier prediction in `output`, with all its maps and overlays.
+        threshold: decide with another threshold than the stored one: a dict with `false_positive_rate`, or with `value`
+            (a score) and `pixel_value` (a map value).
 
     Raises:
-        AnoframeError: there is no image, checkpoint or category, or the output cannot be written. A file that cannot be
+        AnoframeError: there is no image, checkpoint or category, a rate is asked for without held-back scores to
+            estimate it on, or the output cannot be written. A file that cannot be
             scored raises nothing: it is in `bad` and in both score files.
     """
     if maps not in MAPS:
@@ -109,15 +114,20 @@ def predict(
     if batch_size < 1:
         raise AnoframeError(f"batch_size is 1 or more, got {batch_size}")
     checkpoint, output = expand_path(checkpoint, "checkpoint"), expand_path(output, "output")
+    options = threshold_options(threshold)
     sources = [source] if isinstance(source, str | Path) else source
     root, listing = _list_inputs([expand_path(path, "input") for path in sources])
     trained = load_checkpoint(find_checkpoint(checkpoint, category), choose_device(device))
     if category is None and len(trained.categories) > 1 and any(trained.thresholds.values()):
         names = ", ".join(trained.categories)
         raise AnoframeError(f"{checkpoint} has one threshold per category, choose a category: {names} (--cls_names)")
-    writer = _Writer(output, trained, category or trained.categories[0], maps, overlays, overwrite)
+    decided = category or trained.categories[0]
+    trained = with_thresholds(trained, [decided], options)
+    writer = _Writer(output, trained, decided, maps, overlays, overwrite)
     writer.num_files = len(listing.files)
     writer.summary.notes += list_notes(trained.detector)
+    if options.asked:
+        writer.summary.remarks += rate_remarks([trained], [decided])
     writer.summary.remarks += describe_left_out(entry for entry in listing.left_out if entry.reason not in _NOT_READ)
     for entry in listing.left_out:
         if entry.reason in _NOT_READ:

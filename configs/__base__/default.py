@@ -55,12 +55,16 @@ cfg.threshold.false_positive_rate = 0.01  # share of normal images that may be c
 
 cfg.report = ConfigDict()
 cfg.report.pictures = 12  # images per category in the report: the worst, the borderline and the best
+cfg.report.thumbnails = 1000  # small pictures per category in the report; all test images, if they are no more
 
 cfg.wandb = ConfigDict()  # Weights & Biases, see docs/tracking.md
 cfg.wandb.enable = False  # True: log to W&B; without account or network the run is kept on disk for a later upload
 cfg.wandb.project = placeholder(str)  # None: $WANDB_PROJECT, or "anoframe"
 cfg.wandb.entity = placeholder(str)  # user or team; None: $WANDB_ENTITY, or the default of the account
 cfg.wandb.name = placeholder(str)  # of the W&B run; None: $WANDB_NAME, or config, protocol, categories and seed
+cfg.wandb.group = placeholder(str)  # None: $WANDB_RUN_GROUP, or config and protocol, so that seeds stand together
+cfg.wandb.job_type = placeholder(str)  # None: $WANDB_JOB_TYPE, or train, test, pretrain, probe, grid
+cfg.wandb.notes = placeholder(str)  # None: $WANDB_NOTES, or what has to be known to compare the results
 cfg.wandb.tags = ()  # for example ("wood", "ablation")
 cfg.wandb.log_model = True  # upload checkpoints as artifacts
 cfg.wandb.log_freq = 50  # optimiser steps between two logged values of losses, learning rate and times; 1 or more
