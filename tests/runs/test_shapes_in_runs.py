@@ -202,3 +202,25 @@ def test_a_test_with_other_tiles_is_refused(train_tiny):
     cfg = anoframe.load_config(run.folder, {"data.tile": 48})
     with pytest.raises(AnoframeError, match=r"was trained with data\.tile 32, got 48"):
         anoframe.test(run.folder, cfg)
+
+
+def test_a_test_takes_the_regions_of_every_checkpoint_and_no_others(train_tiny, tmp_path):
+    region = tmp_path / "ignored.json"
+    region.write_text(json.dumps({"felt": [LEFT], "mesh": [LEFT]}), encoding="utf-8")
+    run = train_tiny(["felt", "mesh"], data__ignore=str(region))
+    region.unlink()
+    assert anoframe.test(run.folder, output=tmp_path).metrics == run.metrics
+    cfg = anoframe.load_config(run.folder, {"data.ignore": "others.json"})
+    with pytest.raises(AnoframeError, match=r"got others\.json: leave it unchanged"):
+        anoframe.test(run.folder, cfg, output=tmp_path / "other")
+    plain = train_tiny(["felt"])
+    cfg = anoframe.load_config(plain.folder, {"data.ignore": "others.json"})
+    with pytest.raises(AnoframeError, match="was trained without ignored regions"):
+        anoframe.test(plain.folder, cfg)
+
+
+def test_a_config_with_a_rectangle_tests_a_checkpoint_with_its_size(train_tiny, tiny_config, tall_root, tmp_path):
+    overrides = {"data.root": str(tall_root), "data.keep_aspect": "rectangle"}
+    cfg = anoframe.load_config(tiny_config, overrides)
+    run = anoframe.train(cfg, ["felt"], tmp_path)
+    assert anoframe.test(run.folder, cfg, output=tmp_path / "test").metrics == run.metrics
