@@ -118,9 +118,9 @@ def predict(
     sources = [source] if isinstance(source, str | Path) else source
     root, listing = _list_inputs([expand_path(path, "input") for path in sources])
     trained = load_checkpoint(find_checkpoint(checkpoint, category), choose_device(device))
-    if category is None and len(trained.categories) > 1 and any(trained.thresholds.values()):
+    if category is None and len(trained.categories) > 1 and (any(trained.thresholds.values()) or trained.ignored):
         names = ", ".join(trained.categories)
-        raise AnoframeError(f"{checkpoint} has one threshold per category, choose a category: {names} (--cls_names)")
+        raise AnoframeError(f"{checkpoint} has thresholds or ignored regions per category, choose a category: {names} (--cls_names)")
     decided = category or trained.categories[0]
     trained = with_thresholds(trained, [decided], options)
     writer = _Writer(output, trained, decided, maps, overlays, overwrite)
