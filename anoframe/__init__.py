@@ -41,7 +41,10 @@ __all__ = ["Run", "__version__", "load_config", "load_run", "predict", "set_thre
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'anoframe' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+    from anoframe.utils.imports import quick_imports
+
+    with quick_imports():
+        return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

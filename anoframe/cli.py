@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from anoframe import __version__
 from anoframe.cli_options import only_clears, parse
 from anoframe.commands import COMMANDS, MODES, run_subcommand
 from anoframe.config.discovery import find_run_config
 from anoframe.distributed import process_group as distributed
 from anoframe.errors import AnoframeError
 from anoframe.utils.console import run_command
+from anoframe.utils.imports import quick_imports
 from anoframe.utils.tensor_cache import cache_root, clear_caches
 
 _RESUME = "the same command with --resume continues this run"
@@ -82,8 +84,9 @@ def _train_or_test(options: argparse.Namespace, words: Sequence[str]) -> int:
         return launch(words, cfg.device)
     if options.cache == "clear" and distributed.is_local_main():
         _clear(cfg.cache.folder)
-    from anoframe.runs import api  # imports torch: only after names and values are checked
-
+    _announce(options, cfg.config_name)
+    with quick_imports():  # torch: only after names and values are checked
+        from anoframe.runs import api
     output = options.output or "runs"
     start = "resume" if options.resume else "overwrite" if options.overwrite else "new"
     if options.mode == "test":
@@ -96,6 +99,12 @@ def _train_or_test(options: argparse.Namespace, words: Sequence[str]) -> int:
     for category, reason in run.failed.items():
         print(f"failed: {category}: {reason}", file=sys.stderr)
     return 1 if run.failed else 0
+
+
+def _announce(options: argparse.Namespace, name: str) -> None:
+    """Print what begins, before torch is imported, which takes seconds."""
+    if distributed.is_main_process():
+        print(f"anoframe {__version__}: {options.mode} {name}", flush=True)
 
 
 def _config_source(options: argparse.Namespace) -> str | Path:
@@ -113,8 +122,9 @@ def _predict(options: argparse.Namespace) -> int:
     names = options.cls_names or [None]
     if len(names) > 1:
         raise AnoframeError(f"--mode predict uses one detector, got --cls_names {' '.join(names)}: name one category")
-    from anoframe.runs.predict import predict  # imports torch: only after the options are checked
-
+    _announce(options, checkpoint)
+    with quick_imports():  # torch: only after the options are checked
+        from anoframe.runs.predict import predict
     summary = predict(
         checkpoint,
         source,
@@ -144,8 +154,8 @@ def _predict(options: argparse.Namespace) -> int:
 def _set_threshold(options: argparse.Namespace) -> int:
     """Store other thresholds in a checkpoint, and print them."""
     checkpoint = options.checkpoint or _raise_missing("--checkpoint")
-    from anoframe.runs.thresholds import set_threshold  # imports torch: only after the options are checked
-
+    with quick_imports():  # torch: only after the options are checked
+        from anoframe.runs.thresholds import set_threshold
     for stored in set_threshold(checkpoint, options.cls_names, options.threshold):
         before = "none" if stored.before is None else f"{stored.before.image:.6g}"
         pixel = "" if stored.now.pixel is None else f", pixels {stored.now.pixel:.6g}"

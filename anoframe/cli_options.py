@@ -40,6 +40,10 @@ commands with their own options, see --help of each:
 _DEVICE = (
     "auto, cpu, cuda, or the number of a GPU: 0 or cuda:0 (default auto); several (0 1) train with one process each"
 )
+_MAPS = (
+    "for predict: maps at the size of the photograph, float32 (npy, default) or 16-bit pictures (png); float32 at the "
+    "size of the network's image (frame); or none"
+)
 _PROTOCOL = (
     "separate: one detector per category (default); unified: one detector for all; continual: one detector that is "
     "trained on task after task"
@@ -199,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--checkpoint", metavar="DIR", help="for every mode but train: a run folder or its checkpoint folder")
     add("--input", nargs="+", metavar="PATH", help="for predict: images, or folders of images")
-    add("--maps", choices=("npy", "png", "none"), help="for predict: float32 maps (default), 16-bit pictures, or none")
+    add("--maps", choices=("npy", "png", "frame", "none"), help=_MAPS)
     add("--no_overlays", action="store_true", help="for predict: write no pictures with a heatmap")
     add("--false_positive_rate", metavar="R", help="for threshold: accepted share of normal images called defects")
     add("--seed", metavar="N", help="the same seed gives the same result (default 0)")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from anoframe.config.overrides import dotted_options
 from anoframe.registry import LABELLED, PROBES
 from anoframe.utils.console import run_command
+from anoframe.utils.imports import quick_imports
 
 _EXAMPLES = """\
 every value of the config can be set by its dotted name; --print_config shows all names and values
@@ -32,7 +33,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.print_config:
         print(format_config(cfg), end="")
         return 0
-    from anoframe.runs.probe_run import evaluate_encoder  # imports torch
+    with quick_imports():  # torch
+        from anoframe.runs.probe_run import evaluate_encoder
 
     result = evaluate_encoder(cfg, options.output, "overwrite" if options.overwrite else "new")
     for name, values in result.metrics.items():

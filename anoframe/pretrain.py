@@ -11,6 +11,7 @@ from anoframe.config.overrides import dotted_options
 from anoframe.distributed import process_group as distributed
 from anoframe.registry import LABELLED, PRETRAINING
 from anoframe.utils.console import run_command
+from anoframe.utils.imports import quick_imports
 
 _EXAMPLES = """\
 every value of the config can be set by its dotted name; --print_config shows all names and values:
@@ -45,7 +46,8 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         from anoframe.distributed.launch import launch
 
         return launch(words, cfg.device, module="anoframe.pretrain")
-    from anoframe.runs.pretraining_run import pretrain  # imports torch
+    with quick_imports():  # torch
+        from anoframe.runs.pretraining_run import pretrain
 
     start = "resume" if options.resume else "overwrite" if options.overwrite else "new"
     result = pretrain(cfg, options.output, start)

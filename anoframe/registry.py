@@ -209,3 +209,12 @@ PROBES = Registry(
         "knn": "anoframe.evaluation.classification.knn:NearestNeighbours",
     },
 )
+CLASSIFIERS = Registry(
+    "class-incremental classifier",
+    {
+        "clap4clip": "anoframe.models.class_incremental.clap4clip:Clap4Clip",
+        "linear_probe": "anoframe.models.class_incremental.linear_probe:LinearProbe",
+        "nearest_class_mean": "anoframe.models.class_incremental.nearest_class_mean:NearestClassMean",
+        "zero_shot": "anoframe.models.class_incremental.zero_shot:ZeroShot",
+    },
+)

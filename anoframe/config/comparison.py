@@ -55,6 +55,11 @@ def fill_later_keys(values: dict[str, Any]) -> dict[str, Any]:
         values.setdefault("data.interpolation", "bilinear")
         values.setdefault("data.split", "official")
         values.setdefault("data.shots", 0)
+        values.setdefault("data.tile", None)
+        values.setdefault("data.tile_overlap", 0)
+        values.setdefault("data.ignore", None)
+    if "model.backbone.levels" in values:
+        values.setdefault("model.backbone.engine", "torch")
     return values
 
 

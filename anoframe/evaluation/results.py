@@ -54,9 +54,11 @@ def category_metrics(
         aupro_limits, pixel_thresholds: as for `metrics.pixel_metrics`; the limit 0.3 is always included.
     """
     limits = (STANDARD_LIMIT, *(limit for limit in aupro_limits if limit != STANDARD_LIMIT))
-    masks = predictions.masks
+    masks, counted = predictions.masks, predictions.counted
     maps = np.zeros(masks.shape, np.float32) if predictions.maps is None else predictions.maps
-    others = per_image_metrics(masks, maps) | metrics_at_thresholds(masks, maps, pixel_thresholds)
+    others = per_image_metrics(masks, maps, counted)
+    pixels = (masks, maps) if counted is None else (masks[counted], maps[counted])
+    others |= metrics_at_thresholds(*pixels, pixel_thresholds)
     if not predictions.has_masks or predictions.maps is None:
         others = dict.fromkeys(others)
     ranked = pixel_metrics_from_sweep(predictions.pixel_sweep, limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anoframe.data.preprocessing import size_text
 from anoframe.evaluation.disclosure import describe_protocol, list_sentences
 from anoframe.report.category_section import category_view
 from anoframe.report.compare import describe_split
@@ -38,7 +39,9 @@ def _facts(run: RunRecord) -> list[str]:
     facts = [
         data.get("name"),
         f"{provenance['protocol']} protocol" if "protocol" in provenance else None,
-        f"{data['crop']} x {data['crop']} pixels" if "crop" in data else None,
+        f"{size_text(data['crop'])} pixels" if "crop" in data else None,
+        f"tiles of {size_text(data['tile'])}, overlap {data.get('tile_overlap', 0)}" if "tile" in data else None,
+        "ignored regions" if "ignored_regions" in data else None,
         f"seed {provenance.get('seed', run.config.get('seed'))}",
         f"run {run.run['id']}" if "id" in run.run else None,
         *describe_split(data),

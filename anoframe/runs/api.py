@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from anoframe.config import ConfigDict, check_config, load_config, result_keys, to_plain
+from anoframe.config.comparison import fill_later_keys
 from anoframe.config.discovery import find_run_config
+from anoframe.config.display import flatten
 from anoframe.data.fingerprint import FileHashes
 from anoframe.distributed.process_group import join
 from anoframe.errors import AnoframeError, suggest
@@ -17,7 +18,7 @@ from anoframe.runs.category_run import evaluate_checkpoints, train_fits
 from anoframe.runs.context import RunContext, open_run
 from anoframe.runs.finished import Run, load_run
 from anoframe.runs.folder import DATA_FILE, data_changes, recorded_files
-from anoframe.runs.protocols import config_for_run, open_run_dataset, resolve_categories
+from anoframe.runs.protocols import config_for_run, open_run_dataset, resolve_categories, with_shape
 from anoframe.runs.stream_run import StreamRun
 from anoframe.runs.thresholds import Asked, check_one_detector, rate_remarks, threshold_options, with_thresholds
 from anoframe.training.checkpoint import (
@@ -56,7 +57,7 @@ def train(
     """
     check_config(cfg)
     output = expand_path(output, "output")
-    with open_run(config_for_run(cfg, categories), output, start) as run:
+    with open_run(with_shape(config_for_run(cfg, categories)), output, start) as run:
         if run.plan.tasks:
             StreamRun(run).run()
         else:
@@ -183,16 +184,23 @@ def _warn_about_other_data(run: RunContext, path: Path) -> None:
 
 def _check_same_model(cfg: ConfigDict, trained: Checkpoint, path: Path) -> None:
     """Raise AnoframeError if a config has another model section or preprocessing than the checkpoint."""
-    model = to_plain(cfg.model)
-    if model != trained.model:
-        keys = [key for key in {**model, **trained.model} if model.get(key) != trained.model.get(key)]
+    model, own = (
+        fill_later_keys(dict(flatten({"model": section}))) for section in (to_plain(cfg.model), trained.model)
+    )
+    if model != own:
+        keys = {key.split(".")[1] for key in {**model, **own} if model.get(key) != own.get(key)}
         raise AnoframeError(
             f"{path} was trained with another model section than this config: {', '.join(sorted(keys))} differ. "
             "Leave out --config to test with the config of the checkpoint"
         )
-    for key, value in asdict(trained.preprocessing).items():
-        if cfg.data[key] != value:
-            raise AnoframeError(f"{path} was trained with data.{key} {value}, got {cfg.data[key]}: leave it unchanged")
+    shape = trained.preprocessing.settings()
+    if trained.tiling or cfg.data.tile is not None:
+        tiles = trained.tiling.settings() if trained.tiling else {"tile": None, "overlap": 0}
+        shape |= {"tile": tiles["tile"], "tile_overlap": tiles["overlap"]}
+    for key, value in shape.items():
+        given = list(cfg.data[key]) if isinstance(cfg.data[key], tuple) else cfg.data[key]
+        if given != value and not (key in ("resize", "crop", "tile") and given == [value, value]):
+            raise AnoframeError(f"{path} was trained with data.{key} {value}, got {given}: leave it unchanged")
 
 
 def _check_same_training(cfg: ConfigDict, path: Path) -> None:

@@ -35,7 +35,8 @@ class Evaluator:
 
     def __init__(self, plan: Plan, samples: RunSamples, recorder: RunRecorder):
         self._cfg, self._group, self._dataset = plan.cfg, plan.group, plan.dataset
-        self._preprocessing, self._size, self._provenance = plan.preprocessing, plan.preprocessing.crop, plan.provenance
+        self._preprocessing, self._size, self._provenance = plan.preprocessing, plan.preprocessing.size, plan.provenance
+        self._ignored = plan.ignored
         self._samples, self._recorder = samples, recorder
 
     def evaluate(self, checkpoint: Checkpoint, category: str, summary: MethodSummary | None = None) -> None:
@@ -119,6 +120,10 @@ class Evaluator:
         metrics |= image_metrics_by_kind(predictions, kinds)
         if not self._dataset.has_saturation_areas:
             return metrics
+        if predictions.samples and predictions.samples[0].category in self._ignored:
+            text = f"{predictions.samples[0].category}: no sPRO, which has no ignored regions (data.ignore)"
+            self._recorder.tracker.log("warning", text=text)
+            return metrics | dict.fromkeys(spro_names(kinds, options.aupro_limits))
         try:
             return metrics | spro_metrics(predictions, self._dataset, self._preprocessing, options.aupro_limits)
         except AnoframeError as error:  # saturation areas of another version of the dataset: the rest is measured

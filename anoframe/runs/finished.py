@@ -13,9 +13,10 @@ from PIL import Image
 
 from anoframe.config import ConfigDict, load_config
 from anoframe.continual.results import STREAM
-from anoframe.data.loader import load_image
+from anoframe.data.loader import load_photograph
 from anoframe.distributed.devices import choose_device
 from anoframe.errors import AnoframeError
+from anoframe.evaluation.detection import predict_images
 from anoframe.evaluation.results import Metrics, Results, percent
 from anoframe.metrics.catalogue import HEADLINE, SUMMARY, title_of
 from anoframe.runs.thresholds import Asked, threshold_options
@@ -24,6 +25,8 @@ from anoframe.training.threshold import resolve_threshold
 from anoframe.types import Prediction
 from anoframe.utils.files import read_json
 from anoframe.utils.paths import expand_path
+
+_TILES_PER_BATCH = 16
 
 ImageLike = str | Path | Image.Image | np.ndarray
 
@@ -158,9 +161,11 @@ def load_run(path: str | Path) -> Run:
 def _predict_one(checkpoint: Checkpoint, category: str, limit: float | None, image: ImageLike) -> Prediction:
     """Score one image, with the threshold that decides about it."""
     image = expand_path(image, "image") if isinstance(image, str | Path) else image
-    pixels = load_image(image, checkpoint.preprocessing)
-    device = next(checkpoint.detector.buffers()).device
-    prediction = checkpoint.detector.predict(pixels[None].to(device), [category])
+    loaded = load_photograph(image, checkpoint.preprocessing, checkpoint.ignored.get(category))
+    counted = None if loaded.counted is None else loaded.counted[None]
+    prediction = predict_images(
+        checkpoint.detector, loaded.pixels[None], [category], checkpoint.tiling, counted, _TILES_PER_BATCH
+    )
     return Prediction(
         prediction.score[0].cpu(),
         None if prediction.anomaly_map is None else prediction.anomaly_map[0].cpu(),

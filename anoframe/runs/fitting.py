@@ -53,8 +53,8 @@ class Fitter:
             return None
 
     def count_images(self, fit: Fit) -> int:
-        """Return the number of training images of a fit."""
-        return len(self._training_samples(fit))
+        """Return the number of training images of a fit, or of their tiles."""
+        return len(self._samples.images(self._training_samples(fit)))
 
     def run_stages(self, detector: Detector, fit: Fit, seed: int, stages: ReadStages) -> None:
         """Run the training stages of a fit, log the detector's messages after each, and write the training curves.
@@ -69,7 +69,7 @@ class Fitter:
         features = self._samples.encode_for_all(detector, samples)
         read = log_messages(stages, detector, self._recorder.tracker)
         images = self._samples.images(samples)
-        fit_learner(detector, features, len(samples), self._recorder.clock, training, read, images)
+        fit_learner(detector, features, len(images), self._recorder.clock, training, read, images)
         if training.curves["phases"]:
             self._recorder.folder.write_curves(fit.name, training.curves)
 
@@ -140,7 +140,7 @@ class Fitter:
         training, options = self._samples.train(fit.categories), self._cfg.threshold
         if not options.held_back:
             return dict.fromkeys(training)
-        size, seed, tracker = self._plan.preprocessing.crop, self._cfg.seed, self._recorder.tracker
+        size, seed, tracker = self._plan.preprocessing.size, self._cfg.seed, self._recorder.tracker
         quiet = FitContext("threshold", seed, self._plan.trainer, Trackers(), group=self._group)
         build, encode, read = self._plan.new_detector, self._samples.encode_for_all, self._samples.images
         try:
@@ -161,13 +161,26 @@ class Fitter:
         if self._plan.is_supervised:
             training["train_defects"] = {name: sum(s.is_defect for s in each) for name, each in samples.items()}
         model = to_plain(self._cfg.model)
+        plan = self._plan
+        ignored = {category: region for category, region in plan.ignored.items() if category in counts}
         rate = self._cfg.threshold.false_positive_rate
         limits: dict[str, Threshold | None] = {
             name: estimate_threshold(each.scores, each.peaks, rate) if each else None
             for name, each in held_back.items()
         }
         kept = {name: each for name, each in held_back.items() if each}
-        return Checkpoint(detector, self._plan.preprocessing, model, self._cfg.seed, counts, limits, training, kept)
+        return Checkpoint(
+            detector,
+            plan.preprocessing,
+            model,
+            self._cfg.seed,
+            counts,
+            limits,
+            training,
+            held_back=kept,
+            tiling=plan.tiling,
+            ignored=ignored,
+        )
 
 
 def log_messages(stages: ReadStages, detector: Detector, tracker: Tracker) -> ReadStages:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from anoframe.data.ignored import IgnoredRegion
 from anoframe.data.preprocessing import Preprocessing
+from anoframe.data.tiling import Tiling
 from anoframe.errors import AnoframeError, suggest
 from anoframe.evaluation.decision import HeldBack, Threshold
 from anoframe.models.base import Detector
@@ -57,6 +59,8 @@ class Checkpoint:
         held_back: category -> scores of its held-back images, which thresholds for other rates are estimated on.
         training: how it was trained, for the provenance of results: `PROVENANCE_KEYS`, and `train_defects` (category ->
             number of defects among its images) of a supervised method; empty otherwise without gradient descent.
+        tiling: tiles that images are cut into; None: no tiles.
+        ignored: category -> its ignored region; empty: every pixel counts.
     """
 
     detector: Detector
@@ -67,6 +71,8 @@ class Checkpoint:
     thresholds: dict[str, Threshold | None] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     held_back: dict[str, HeldBack] = field(default_factory=dict)
+    tiling: Tiling | None = None
+    ignored: dict[str, IgnoredRegion] = field(default_factory=dict)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -83,7 +89,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
         "format": FORMAT,
         "model": checkpoint.model,
         "backbone": _describe_backbone(checkpoint.detector),
-        "preprocessing": asdict(checkpoint.preprocessing),
+        "preprocessing": checkpoint.preprocessing.settings(),
+        **({"tiling": checkpoint.tiling.settings()} if checkpoint.tiling else {}),
+        **({"ignored": _ignored_to_json(checkpoint)} if checkpoint.ignored else {}),
         "seed": checkpoint.seed,
         "train_images": checkpoint.train_images,
         "thresholds": {name: limits and limits.to_json() for name, limits in checkpoint.thresholds.items()},
@@ -148,6 +156,8 @@ def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
     with _naming_file(path):
         check_arguments(Preprocessing, description["preprocessing"], "preprocessing")
         preprocessing = Preprocessing(**description["preprocessing"])
+        tiling = _read_tiling(description.get("tiling"))
+        ignored = _read_ignored(description.get("ignored", {}))
         detector = build_detector(description["model"], description["seed"])
     _check_backbone(folder, _describe_backbone(detector), description["backbone"])
     detector.to(device)
@@ -164,7 +174,9 @@ def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
         description["train_images"],
         thresholds,
         description.get("training", {}),
-        read_held_back(folder, description["learned_sha256"]),
+        held_back=read_held_back(folder, description["learned_sha256"]),
+        tiling=tiling,
+        ignored=ignored,
     )
 
 
@@ -303,6 +315,25 @@ def _read_state(path: Path, sha256: str) -> dict[str, torch.Tensor]:
             f"{path} is damaged or was replaced: its tensors do not match detector.json; fit the detector again"
         )
     return state
+
+
+def _ignored_to_json(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {category: region.to_json() for category, region in checkpoint.ignored.items()}
+
+
+def _read_tiling(values: Any) -> Tiling | None:
+    if values is None:
+        return None
+    if not matches_type(values, dict[str, Any]):
+        raise AnoframeError(f"its tiling is damaged, got {values!r}; fit the detector again")
+    check_arguments(Tiling, values, "tiling")
+    return Tiling(**values)
+
+
+def _read_ignored(values: Any) -> dict[str, IgnoredRegion]:
+    if not matches_type(values, dict[str, dict[str, Any]]):
+        raise AnoframeError(f"its ignored regions are damaged, got {values!r}; fit the detector again")
+    return {category: IgnoredRegion.from_json(tree, category) for category, tree in values.items()}
 
 
 def _read_threshold(values: dict[str, Any] | None) -> Threshold | None:

@@ -55,10 +55,10 @@ def resolve_threshold(checkpoint: HasThresholds, category: str, options: Thresho
 def score_held_back(
     build: Callable[[], Detector],
     extract: Extract,
-    read: Callable[[Sequence[Sample]], TrainingImages],
+    read: Callable[[Sequence[Sample]], TrainingImages | None],
     training: Mapping[str, Sequence[Sample]],
     share: float,
-    size: int,
+    size: int | tuple[int, int],
     context: FitContext,
 ) -> dict[str, HeldBack | None]:
     """Score held-back images of each category of a fit; None for a category with fewer than ten normal images.
@@ -71,7 +71,7 @@ def score_held_back(
         read: returns the images of samples, for training stages that draw views of them.
         training: category -> its training images.
         share: of each category's images to hold out, in (0, 1).
-        size: side of the anomaly maps in pixels.
+        size: of the images and their maps in pixels: one number, or height and width.
         context: of the second fit; its seed also selects the images.
     """
     held_out: dict[str, list[Sample]] = {}
@@ -85,7 +85,9 @@ def score_held_back(
     seed_everything(context.seed)
     detector = build()
     clock = StageTimer(Trackers())
-    fit_learner(detector, extract(detector, rest), len(rest), clock, context, images=read(rest))
+    images = read(rest)
+    count = len(rest) if images is None else len(images)  # with tiles there are more images than samples
+    fit_learner(detector, extract(detector, rest), count, clock, context, images=images)
     return {
         category: _score(detector, extract(detector, samples), len(samples), size) if samples else None
         for category, samples in held_out.items()
@@ -102,7 +104,9 @@ def _hold_out(samples: Sequence[Sample], share: float, seed: int) -> list[Sample
     return [normal[i] for i in sorted(order[:count].tolist())]
 
 
-def _score(detector: Detector, batches: Iterable[FeatureBatch], num_images: int, size: int) -> HeldBack:
+def _score(
+    detector: Detector, batches: Iterable[FeatureBatch], num_images: int, size: int | tuple[int, int]
+) -> HeldBack:
     predictions = collect(detector, batches, num_images, size)
     peaks = () if predictions.maps is None else tuple(predictions.maps.reshape(num_images, -1).max(1).tolist())
     return HeldBack(tuple(predictions.scores.tolist()), peaks)
