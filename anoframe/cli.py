@@ -145,6 +145,7 @@ def _predict(options: argparse.Namespace) -> int:
         first = next(iter(summary.not_drawn.values()))
         print(f"warning: map or overlay of {len(summary.not_drawn)} images not written, the first: {first}")
     print(f"{summary.images} images scored, {decisions}: {summary.folder / 'scores.csv'}")
+    print(f"gallery: {summary.folder / 'predictions.html'}")
     for reason in summary.bad.values():
         print(f"not scored: {reason}", file=sys.stderr)
     return 1 if summary.bad else 0
