@@ -41,6 +41,7 @@ class ClassIncremental(ContinualDetector):
     learns_classes = True
     has_memory = True
     has_maps = False
+    scores_whole_images = True
 
     def __init__(
         self,
@@ -74,12 +75,12 @@ class ClassIncremental(ContinualDetector):
         describe = getattr(self.backbone, "encoding", None)
         return {"version": 1, "pooled": not has_text(self.backbone), "backbone": describe()} if describe else None
 
-    def check_image_size(self, size: int) -> None:
-        side = getattr(self.backbone, "image_size", size)
-        if side != size:
+    def check_image_size(self, height: int, width: int) -> None:
+        side = getattr(self.backbone, "image_size", None)
+        if side is not None and (height, width) != (side, side):
             raise AnoframeError(
-                f"data.crop is {size}, and the backbone takes images of {side} pixels: use --data.resize {side} "
-                f"--data.crop {side}"
+                f"data.crop is {height} x {width}, and the backbone takes images of {side} x {side} pixels: use "
+                f"--data.resize {side} --data.crop {side}"
             )
 
     def add_category(self, features: Features, categories: Sequence[str]) -> Features:
