@@ -62,6 +62,8 @@ class Detector(Learner):
         wants_synthetic_defects: whether its training images are to contain one synthetic defect per normal image, see
             anoframe/data/synthetic_samples.py.
         has_maps: whether it predicts anomaly maps; False: the key metric of a stream is one of images.
+        scores_whole_images: whether the score of an image comes from the image as a whole and not from its map. Such a
+            method cannot leave out padding and ignored regions, and it has no use for tiles.
     """
 
     uses_category: bool = False  # these are of an object: they may depend on settings
@@ -70,6 +72,7 @@ class Detector(Learner):
     accepts_new_categories: bool = False
     wants_synthetic_defects: bool = False
     has_maps: bool = True
+    scores_whole_images: bool = False
 
     def __init__(self, backbone: nn.Module):
         super().__init__()
@@ -104,11 +107,11 @@ class Detector(Learner):
         describe = getattr(self.backbone, "encoding", None)
         return describe() if describe else None
 
-    def check_image_size(self, size: int) -> None:
+    def check_image_size(self, height: int, width: int) -> None:
         """Check the size of the images before any work; a method for one size overrides it.
 
         Args:
-            size: height and width in pixels, `data.crop` of the config.
+            height, width: in pixels, `data.crop` of the config, or `data.tile` if images are cut into tiles.
 
         Raises:
             AnoframeError: the method cannot use images of this size; names the keys to change.
