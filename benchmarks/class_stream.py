@@ -304,6 +304,17 @@ def print_tables(output: Path, orders: Sequence[int]) -> None:
         print("| method | runs | " + " | ".join(heads) + " |\n|" + "---|" * (len(heads) + 2))
         for name, runs in rows:
             print(f"| {name} | {len(runs)} | " + " | ".join(_cell(column) for column in columns(runs)) + " |")
+        print_categories(rows)
+
+
+def print_categories(rows: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> None:
+    """Print the image AUROC of each category after the last task, for each method."""
+    categories = rows[0][1][0]["config"]["class_order"]
+    print("\n| image AUROC at the end | " + " | ".join(categories) + " |\n|" + "---|" * (len(categories) + 1))
+    for name, runs in rows:
+        last = [run["class_performance"][f"task_{len(run['seconds']) - 1}"] for run in runs]
+        cells = [Column("", [_percent(row[category]["image_auroc"]) for row in last]) for category in categories]
+        print(f"| {name} | " + " | ".join(map(_cell, cells)) + " |")
 
 
 def _cell(column: Column) -> str:
