@@ -17,7 +17,8 @@ from anoframe.data.manifest import Manifest, make_manifest
 from anoframe.data.masks import MaskSettings
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.data.task_streams import Task
-from anoframe.data.validation import CategoryReport, check_dataset
+from anoframe.data.validation import check_dataset
+from anoframe.data.validation_report import CategoryReport
 from anoframe.distributed.process_group import join
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.provenance import git_commit, versions
