@@ -207,6 +207,7 @@ _RANGES = (
     _Range("cache.max_gb", "a number above 0", lambda x: x > 0, "to cache nothing, use --cache off"),
     _Range("threshold.held_back", "a share in [0, 1)", lambda x: 0 <= x < 1, "0 estimates no threshold"),
     _Range("threshold.false_positive_rate", "a share in (0, 1)", lambda x: 0 < x < 1, "for example 0.01"),
+    _Range("report.thumbnails", "0 or more", lambda x: x >= 0, "0 shows none"),
     _Range("wandb.log_freq", "a number of steps, 1 or more", lambda x: x >= 1, "1 logs every step"),
 )
 

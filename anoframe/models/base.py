@@ -57,11 +57,14 @@ class Detector(Learner):
         is_supervised: whether it learns from labelled defects. Other methods are given normal training images only, and
             results of both never share a table.
         accepts_new_categories: whether it can be tested on categories that it was not trained on.
+        scores_whole_images: whether the score of an image comes from the image as a whole and not from its map. Such a
+            method cannot leave out padding and ignored regions, and it has no use for tiles.
     """
 
     uses_category: ClassVar[bool] = False
     is_supervised: ClassVar[bool] = False
     accepts_new_categories: bool = False  # of an object: it may depend on settings
+    scores_whole_images: ClassVar[bool] = False
 
     def __init__(self, backbone: nn.Module):
         super().__init__()
@@ -96,11 +99,11 @@ class Detector(Learner):
         describe = getattr(self.backbone, "encoding", None)
         return describe() if describe else None
 
-    def check_image_size(self, size: int) -> None:
+    def check_image_size(self, height: int, width: int) -> None:
         """Check the size of the images before any work; a method for one size overrides it.
 
         Args:
-            size: height and width in pixels, `data.crop` of the config.
+            height, width: in pixels, `data.crop` of the config, or `data.tile` if images are cut into tiles.
 
         Raises:
             AnoframeError: the method cannot use images of this size; names the keys to change.

@@ -17,7 +17,7 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Script:
-    """The script of the pages, and the hash by which their content security policy allows it."""
+    """A script of the pages, and the hash by which their content security policy allows it."""
 
     text: Markup
     sha256: str
@@ -43,5 +43,5 @@ def asset(name: str) -> Markup:
 
 
 def _page_script() -> Script:
-    text = asset("report.js")
+    text = Markup("").join(asset(name) for name in ("report.js", "explorer.js"))
     return Script(text, base64.b64encode(sha256(text.encode("utf-8")).digest()).decode())

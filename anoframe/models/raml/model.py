@@ -49,6 +49,7 @@ class RAML(Detector):
     is_supervised: ClassVar[bool] = True
     uses_category: ClassVar[bool] = True  # for the prompts, and for the difficulty of categories in the loss
     accepts_new_categories = True
+    scores_whole_images = True
 
     def __init__(
         self,
@@ -102,9 +103,10 @@ class RAML(Detector):
         if self.head == "linear" and self.text.fusion:
             raise AnoframeError("model.head linear has no text fusion, got model.text.fusion True: set it to False")
 
-    def check_image_size(self, size: int) -> None:
-        """Raise an AnoframeError if images of `data.crop = size` pixels do not fit the pyramid."""
+    def check_image_size(self, height: int, width: int) -> None:
+        """Raise an AnoframeError if images of this size do not fit the pyramid."""
         side = image_side(self.pyramid.mode, self.tile_size)
+        size = height if height == width else f"{height} x {width}"
         if size != side:
             raise AnoframeError(
                 f"raml with model.pyramid.mode {self.pyramid.mode!r} and model.tile_size {self.tile_size} needs images "
