@@ -52,6 +52,9 @@ def fill_later_keys(values: dict[str, Any]) -> dict[str, Any]:
     """
     if "trainer.select" in values:
         values.setdefault("trainer.select_metric", "summary")
+    if "protocol.strategy" in values:
+        for key, value in (("total", None), ("per_class", 20), ("selector", "random"), ("direction", "default")):
+            values.setdefault(f"protocol.memory.{key}", value)
     if "data.resize" in values:
         values.setdefault("data.interpolation", "bilinear")
         values.setdefault("data.split", "official")

@@ -27,6 +27,7 @@ from anoframe.evaluation.decision import is_defect
 from anoframe.evaluation.detection import predict_images
 from anoframe.evaluation.regions import Region
 from anoframe.report.pictures import Scale
+from anoframe.report.predictions_page import PAGE, THUMBNAILS, remove_predictions_page, write_predictions_page
 from anoframe.runs.disclosure import list_notes
 from anoframe.runs.original_frame import PhotographPrediction
 from anoframe.runs.thresholds import Asked, rate_remarks, threshold_options, with_thresholds
@@ -42,7 +43,10 @@ _REGIONS = "regions.csv"
 _REGION_COLUMNS = ("file", "region", *(field.name for field in fields(Region)))
 _LARGE_MAPS = 10e9  # bytes of all maps together, from which a remark names the smaller ways
 _IN_WORK = ".drawing.jsonl"  # the map and overlay that are being written: a kill leaves them without a line of scores
-_OUTPUTS = {_SCORES: ("maps", "overlays"), "run.json": ("pictures", "checkpoint")}  # file -> folders written next to it
+_OUTPUTS = {
+    _SCORES: ("maps", "overlays", THUMBNAILS),
+    "run.json": ("pictures", "checkpoint"),
+}  # file -> folders written next to it
 _NOT_READ = (Reason.BROKEN_LINK, Reason.UNREADABLE)  # left out, although they may have been images
 _MAX_NAME_BYTES = 240  # of a map or overlay; file systems allow 255 with the suffix
 _MAX_PATH_BYTES = 3000  # of a map or overlay below its folder; Linux allows 4096 with the folder
@@ -88,8 +92,9 @@ def predict(
     The numbers are those of test mode, on a CPU to the bit, for any batch size. Memory: one batch.
 
     Files in `output`: `scores.csv` and `scores.jsonl` (one line per image), `regions.csv`, `maps/<file>.npy` (float32)
-    or `.png` (16 bits; its line in `scores.jsonl` has the values of 0 and 65535), and `overlays/<file>.jpg`. Maps,
-    overlays and regions are in the frame of the photograph as its file stores it, at its size (docs/shapes.md).
+    or `.png` (16 bits; its line in `scores.jsonl` has the values of 0 and 65535), `overlays/<file>.jpg`, and a gallery,
+    `predictions.html`. Maps, overlays and regions are in the frame of the photograph as its file stores it, at its size
+    (docs/shapes.md).
 
     Args:
         checkpoint: a run folder, its `checkpoint/`, or the folder of one fit.
@@ -120,7 +125,9 @@ def predict(
     trained = load_checkpoint(find_checkpoint(checkpoint, category), choose_device(device))
     if category is None and len(trained.categories) > 1 and (any(trained.thresholds.values()) or trained.ignored):
         names = ", ".join(trained.categories)
-        raise AnoframeError(f"{checkpoint} has thresholds or ignored regions per category, choose a category: {names} (--cls_names)")
+        raise AnoframeError(
+            f"{checkpoint} has thresholds or ignored regions per category, choose a category: {names} (--cls_names)"
+        )
     decided = category or trained.categories[0]
     trained = with_thresholds(trained, [decided], options)
     writer = _Writer(output, trained, decided, maps, overlays, overwrite)
@@ -133,14 +140,24 @@ def predict(
         if entry.reason in _NOT_READ:
             (reason,) = describe_left_out([entry])
             writer.write_error(entry.path.relative_to(root).as_posix(), reason)
+    is_known = trained.detector.uses_category and (category is not None or not trained.detector.category_is_optional)
     with torch.no_grad():
         for start in progress(range(0, len(listing.files), batch_size), "predict", unit="batch"):
-            _predict_batch(trained, root, listing.files[start : start + batch_size], writer, batch_size)
+            files = listing.files[start : start + batch_size]
+            _predict_batch(trained, root, files, writer, batch_size, is_known)
     writer.close()
+    writer.write_page(f"{trained.model['name']}, {decided}")
     return writer.summary
 
 
-def _predict_batch(trained: Checkpoint, root: Path, files: Sequence[Path], writer: _Writer, batch_size: int) -> None:
+def _predict_batch(
+    trained: Checkpoint,
+    root: Path,
+    files: Sequence[Path],
+    writer: _Writer,
+    batch_size: int,
+    is_category_known: bool,
+) -> None:
     names, images, limits = [], [], []
     for file in files:
         name = file.relative_to(root).as_posix()
@@ -153,7 +170,7 @@ def _predict_batch(trained: Checkpoint, root: Path, files: Sequence[Path], write
             writer.write_error(name, escape_name(str(error) or f"{file}: not enough memory; shrink the image"))
     if not images:
         return
-    categories = [writer.category] * len(images) if trained.detector.uses_category else None
+    categories = [writer.category] * len(images) if is_category_known else None
     counted = [each for each in limits if each is not None]
     prediction = predict_images(
         trained.detector,
@@ -187,6 +204,7 @@ class _Writer:
         if self._csv.exists() or self._lines.exists():
             if not overwrite:
                 raise AnoframeError(f"{folder} has earlier predictions: choose another --output, or --overwrite")
+            remove_predictions_page(folder)
             _remove_drawings(folder)
         write_atomic(self._csv, _csv_line(_COLUMNS))
         write_atomic(self._lines, "")
@@ -230,6 +248,13 @@ class _Writer:
         """Remove what is only needed during the prediction."""
         with suppress(OSError):
             (self.summary.folder / _IN_WORK).unlink()
+
+    def write_page(self, about: str) -> None:
+        """Write the gallery of all predictions; the scores are complete without it."""
+        try:
+            write_predictions_page(self.summary.folder, about)
+        except Exception as error:  # no gallery is worth the scores
+            self.summary.not_drawn[PAGE] = escape_name(str(error) or type(error).__name__)
 
     def _announce(self, name: str) -> None:
         """Write which drawings come next, so that after a kill `--overwrite` removes them as well."""

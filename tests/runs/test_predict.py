@@ -351,7 +351,7 @@ def test_an_earlier_prediction_in_another_folder_is_no_input(alone, parts, tmp_p
     summary = anoframe.predict(alone.folder, folder, tmp_path / "second")
     assert summary.images == 1
     assert any(
-        remark.startswith("3 output folders are not searched: written by anoframe") for remark in summary.remarks
+        remark.startswith("4 output folders are not searched: written by anoframe") for remark in summary.remarks
     )
 
 
@@ -373,6 +373,7 @@ def test_overwrite_leaves_nothing_of_the_earlier_prediction(alone, parts, tmp_pa
         "maps/000.png.npy",
         "maps/own.png.npy",
         "overlays/mine.jpg",
+        "predictions.html",
         "regions.csv",
         "scores.csv",
         "scores.jsonl",
@@ -400,7 +401,7 @@ def test_overwrite_removes_the_drawings_of_a_killed_prediction(alone, parts, tmp
     anoframe.predict(alone.folder, folder, output, overlays=False, overwrite=True)
     files = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file())
     mine = [] if overlays else ["overlays/000.png.jpg"]
-    assert files == ["maps/000.png.npy", *mine, "regions.csv", "scores.csv", "scores.jsonl"]
+    assert files == ["maps/000.png.npy", *mine, "predictions.html", "regions.csv", "scores.csv", "scores.jsonl"]
 
 
 def test_overwrite_removes_no_file_that_is_none_of_a_prediction(alone, parts, tmp_path):

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from anoframe.backbones import FeaturePyramid
 from anoframe.errors import AnoframeError
 from anoframe.features.cache import find_encoding
-from anoframe.models.raml.encoder import CROPS_PER_PASS, embed
+from anoframe.models.components.image_embedding import IMAGES_PER_PASS, embed
 from anoframe.models.raml.model import RAML, text_score
 
 PLAIN = {"weight": 0.0, "fusion": False}
@@ -67,9 +67,9 @@ def test_levels_of_a_pyramid_are_pooled_and_concatenated(pyramid_backbone):
 
 
 def test_few_crops_at_a_time_go_through_the_encoder(clip):
-    crops = torch.rand(2 * CROPS_PER_PASS + 3, 3, 8, 8)
+    crops = torch.rand(2 * IMAGES_PER_PASS + 3, 3, 8, 8)
     vectors = embed(clip, crops)
-    assert [len(images) for images in clip.seen] == [CROPS_PER_PASS, CROPS_PER_PASS, 3]
+    assert [len(images) for images in clip.seen] == [IMAGES_PER_PASS, IMAGES_PER_PASS, 3]
     torch.testing.assert_close(vectors, clip(crops))
 
 
