@@ -147,15 +147,15 @@ class ClassIncremental(ContinualDetector):
         if not mean.shape[1]:  # nothing was learned yet
             return Prediction(images.new_zeros(len(images)))
         extra = {
-            "energy": energy(mean),
-            "unc": sample_variance(logits),
+            "s_energy": energy(mean),
+            "s_unc": sample_variance(logits),
             "max_softmax": least_confidence(mean),
         }
         if not self.has_states:
-            return Prediction(extra["energy"], extra_scores=extra)
+            return Prediction(extra["s_energy"], extra_scores=extra)
         table = self._state_table()
         agnostic = table.agnostic(mean)
-        states = {"agn": agnostic, "cond": table.conditional(mean, features["category"])}
+        states = {"s_agn": agnostic, "s_cond": table.conditional(mean, features["category"])}
         return Prediction(agnostic, extra_scores={**states, **extra})
 
     def prepare_detection(self) -> None:
