@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from anoframe import __version__
 from anoframe.cli_options import only_clears, parse
@@ -67,8 +67,11 @@ def _show_config(options: argparse.Namespace) -> None:
 def _train_or_test(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Train or test, here or in one process per device; return 1 if a category failed, else 0."""
     from anoframe.config import ConfigDict, check_config, load_config
+    from anoframe.config.validation import is_class_stream
 
     cfg: ConfigDict = load_config(_config_source(options), options.overrides)
+    if is_class_stream(cfg):
+        return _train_classes(options, cfg)
     check_config(cfg)
     if options.mode == "train":
         from anoframe.runs.protocols import check_categories
@@ -105,6 +108,24 @@ def _announce(options: argparse.Namespace, name: str) -> None:
     """Print what begins, before torch is imported, which takes seconds."""
     if distributed.is_main_process():
         print(f"anoframe {__version__}: {options.mode} {name}", flush=True)
+
+
+def _train_classes(options: argparse.Namespace, cfg: Any) -> int:
+    """Train a classifier of labelled images whose classes arrive task by task."""
+    if options.mode != "train":
+        raise AnoframeError("a stream of classes of labelled images has no --mode test: --mode train also tests")
+    if options.cls_names:
+        raise AnoframeError("--cls_names names categories of a detector: --protocol.tasks 'a,b;c,d' names classes")
+    if options.cache == "clear":
+        _clear(cfg.cache.folder)
+    _announce(options, cfg.config_name)
+    with quick_imports():  # torch: only after the options are checked
+        from anoframe.runs.class_incremental_run import run_class_stream
+
+    start = "resume" if options.resume else "overwrite" if options.overwrite else "new"
+    run = run_class_stream(cfg, options.output or "runs", start)
+    print(f"\nreport: {run.folder / 'report.html'}")
+    return 0
 
 
 def _config_source(options: argparse.Namespace) -> str | Path:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GOOD = "good"  # defect type of a normal image
+SYNTHETIC = "synthetic"  # defect type of a normal image with a synthetic defect
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Sample:
     split: str  # "train" or "test"
     defect: str = GOOD  # defect type, or "good"
     mask: Path | None = None  # ground truth of a defect: a file, a folder of files to join, or None
+    synthetic: bool = False  # the image with a synthetic defect, see anoframe/data/synthetic_samples.py
 
     @property
     def name(self) -> str:

@@ -4,9 +4,9 @@
     python benchmarks/shapes.py --data SHARED --output OUT --sets kolektorsdd --shapes tiles large
     python benchmarks/shapes.py --output OUT --table                 # the tables of docs/shapes.md, from finished runs
 
-PatchCore on EfficientNet-Lite0 (`configs/patchcore/patchcore_lite0_224.py`), three seeds. All ways but the last two give
-the network 224 x 224 = 50,176 pixels, or as near as sides that are multiples of 16 allow. Runs that are finished are
-skipped, so an interrupted call continues.
+PatchCore on EfficientNet-Lite0 (`configs/patchcore/patchcore_lite0_224.py`), three seeds. All ways but the last two
+give the network 224 x 224 = 50,176 pixels, or as near as sides that are multiples of 16 allow. Runs that are finished
+are skipped, so an interrupted call continues.
 """
 
 from __future__ import annotations

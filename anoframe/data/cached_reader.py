@@ -27,6 +27,7 @@ from anoframe.data.masks import (
     size_mismatch,
 )
 from anoframe.data.preprocessing import Preprocessing
+from anoframe.data.synthetic_samples import SyntheticImages
 from anoframe.data.tiling import TileSample, Tiling, cut_samples
 from anoframe.errors import AnoframeError
 from anoframe.types import Sample
@@ -55,6 +56,7 @@ class Reader:
         masks: how masks are read.
         tiling: cuts images into tiles; None: no tiles.
         ignored: category -> its ignored region.
+        synthetic: makes the images of synthetic samples; None for data without them.
     """
 
     def __init__(
@@ -64,11 +66,13 @@ class Reader:
         masks: MaskSettings = DEFAULT_MASKS,
         tiling: Tiling | None = None,
         ignored: Mapping[str, IgnoredRegion] | None = None,
+        synthetic: SyntheticImages | None = None,
     ):
         self.preprocessing = preprocessing
         self.cache = cache
         self.masks = masks
         self.tiling, self.ignored = tiling, dict(ignored or {})
+        self._synthetic = synthetic
         self._windows = tiling.windows(preprocessing.size) if tiling else []
         self._last: tuple[Sample, LoadedImage] | None = None  # the image of the last tile: the next is mostly of it too
         self._keys: dict[tuple[Sample, int, int], str | None] = {}  # sample, time and size of its file -> key
@@ -138,7 +142,7 @@ class Reader:
     def sample_key(self, sample: Sample) -> str | None:
         """Return the key that `sample` would return for a sample."""
         if not isinstance(sample, TileSample):
-            return self.key(sample.image)
+            return self._synthetic_of(sample).key(sample, self) if sample.synthetic else self.key(sample.image)
         with suppress(OSError):
             stat = sample.image.stat()
             whole = sample.whole
@@ -149,13 +153,13 @@ class Reader:
         return None
 
     def sample(self, sample: Sample) -> LoadedImage:
-        """Read the image of a sample, resized and cropped, or its tile.
+        """Read the image of a sample, resized and cropped, or its tile; make it if it is synthetic.
 
         Raises:
-            AnoframeError: as `image`.
+            AnoframeError: as `image`, and from the generator of synthetic defects.
         """
         if not isinstance(sample, TileSample):
-            return self.image(sample.image)
+            return self._make(sample) if sample.synthetic else self.image(sample.image)
         whole = sample.whole
         if self._last is None or self._last[0] != whole or sample.tile == 0:
             self._last = whole, self.sample(whole)
@@ -163,6 +167,22 @@ class Reader:
         rows, columns = self._windows[sample.tile].slices
         pixels = loaded.pixels[:, rows, columns].contiguous()
         return LoadedImage(pixels, loaded.size, self._tile_key(loaded.key, sample))
+
+    def _synthetic_of(self, sample: Sample) -> SyntheticImages:
+        assert self._synthetic is not None, f"the synthetic sample {sample.name} needs a reader with its generator"
+        return self._synthetic
+
+    def _make(self, sample: Sample) -> LoadedImage:
+        """Make the image of a synthetic sample from that of its normal one."""
+        synthetic = self._synthetic_of(sample)
+        key = synthetic.key(sample, self)
+        entry = self._from_cache(key, ["image", "size"])
+        if entry is None:
+            original = self.image(sample.image)
+            entry = {"image": synthetic.make(sample, original, self), "size": torch.tensor(original.size)}
+            self._to_cache(key, entry)
+        width, height = entry["size"].tolist()
+        return LoadedImage(entry["image"], (width, height), key)
 
     def _tile_key(self, key: str | None, sample: TileSample) -> str | None:
         return key and cache_key("tile", key, self._windows[sample.tile])

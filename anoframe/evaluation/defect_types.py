@@ -36,7 +36,8 @@ def _metrics(predictions: CategoryPredictions, chosen: np.ndarray, with_pixels: 
     has_masks = all(sample.mask is not None for sample in samples if sample.is_defect)
     pixels: Sweep | None = None
     if with_pixels and has_masks and predictions.maps is not None:
-        pixels = sweep_pixels(*as_maps(predictions.masks[chosen], predictions.maps[chosen]))
+        counted = None if predictions.counted is None else predictions.counted[chosen]
+        pixels = sweep_pixels(*as_maps(predictions.masks[chosen], predictions.maps[chosen]), counted)
     return _values(images, pixels)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Level = Literal["image", "pixel", "decision", "stream"]
+Level = Literal["image", "pixel", "decision", "stream", "class"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Metric:
             of `results/continual.json` (stream).
         title: full title for tables and charts.
         short_title: title below a heading that already names the level.
-        level: what is scored: images, pixels, decisions at the threshold of the run, or a stream of tasks.
+        level: what is scored: images, pixels, decisions at the threshold of the run, a stream of tasks, or predictions
+            of classes.
         description: one sentence for tooltips; docs/metrics.md and docs/continual.md have the definitions.
         higher_is_better: direction.
         headline: shown in the console table and in the main tables of the report.
@@ -181,6 +182,27 @@ _CATALOGUE = (
         "share of the good images at or above the threshold of the run",
         higher_is_better=False,
     ),
+    Metric(
+        "accuracy",
+        "Accuracy",
+        "Accuracy",
+        "class",
+        "share of the images of a class that are predicted right, out of all classes seen, each image by itself",
+    ),
+    Metric(
+        "accuracy_mixed",
+        "Accuracy, mixed batches",
+        "Accuracy, mixed batches",
+        "class",
+        "accuracy where images of all classes seen, shuffled, are computed in batches",
+    ),
+    Metric(
+        "accuracy_task_aware",
+        "Accuracy, task known",
+        "Accuracy, task known",
+        "class",
+        "accuracy out of the classes of the image's own task, an upper bound that no deployed classifier has",
+    ),
     Metric("acc", "ACC", "ACC", "stream", "mean over the tasks seen so far"),
     Metric("acc_classes", "ACC, categories", "ACC, categories", "stream", "mean over the categories seen"),
     Metric("aia", "AIA", "AIA", "stream", "average incremental accuracy: mean of ACC after each task"),
@@ -213,6 +235,7 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _CATALOGUE}
 HEADLINE: tuple[str, ...] = tuple(metric.name for metric in _CATALOGUE if metric.headline)
 SUMMARY: tuple[str, ...] = tuple(metric.name for metric in _CATALOGUE if metric.summary)
 DECISIONS: tuple[str, ...] = tuple(metric.name for metric in _CATALOGUE if metric.level == "decision")
+CLASS_METRICS: tuple[str, ...] = tuple(metric.name for metric in _CATALOGUE if metric.level == "class")
 STREAM: tuple[str, ...] = tuple(metric.name for metric in _CATALOGUE if metric.level == "stream")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from anoframe.data.preprocessing import size_text
 from anoframe.evaluation.disclosure import describe_protocol, list_sentences
 from anoframe.report.category_section import category_view
+from anoframe.report.class_section import class_view
 from anoframe.report.compare import describe_split
 from anoframe.report.provenance import provenance_view
 from anoframe.report.results_section import category_table, result_tiles
@@ -26,6 +27,7 @@ def report_page(run: RunRecord) -> str:
         tiles=result_tiles(run),
         table=category_table(run),
         stream=stream,
+        classes=class_view(run.class_record, run.stream),
         categories=categories,
         has_matrices=bool(stream) or any(view.method for view in categories),
         training=training_view(run.training),

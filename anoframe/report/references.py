@@ -48,7 +48,7 @@ def write_references(folder: Path, category: str, samples: Sequence[Sample], rea
     pictures = folder / "pictures" / category
     index = []
     for number, sample in enumerate(samples[:MOST]):
-        image = reader.image(sample.image).pixels.permute(1, 2, 0).numpy()
+        image = reader.sample(sample).pixels.permute(1, 2, 0).numpy()
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG")
         file = f"reference_{number:03d}.png"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,14 @@ from anoframe.errors import AnoframeError
 from anoframe.evaluation.disclosure import check_disclosure
 from anoframe.evaluation.results import CHOSEN_ON_TEST, Metrics
 from anoframe.report.category_record import Category, read_category
-from anoframe.report.checked_reading import check_object, check_objects, naming_file, read_object
+from anoframe.report.checked_reading import check_object, check_objects, naming_file, path_inside, read_object
+from anoframe.report.class_record import ClassRecord, ExemplarStrip, read_class_record
 from anoframe.report.number_checks import finite, read_metrics
 from anoframe.report.stream_record import Stream, read_stream
 from anoframe.report.training_record import TrainingCurves, read_training
+from anoframe.utils.files import read_json
 
+EXEMPLARS, EXEMPLAR_INDEX = "exemplars", "exemplars.json"  # folder below `pictures/`, and its index
 _PROVENANCE_OBJECTS = ("data", "backbone", "versions", "counts", "trainer", "data_fingerprint")
 
 
@@ -43,6 +46,7 @@ class RunRecord:
         provenance: of `metrics.json`.
         training: training curves of each fit.
         stream: results of a continual run; None for other runs.
+        class_record: what a classifier of images measured besides; None for detectors.
     """
 
     folder: Path
@@ -55,6 +59,7 @@ class RunRecord:
     stages: list[StageTotal]
     training: list[TrainingCurves] = field(default_factory=list)
     stream: Stream | None = None
+    class_record: ClassRecord | None = None
 
     @property
     def name(self) -> str:
@@ -85,7 +90,8 @@ def read_run(folder: str | Path) -> RunRecord:
     with naming_file(folder / "metrics.json"):
         measured = {name: read_metrics(values) for name, values in metrics.get("categories", {}).items()}
         mean = read_metrics(metrics.get("mean", {}))
-        known = run.get("provenance", {}) if run.keys() & {"encoder", "probes"} else {}  # no detector: no metrics
+        has_no_detector = run.keys() & {"encoder", "probes", "classifier"}  # so there is no metrics.json
+        known = run.get("provenance", {}) if has_no_detector else {}
         provenance = check_objects(metrics.get("provenance", known), *_PROVENANCE_OBJECTS)
         check_disclosure(provenance)
         counts = {name: dict(values) for name, values in provenance.get("counts", {}).items()}
@@ -93,7 +99,7 @@ def read_run(folder: str | Path) -> RunRecord:
         failed = {name: str(reason) for name, reason in (run.get("failed") or {}).items()}
         run = check_objects(run, "machine")
         stages = [_stage(name, values) for name, values in (run.get("stages") or {}).items()]
-    stream = _read_stream_file(folder / "results" / STREAM)
+    stream, classes = _read_stream_file(folder)
     written = sorted(p.stem for p in (folder / "results").glob("*.json") if stream is None or p.name != STREAM)
     categories = []
     for name in dict.fromkeys([*measured, *written, *failed]):
@@ -101,16 +107,30 @@ def read_run(folder: str | Path) -> RunRecord:
         read_category(folder, category)
         categories.append(category)
     training = list(read_training(folder, "trainer" in provenance))
-    return RunRecord(folder, config, text, run, mean, provenance, categories, stages, training, stream)
+    return RunRecord(folder, config, text, run, mean, provenance, categories, stages, training, stream, classes)
 
 
-def _read_stream_file(path: Path) -> Stream | None:
+def _read_stream_file(folder: Path) -> tuple[Stream | None, ClassRecord | None]:
     """Results of a stream; None for other runs, where a category may have the name of this file."""
+    path = folder / "results" / STREAM
     tree = read_object(path)
     if "cl_metrics" not in tree:
-        return None
+        return None, None
     with naming_file(path):
-        return read_stream(tree)
+        stream, classes = read_stream(tree), read_class_record(tree)
+    if classes is not None:
+        classes.strips.extend(_exemplar_strips(folder))
+    return stream, classes
+
+
+def _exemplar_strips(folder: Path) -> Iterator[ExemplarStrip]:
+    place = folder / "pictures" / EXEMPLARS
+    index = place / EXEMPLAR_INDEX
+    rows = read_json(index) if index.is_file() else []
+    with naming_file(index):
+        for row in rows:
+            path = path_inside(place, row["file"], "picture")
+            yield ExemplarStrip(str(row["class"]), path, int(row["shown"]), int(row["images"]))
 
 
 def _stage(name: str, values: Mapping[str, Any]) -> StageTotal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from anoframe.config.comparison import fill_later_keys
 from anoframe.config.discovery import find_run_config
 from anoframe.config.display import flatten
 from anoframe.data.fingerprint import FileHashes
+from anoframe.data.preprocessing import RECTANGLE
 from anoframe.distributed.process_group import join
 from anoframe.errors import AnoframeError, suggest
 from anoframe.evaluation.decision import ThresholdOptions
@@ -95,7 +97,9 @@ def test(
     check_config(cfg)
     device = join(cfg.device).device
     loaded = [load_checkpoint(folder, device) for folder in folders.values()]
+    cfg = _with_trained_shape(cfg, loaded[0])
     _check_same_model(cfg, loaded[0], checkpoint)
+    _check_same_regions(cfg, loaded, checkpoint)
     if loaded[0].detector.phase_names():
         _check_same_training(cfg, checkpoint)
     own = _config_for_test(cfg, loaded, categories, checkpoint)
@@ -104,7 +108,8 @@ def test(
     if options.asked:
         loaded = _with_asked_thresholds(loaded, own, options)
         asked = {"threshold": options.asked}
-    with open_run(own, output, start, loaded[0], trained_files, asked) as run:
+    tested = replace(loaded[0], ignored={name: each for one in loaded for name, each in one.ignored.items()})
+    with open_run(own, output, start, tested, trained_files, asked) as run:
         _warn_about_other_data(run, Path(checkpoint))
         if run.plan.is_supervised and not trained_files:
             text = f"{checkpoint} has no {DATA_FILE} of its run: whether it was trained on a test image is not known"
@@ -180,6 +185,39 @@ def _warn_about_other_data(run: RunContext, path: Path) -> None:
     if changes:
         text = f"the test images are not those of the run that trained this checkpoint, {trained}: {'; '.join(changes)}"
         run.recorder.tracker.log("warning", text=f"{text}. The results are not comparable with those of that run")
+
+
+def _with_trained_shape(cfg: ConfigDict, trained: Checkpoint) -> ConfigDict:
+    """Replace `data.keep_aspect "rectangle"` by the size that the run of the checkpoint has chosen; return a config."""
+    if cfg.data.keep_aspect != RECTANGLE:
+        return cfg
+    own, shape = cfg.copy_and_resolve_references(), trained.preprocessing
+    with own.ignore_type():
+        own.data.resize, own.data.crop, own.data.keep_aspect = shape.resize, shape.crop, shape.keep_aspect
+        if "image_size" in own.model and "image_size" in trained.model:  # it follows data.crop
+            size = trained.model["image_size"]
+            own.model.image_size = tuple(size) if isinstance(size, list) else size
+    return own
+
+
+def _check_same_regions(cfg: ConfigDict, loaded: Sequence[Checkpoint], path: Path) -> None:
+    """Raise AnoframeError if a config asks for ignored regions that the checkpoints do not have.
+
+    The regions of a test are those in the checkpoints. The file that they were read from may be gone.
+    """
+    if cfg.data.ignore is None:
+        return
+    if not any(each.ignored for each in loaded):
+        raise AnoframeError(
+            f"{path} was trained without ignored regions, got data.ignore {cfg.data.ignore}: leave it out, or train "
+            "again"
+        )
+    try:
+        trained = load_config(find_run_config(path)).data.ignore
+    except AnoframeError:  # a checkpoint without its run
+        return
+    if cfg.data.ignore != trained:
+        raise AnoframeError(f"{path} was trained with data.ignore {trained}, got {cfg.data.ignore}: leave it unchanged")
 
 
 def _check_same_model(cfg: ConfigDict, trained: Checkpoint, path: Path) -> None:

@@ -9,14 +9,16 @@ from typing import Any
 from anoframe.data.masks import read_mask
 from anoframe.data.splits import FEW_SHOT
 from anoframe.errors import AnoframeError
+from anoframe.evaluation.class_measures import ClassifyingDetector, ClassOutputs, classify
 from anoframe.evaluation.dataset_metrics import image_metrics_by_kind, spro_metrics, spro_names
 from anoframe.evaluation.defect_types import metrics_by_defect
 from anoframe.evaluation.outcomes import Outcomes, count_outcomes
 from anoframe.evaluation.predictions import CategoryPredictions, collect, collect_distributed
-from anoframe.evaluation.results import Metrics, category_metrics, percent
+from anoframe.evaluation.results import Metrics, percent
 from anoframe.metrics.catalogue import SUMMARY
 from anoframe.models.base import Detector
 from anoframe.models.summary import MethodSummary
+from anoframe.registry import EVALUATORS
 from anoframe.report.curves import category_curves
 from anoframe.report.references import write_references
 from anoframe.report.thumbnails import write_thumbnails
@@ -102,10 +104,16 @@ class Evaluator:
         with self._recorder.clock.stage("measure"):
             return self._metrics(predictions)
 
+    def classify(self, detector: ClassifyingDetector, category: str) -> ClassOutputs:
+        """Return the class logits of the test images of a category. For a run of one process."""
+        samples = self._samples.test(category)
+        return classify(detector, self._samples.encode(detector, samples) if samples else ())  # type: ignore[arg-type]
+
     def evaluate_in_training(self, categories: Sequence[str], detector: Detector) -> dict[str, Metrics]:
         """Return category -> metrics, the same in every process, for `trainer.evaluate_every`."""
         predictions = {category: self._predict(detector, category) for category in categories}
-        metrics = {name: category_metrics(values, (), ()) for name, values in predictions.items() if values}
+        evaluator = EVALUATORS.build("anomaly")
+        metrics = {name: evaluator.measure(values) for name, values in predictions.items() if values}
         return self._group.broadcast(metrics)
 
     def _predict(self, detector: Detector, category: str) -> CategoryPredictions | None:
@@ -116,7 +124,10 @@ class Evaluator:
 
     def _metrics(self, predictions: CategoryPredictions) -> Metrics:
         options, kinds = self._cfg.evaluation, self._dataset.defect_kinds
-        metrics = category_metrics(predictions, options.aupro_limits, options.pixel_thresholds)
+        evaluator = EVALUATORS.build(
+            "anomaly", aupro_limits=options.aupro_limits, pixel_thresholds=options.pixel_thresholds
+        )
+        metrics: Metrics = evaluator.measure(predictions)
         metrics |= image_metrics_by_kind(predictions, kinds)
         if not self._dataset.has_saturation_areas:
             return metrics
@@ -143,6 +154,7 @@ class Evaluator:
             "counts": {
                 "train": checkpoint.train_images.get(category, 0),
                 **_train_defects(checkpoint, category),
+                **_train_synthetic(checkpoint, category),
                 "test_good": len(predictions.labels) - defects,
                 "test_defect": defects,
                 "defects_cropped_away": _count_lost_masks(predictions),
@@ -176,6 +188,12 @@ def _train_defects(checkpoint: Checkpoint, category: str) -> dict[str, int]:
     """Return the number of defects among the training images of a category; empty if the method is not supervised."""
     defects = checkpoint.training.get("train_defects")
     return {} if defects is None else {"train_defect": defects.get(category, 0)}
+
+
+def _train_synthetic(checkpoint: Checkpoint, category: str) -> dict[str, int]:
+    """Return the number of synthetic training images of a category; empty if the method has none."""
+    synthetic = checkpoint.training.get("train_synthetic")
+    return {} if synthetic is None else {"train_synthetic": synthetic.get(category, 0)}
 
 
 def _image_record(predictions: CategoryPredictions, row: int) -> dict[str, Any]:

@@ -107,6 +107,8 @@ class Run:
         decided = category or (checkpoint.categories[0] if len(checkpoint.categories) == 1 else None)
         options = threshold_options(threshold)
         limit = resolve_threshold(checkpoint, decided, options) if decided else None
+        if decided is None and checkpoint.ignored:
+            raise AnoframeError(f"{self.folder} has an ignored region per category: name a category of this run")
         if decided is None and options.asked:
             raise AnoframeError(f"{self.folder} has one threshold per category: name a category of this run")
         score = partial(_predict_one, checkpoint, category or checkpoint.categories[0], limit.image if limit else None)

@@ -6,13 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from safetensors.torch import save
-from torch import Tensor
-
 from anoframe.config import to_plain
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.decision import HeldBack, Threshold, estimate_threshold
-from anoframe.models.base import Detector, Observation, Phase
+from anoframe.models.base import ContinualDetector, Detector, Observation, Phase, TaskData
 from anoframe.runs.evaluating import Evaluator
 from anoframe.runs.plan import Plan
 from anoframe.runs.protocols import Fit
@@ -52,19 +49,25 @@ class Fitter:
             self._recorder.tracker.log("warning", text=f"{fit.name} is trained again: {error}")
             return None
 
-    def count_images(self, fit: Fit) -> int:
-        """Return the number of training images of a fit, or of their tiles."""
-        return len(self._samples.images(self._training_samples(fit)))
+    def training_samples(self, categories: Sequence[str]) -> list[Sample]:
+        """Return the training samples of categories, one category after another."""
+        return [sample for samples in self._samples.train(categories).values() for sample in samples]
 
-    def run_stages(self, detector: Detector, fit: Fit, seed: int, stages: ReadStages) -> None:
+    def count_images(self, samples: Sequence[Sample]) -> int:
+        """Return the number of training images of samples, which are their tiles if images are cut."""
+        return len(self._samples.images(samples))
+
+    def run_stages(
+        self, detector: Detector, fit: Fit, seed: int, stages: ReadStages, samples: Sequence[Sample]
+    ) -> None:
         """Run the training stages of a fit, log the detector's messages after each, and write the training curves.
 
         Args:
             stages: returns the stages, again after each of them.
+            samples: training samples, in the order of the index.
         """
         if not stages():
             return
-        samples = self._training_samples(fit)
         training = self._training(fit, seed)
         features = self._samples.encode_for_all(detector, samples)
         read = log_messages(stages, detector, self._recorder.tracker)
@@ -78,22 +81,24 @@ class Fitter:
         fit: Fit,
         detector: Detector,
         held_back: Mapping[str, HeldBack | None] | None = None,
-        extra: Mapping[str, Mapping[str, Tensor]] | None = None,
+        extra: Mapping[str, bytes] | None = None,
+        training: Mapping[str, str] | None = None,
     ) -> Checkpoint:
         """Write the checkpoint of a fit and remove its training states; only the main process writes.
 
         Args:
             held_back: category -> scores of its held-back images, which its threshold is estimated on.
-            extra: file name -> further tensors for the folder of the checkpoint, written before the description that
-                marks it as complete.
+            extra: file name -> content of further files for the folder of the checkpoint, written before the
+                description that marks it as complete.
+            training: further entries of `Checkpoint.training`.
         """
-        checkpoint = self._checkpoint(fit, detector, held_back or {})
+        checkpoint = self._checkpoint(fit, detector, held_back or {}, training)
         if not self._group.is_main:
             return checkpoint
         folder = self._recorder.folder.checkpoint(fit.name)
         with self._recorder.clock.stage("save"):
-            for name, tensors in (extra or {}).items():
-                write_atomic(folder / name, save({key: tensor.contiguous().cpu() for key, tensor in tensors.items()}))
+            for name, content in (extra or {}).items():
+                write_atomic(folder / name, content)
             description = save_checkpoint(folder, checkpoint)
             self._recorder.folder.end_training(fit.name)
         self._recorder.tracker.log("checkpoint", fit=fit.name, folder=folder, metadata=description)
@@ -101,14 +106,16 @@ class Fitter:
 
     def _train(self, fit: Fit) -> Checkpoint:
         """Train one detector, find its thresholds and save it."""
-        samples = self._training_samples(fit)
+        samples = self.training_samples(fit.training_categories)
         defects = sum(sample.is_defect for sample in samples)
         more = {"defects": defects} if defects else {}
         self._recorder.tracker.log("fit", name=fit.name, images=len(samples), **more)
         seed_everything(self._cfg.seed)
         with self._recorder.clock.stage("build"):
             detector = self._plan.new_detector()
-        self.run_stages(detector, fit, self._cfg.seed, detector.training_stages)
+        if isinstance(detector, ContinualDetector):
+            detector.prepare_task(TaskData(tuple(samples), len(samples)))
+        self.run_stages(detector, fit, self._cfg.seed, detector.training_stages, samples)
         with self._recorder.clock.stage("threshold"):
             held_back = self._held_back(fit)
         return self.save(fit, detector, held_back)
@@ -125,9 +132,6 @@ class Fitter:
         detector = self._plan.new_detector()
         detector.load_learned_state(state)
         return self._checkpoint(fit, detector, {})
-
-    def _training_samples(self, fit: Fit) -> list[Sample]:
-        return [sample for samples in self._samples.train(fit.training_categories).values() for sample in samples]
 
     def _training(self, fit: Fit, seed: int) -> FitContext:
         folder = self._recorder.folder.training(fit.name) if self._group.is_main else None
@@ -154,12 +158,21 @@ class Fitter:
             tracker.log("warning", text=f"{category}: too few training images for a threshold")
         return held_back
 
-    def _checkpoint(self, fit: Fit, detector: Detector, held_back: Mapping[str, HeldBack | None]) -> Checkpoint:
+    def _checkpoint(
+        self,
+        fit: Fit,
+        detector: Detector,
+        held_back: Mapping[str, HeldBack | None],
+        further: Mapping[str, str] | None = None,
+    ) -> Checkpoint:
         samples, provenance = self._samples.train(fit.categories), self._plan.provenance
-        counts = {category: len(each) for category, each in samples.items()}
+        counts = {category: sum(not s.synthetic for s in each) for category, each in samples.items()}
         training: dict[str, Any] = {key: provenance[key] for key in PROVENANCE_KEYS if key in provenance}
+        training |= further or {}
         if self._plan.is_supervised:
             training["train_defects"] = {name: sum(s.is_defect for s in each) for name, each in samples.items()}
+        if self._plan.synthetic:
+            training["train_synthetic"] = {name: sum(s.synthetic for s in each) for name, each in samples.items()}
         model = to_plain(self._cfg.model)
         plan = self._plan
         ignored = {category: region for category, region in plan.ignored.items() if category in counts}

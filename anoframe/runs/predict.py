@@ -123,9 +123,11 @@ def predict(
     sources = [source] if isinstance(source, str | Path) else source
     root, listing = _list_inputs([expand_path(path, "input") for path in sources])
     trained = load_checkpoint(find_checkpoint(checkpoint, category), choose_device(device))
-    if category is None and len(trained.categories) > 1 and any(trained.thresholds.values()):
+    if category is None and len(trained.categories) > 1 and (any(trained.thresholds.values()) or trained.ignored):
         names = ", ".join(trained.categories)
-        raise AnoframeError(f"{checkpoint} has one threshold per category, choose a category: {names} (--cls_names)")
+        raise AnoframeError(
+            f"{checkpoint} has thresholds or ignored regions per category, choose a category: {names} (--cls_names)"
+        )
     decided = category or trained.categories[0]
     trained = with_thresholds(trained, [decided], options)
     writer = _Writer(output, trained, decided, maps, overlays, overwrite)
@@ -138,15 +140,24 @@ def predict(
         if entry.reason in _NOT_READ:
             (reason,) = describe_left_out([entry])
             writer.write_error(entry.path.relative_to(root).as_posix(), reason)
+    is_known = trained.detector.uses_category and (category is not None or not trained.detector.category_is_optional)
     with torch.no_grad():
         for start in progress(range(0, len(listing.files), batch_size), "predict", unit="batch"):
-            _predict_batch(trained, root, listing.files[start : start + batch_size], writer, batch_size)
+            files = listing.files[start : start + batch_size]
+            _predict_batch(trained, root, files, writer, batch_size, is_known)
     writer.close()
     writer.write_page(f"{trained.model['name']}, {decided}")
     return writer.summary
 
 
-def _predict_batch(trained: Checkpoint, root: Path, files: Sequence[Path], writer: _Writer, batch_size: int) -> None:
+def _predict_batch(
+    trained: Checkpoint,
+    root: Path,
+    files: Sequence[Path],
+    writer: _Writer,
+    batch_size: int,
+    is_category_known: bool,
+) -> None:
     names, images, limits = [], [], []
     for file in files:
         name = file.relative_to(root).as_posix()
@@ -159,7 +170,7 @@ def _predict_batch(trained: Checkpoint, root: Path, files: Sequence[Path], write
             writer.write_error(name, escape_name(str(error) or f"{file}: not enough memory; shrink the image"))
     if not images:
         return
-    categories = [writer.category] * len(images) if trained.detector.uses_category else None
+    categories = [writer.category] * len(images) if is_category_known else None
     counted = [each for each in limits if each is not None]
     prediction = predict_images(
         trained.detector,

@@ -41,7 +41,7 @@ _REQUIRED_KEYS = {
     "learned_sha256": str,
 }
 PROVENANCE_KEYS = ("trainer", "selected", "protocol_tag")  # of `training`, which results repeat
-_ABILITIES = ("uses_category", "accepts_new_categories")  # of the detector, written where they are true
+_ABILITIES = ("uses_category", "category_is_optional", "accepts_new_categories")  # written where they are true
 _THRESHOLDS = dict[str, dict[str, float | int | list[str] | None] | None]
 
 
@@ -223,7 +223,8 @@ def find_checkpoint(path: Path, category: str | None) -> Path:
     trained = {folder: trained_categories(folder) for folder in list_checkpoints(path).values()}
     names = [name for categories in trained.values() for name in categories]
     only = next(iter(trained)) if len(trained) == 1 else None
-    if category is None and only and len(names) > 1 and _has_ability(only, "uses_category"):
+    needs_category = only and _has_ability(only, "uses_category") and not _has_ability(only, "category_is_optional")
+    if category is None and len(names) > 1 and needs_category and only:
         any_name = ", or any other name" if _has_ability(only, "accepts_new_categories") else ""
         raise AnoframeError(
             f"the detector in {path} uses the name of the product: give it with --cls_names, of {', '.join(names)}"
@@ -244,6 +245,12 @@ def find_checkpoint(path: Path, category: str | None) -> Path:
 def trained_categories(folder: Path) -> tuple[str, ...]:
     """Categories that the checkpoint in a folder was trained on, from its `detector.json`."""
     return tuple(_read_description(folder / "detector.json")["train_images"])
+
+
+def read_training(folder: Path) -> dict[str, Any]:
+    """How the checkpoint in a folder was trained (`Checkpoint.training`), from its `detector.json`."""
+    training: dict[str, Any] = _read_description(folder / "detector.json").get("training", {})
+    return training
 
 
 def _has_ability(folder: Path, name: str) -> bool:

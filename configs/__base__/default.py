@@ -12,8 +12,13 @@ cfg.protocol = ConfigDict()
 cfg.protocol.name = "separate"  # --protocol separate: one model per category | unified: one for all | continual: tasks
 cfg.protocol.tasks = ""  # continual: "a,b;c;d", or a named stream such as "10-1x5"; "": one task per category
 cfg.protocol.order_seed = placeholder(int)  # continual: shuffles the categories over the tasks; None keeps the order
-cfg.protocol.strategy = "finetune"  # continual: finetune | frozen | ewc | joint | native (the method's own strategy)
+cfg.protocol.strategy = "finetune"  # continual: finetune | frozen | ewc | replay | joint | native (the method's own)
 cfg.protocol.ewc_weight = 1000.0  # ewc: weight of the penalty, above 0; a larger one forgets less and learns less
+cfg.protocol.memory = ConfigDict()  # replay: images of earlier tasks that later tasks see again
+cfg.protocol.memory.total = placeholder(int)  # in all, shared equally by the categories seen; None: per_class
+cfg.protocol.memory.per_class = 20  # of each category
+cfg.protocol.memory.selector = "random"  # random | herding | first
+cfg.protocol.memory.direction = "default"  # of selectors that need a classifier, see docs/continual.md
 
 cfg.data = ConfigDict()
 cfg.data.name = "mvtec"  # mvtec | visa | folder | demo

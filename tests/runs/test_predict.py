@@ -374,6 +374,7 @@ def test_overwrite_leaves_nothing_of_the_earlier_prediction(alone, parts, tmp_pa
         "maps/own.png.npy",
         "overlays/mine.jpg",
         "predictions.html",
+        "regions.csv",
         "scores.csv",
         "scores.jsonl",
     ]
@@ -400,7 +401,7 @@ def test_overwrite_removes_the_drawings_of_a_killed_prediction(alone, parts, tmp
     anoframe.predict(alone.folder, folder, output, overlays=False, overwrite=True)
     files = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file())
     mine = [] if overlays else ["overlays/000.png.jpg"]
-    assert files == ["maps/000.png.npy", *mine, "predictions.html", "scores.csv", "scores.jsonl"]
+    assert files == ["maps/000.png.npy", *mine, "predictions.html", "regions.csv", "scores.csv", "scores.jsonl"]
 
 
 def test_overwrite_removes_no_file_that_is_none_of_a_prediction(alone, parts, tmp_path):
@@ -428,7 +429,7 @@ def test_interrupted_prediction_says_how_to_continue(cli, alone, parts, tmp_path
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("anoframe.runs.predict.load_image", interrupt)
+    monkeypatch.setattr("anoframe.runs.predict.load_photograph", interrupt)
     done = cli("--mode", "predict", "--checkpoint", alone.folder, "--input", parts[0], "--output", tmp_path / "out")
     assert done.status == 130
     assert done.err.startswith("interrupted: scores.csv has the images until then")
