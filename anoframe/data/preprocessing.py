@@ -171,7 +171,9 @@ def size_text(size: int | tuple[int, int] | list[int]) -> str:
     >>> size_text(224), size_text((320, 160))
     ('224 x 224', '320 x 160')
     """
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = (
+        size if isinstance(size, (tuple, list)) and len(size) == 2 else (size, size)
+    )  # a report shows any value
     return f"{height} x {width}"
 
 
