@@ -33,6 +33,7 @@ examples:
   anoframe --config patchcore/patchcore_lite0_224.py --cls_names all --protocol unified --seed 1
   anoframe --mode test --checkpoint runs/patchcore_lite0_224/separate/bottle/0
   anoframe --mode predict --checkpoint runs/patchcore_lite0_224/separate/bottle/0 --input parts/
+  anoframe --mode export --checkpoint runs/patchcore_lite0_224/separate/bottle/0 --format onnx
   anoframe --config runs/patchcore_lite0_224/separate/bottle/0/config.yaml --output again
 
 encoders of one's own: tools/pretrain.py (configs simclr/*), tools/evaluate_encoder.py (configs probe/*)
@@ -62,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
     if options.mode == "predict":
         return _predict(options)
+    if options.mode == "export":
+        return _export(options)
     if options.print_config or options.diff_config:
         _show_config(options)
         return 0
@@ -71,6 +74,9 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
     for name in ("input", "maps", "no_overlays"):
         if getattr(options, name):
             raise AnoframeError(f"--{name} goes with --mode predict")
+    for name in ("format", "precision"):
+        if getattr(options, name):
+            raise AnoframeError(f"--{name} goes with --mode export")
     return _train_or_test(options, words)
 
 
@@ -130,7 +136,7 @@ def _config_source(options: argparse.Namespace) -> str | Path:
         return str(options.config) if options.config else find_run_config(checkpoint)
     if options.checkpoint:
         raise AnoframeError(
-            "--checkpoint goes with --mode test or predict: training starts from the weights of the backbone"
+            "--checkpoint goes with --mode test, predict or export: training starts from the weights of the backbone"
         )
     return str(options.config or _raise_missing("--config"))
 
@@ -172,6 +178,35 @@ def _predict(options: argparse.Namespace) -> int:
     return 1 if summary.bad else 0
 
 
+def _export(options: argparse.Namespace) -> int:
+    """Export a trained detector; returns 0."""
+    checkpoint = options.checkpoint or _raise_missing("--checkpoint")
+    for name in ("config", "input", "maps", "no_overlays", "resume"):
+        if getattr(options, name):
+            raise AnoframeError(f"--mode export takes no --{name}: all values come from the checkpoint")
+    for name in options.overrides.keys() - {"data.root"}:
+        raise AnoframeError(f"--mode export takes no --{name}: all values come from the checkpoint")
+    names = options.cls_names or [None]
+    if len(names) > 1:
+        raise AnoframeError(f"--mode export uses one detector, got --cls_names {' '.join(names)}: name one category")
+    from anoframe.exporting.api import export  # imports torch: only after the options are checked
+
+    exported = export(
+        checkpoint,
+        options.format or "onnx",
+        options.precision or "fp32",
+        options.output or "exported",
+        category=names[0],
+        data_root=options.overrides.get("data.root"),
+        overwrite=options.overwrite,
+    )
+    for note in exported.notes:
+        print(f"note: {note}")
+    for file in exported.files:
+        print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the fixed options; the others become `overrides` of the config by dotted name."""
     parser = _parser()
@@ -198,18 +233,20 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--config", metavar="FILE", help="a Python config, on disk or one listed below; or config.yaml of a run")
     add("--cls_names", nargs="+", metavar="NAME", help="categories of the dataset, or all")
-    add("--mode", choices=("train", "test", "predict"), default="train", help="train also tests (default)")
-    add("--checkpoint", metavar="DIR", help="for test and predict: a run folder or its checkpoint folder")
+    add("--mode", choices=("train", "test", "predict", "export"), default="train", help="train also tests (default)")
+    add("--checkpoint", metavar="DIR", help="for test, predict and export: a run folder or its checkpoint folder")
     add("--input", nargs="+", metavar="PATH", help="for predict: images, or folders of images")
     add("--maps", choices=("npy", "png", "none"), help="for predict: float32 maps (default), 16-bit pictures, or none")
     add("--no_overlays", action="store_true", help="for predict: write no pictures with a heatmap")
+    add("--format", choices=("onnx", "openvino", "torch"), help="for export: format of the model (default onnx)")
+    add("--precision", choices=("fp32", "fp16", "int8"), help="for export: of the weights (default fp32)")
     add("--seed", metavar="N", help="the same seed gives the same result (default 0)")
     add("--device", nargs="+", metavar="D", help=_DEVICE)
     add("--protocol", metavar="P", help=_PROTOCOL)
     add(
         "--output",
         metavar="DIR",
-        help="parent of run folders (default runs); for predict: folder (default predictions)",
+        help="parent of run folders (default runs); for predict and export: folder (default predictions, exported)",
     )
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="continue an interrupted run in its folder")

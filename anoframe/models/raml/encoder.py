@@ -44,6 +44,8 @@ def embed(backbone: nn.Module, crops: Tensor) -> Tensor:
     Returns:
         `[N, D]` float32, not normalised.
     """
+    if torch.compiler.is_exporting():  # one graph for any number of crops
+        return _embed(backbone, crops)
     return torch.cat([_embed(backbone, chunk) for chunk in crops.split(CROPS_PER_PASS)])
 
 
