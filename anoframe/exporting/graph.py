@@ -79,7 +79,7 @@ def trace(module: ExportedDetector, size: tuple[int, int], method: str) -> torch
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.export.export(module, (example,), dynamic_shapes={INPUT: {0: batch}}, strict=False)
+            program = torch.export.export(module, (example,), dynamic_shapes={INPUT: {0: batch}}, strict=False)
     except AnoframeError:
         raise
     except Exception as error:  # torch raises many types for what it cannot trace
@@ -88,3 +88,6 @@ def trace(module: ExportedDetector, size: tuple[int, int], method: str) -> torch
             f"the method {method} cannot be exported, because it is no graph for a batch of any size ({reason}): use "
             "the checkpoint with --mode predict, or override `detection_graph` of the method"
         ) from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it has paths of this machine
+    return program
