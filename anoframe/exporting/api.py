@@ -67,7 +67,7 @@ def export(
         checkpoint: a run folder, its `checkpoint/`, or the folder of one fit.
         format: `"onnx"` (`model.onnx`), `"openvino"` (`model.xml` and `model.bin`) or `"torch"` (`model.pt2`).
         precision: `"fp32"`; `"fp16"` halves the file and computes in float32; `"int8"` (OpenVINO) quantises
-            convolutions with ranges measured on the training images.
+            convolutions with ranges measured on the training images, and halves the other weights.
         output: folder of the files.
         category: whose detector and threshold to export; needed if there are several of either.
         data_root: for `"int8"`: folder of the dataset, if it is not where the run had it.
@@ -94,7 +94,7 @@ def export(
     images = None
     if precision == "int8":
         images = calibration_images(folder, trained.categories, trained.preprocessing, data_root)
-    write = _build(program, description, format, precision, images)
+    write = _build(program, description, format, precision, images, module.products_may_be_rounded)
     _make_room(output)
     files = [*write(output), output / JSON_FILE]
     write_atomic(output / JSON_FILE, description.to_json() + "\n")
@@ -149,6 +149,7 @@ def _build(
     format: str,
     precision: str,
     images: Sequence[NDArray[np.uint8]] | None,
+    quantise_products: bool,
 ) -> Callable[[Path], list[Path]]:
     """Convert a graph; returns a function that writes the files to a folder and returns their paths."""
     text = description.to_json()
@@ -163,8 +164,8 @@ def _build(
         return lambda output: [_write(output / FILES["onnx"][0], data)]
     converted = openvino_model.to_openvino(model.SerializeToString(deterministic=True))
     if images is not None:
-        converted = openvino_model.quantise(converted, images)
-    return lambda output: openvino_model.save(converted, output, text, halve_weights=precision == "fp16")
+        converted = openvino_model.quantise(converted, images, quantise_products)
+    return lambda output: openvino_model.save(converted, output, text, halve_weights=precision != "fp32")
 
 
 def _write(path: Path, data: bytes) -> Path:

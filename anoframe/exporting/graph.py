@@ -26,6 +26,7 @@ class ExportedDetector(nn.Module):
         category: whose texts a method with `uses_category` uses; they become constants of the graph.
 
     Attributes:
+        products_may_be_rounded: whether products with large constant matrices may be computed in 8 bits.
         outputs: names of the outputs; a method that scores images only has no `anomaly_map`.
     """
 
@@ -33,6 +34,7 @@ class ExportedDetector(nn.Module):
         super().__init__()
         detector.prepare_detection()
         self.backbone, self.detection = detector.backbone, detector.detection_graph(size)
+        self.products_may_be_rounded = bool(getattr(self.detection, "products_may_be_rounded", False))
         self._extract_features = detector.extract_features
         features = detector.encode(torch.zeros(1, 3, *size, dtype=torch.uint8))
         self._names: dict[str, bool] | None = None

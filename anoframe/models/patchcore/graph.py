@@ -31,6 +31,7 @@ class PatchCoreGraph(nn.Module):
     norms: Tensor
     centre: Tensor
     near_entries: Tensor
+    products_may_be_rounded = True  # in int8: they only choose an entry, and its distance is computed again
 
     def __init__(self, detector: PatchCore, size: tuple[int, int]):
         super().__init__()

@@ -31,6 +31,7 @@ class NoisingGraph(PatchCoreGraph):
     xi: Tensor
     deviation: Tensor
     quantiles: Tensor
+    products_may_be_rounded = False  # they are distances to the candidates
 
     def __init__(self, detector: PatchCoreNoising, size: tuple[int, int]):
         super().__init__(detector, size)
