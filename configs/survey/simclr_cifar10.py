@@ -4,7 +4,7 @@
 
 The ImageNet stem makes an epoch more than ten times cheaper than the stem for small images, and the encoder has the
 strides that detectors expect. With so few steps, small batches and a larger learning rate are used.
-Cost: 16 epochs of 5,000 images take about eight minutes of one core with AVX-512 BF16. Expected: docs/backbones.md.
+Cost and results: docs/backbones.md.
 """
 
 from anoframe.config import inherit
