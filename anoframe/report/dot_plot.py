@@ -51,7 +51,7 @@ def dot_plot(title: str, lines: Sequence[Line]) -> dict[str, Any] | None:
         if not groups or groups[-1]["label"] != line.group:
             groups.append({"label": line.group, "lines": []})
         groups[-1]["lines"].append(_line(line, axis))
-    marks = [{"left": f"{100 * axis.share(tick / 100):.2f}%", "text": number(tick)} for tick in ticks(axis)]
+    marks = [{"left": f"{100 * axis.share(tick / 100):.2f}%", "text": number(tick)} for tick in round_ticks(axis)]
     return {"title": title, "groups": groups, "ticks": marks}
 
 
@@ -75,7 +75,7 @@ def _fit_axis(figures: Sequence[Figure]) -> Axis:
     return Axis(max(low - margin, 0.0), min(high + margin, 1.0))
 
 
-def ticks(axis: Axis) -> list[float]:
+def round_ticks(axis: Axis) -> list[float]:
     """Round percents along the axis: as many as have room for their labels in a narrow window."""
     low, high = 100 * axis.low, 100 * axis.high
     ticks: list[float] = []

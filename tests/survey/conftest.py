@@ -84,8 +84,8 @@ def survey_config(tmp_path_factory, tiny_root, colours, weights_file) -> Callabl
         },
     }
     path = tmp_path_factory.mktemp("survey") / "tiny_survey.py"
-    text = "from anoframe.config import ConfigDict, inherit\n\ncfg = inherit('__base__/survey.py')\ncfg.device = 'cpu'\n"
-    text += "cfg.seeds = (0, 1)\nwith cfg.unlocked():\n"
+    text = "from anoframe.config import inherit\n\ncfg = inherit('__base__/survey.py')\n"
+    text += "cfg.device = 'cpu'\ncfg.seeds = (0, 1)\nwith cfg.unlocked():\n"
     text += "".join(f"    cfg.{name}.update({tree!r})\n" for name, tree in sections.items())
     path.write_text(text, encoding="utf-8")
     return lambda **changes: load_config(path, changes)

@@ -128,7 +128,7 @@ def test_an_exported_encoder_that_saw_test_images_is_an_error(done, survey_confi
     image = tiny_root / "felt/test/good/000.png"
     content = hashlib.sha256(image.read_bytes()).hexdigest()
     (export / "data.json").write_text(json.dumps({"pretraining": {"train": {"x.png": content}, "test": {}}}))
-    with pytest.raises(AnoframeError, match="encoder own is trained on 1 test image of the survey: .*000.png"):
+    with pytest.raises(AnoframeError, match=r"own is trained on 1 test image of the survey: .*000\.png"):
         run_survey(cfg, tmp_path / "runs")
 
 
@@ -189,3 +189,17 @@ def test_errors_are_raised_before_the_first_cell(survey_config, tmp_path, change
     with pytest.raises(AnoframeError, match=message):
         run_survey(survey_config(**changes), tmp_path)
     assert not list(tmp_path.rglob("run.json"))
+
+
+def test_processes_give_the_same_tables(survey_config, tmp_path):
+    """Two processes pretrain, then evaluate: the bytes of a run in this process."""
+    cfg = survey_config(**{"seeds": [0], "detection.categories": ["felt"]})
+    with cfg.unlocked():
+        cfg.classification = {}
+        del cfg.detection.methods.patchcore
+    contents = []
+    for workers in (0, 2):
+        survey = run_survey(cfg, tmp_path / str(workers), workers)
+        assert survey.table.failures == []
+        contents.append([(tmp_path / str(workers) / name).read_bytes() for name in FILES])
+    assert contents[0] == contents[1]
