@@ -203,3 +203,15 @@ def test_processes_give_the_same_tables(survey_config, tmp_path):
         assert survey.table.failures == []
         contents.append([(tmp_path / str(workers) / name).read_bytes() for name in FILES])
     assert contents[0] == contents[1]
+
+
+def test_rd4ad_trains_on_every_encoder(survey_config, tmp_path):
+    cfg = survey_config(**{"seeds": [0], "detection.categories": ["felt"]})
+    short = {"trainer": {"epochs": 1, "batch_size": 3}, "model": {"width": 0.25}}
+    with cfg.unlocked():
+        cfg.classification = {}
+        cfg.detection.methods = {"rd4ad": {"config": "rd4ad/rd4ad_lite0_256.py", "set": short}}
+        del cfg.encoders.own
+    table = run_survey(cfg, tmp_path).table
+    assert table.failures == []
+    assert [row.encoder for row in table.sections[0].rows if "aupro" in row.figures] == ["random", "natural"]
