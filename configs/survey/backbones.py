@@ -2,7 +2,7 @@
 
     python tools/survey.py --config configs/survey/backbones.py --detection.set.data.root DIR \
         --encoders.simclr_own.set.data.root DIR --encoders.simclr_cifar10.set.data.root FILE \
-        --classification.cifar10.set.data.root FILE
+        --classification.cifar10.set.data.root FILE --classification.cifar10_64.set.data.root FILE
 
 Cost, three seeds: docs/backbones.md. RD4AD trains a network per cell and is off; turn it on with
 `--detection.methods.rd4ad.enable True`.
@@ -33,6 +33,8 @@ with cfg.unlocked():
     cfg.encoders.imagenet_lite2 = ConfigDict({"source": "imagenet", "architecture": "tf_efficientnet_lite2"})
 
     cfg.classification.cifar10 = ConfigDict({"config": "probe/probe.py", "set": {"data": _images("npz", size=32)}})
+    # enlarged: at 32 pixels the last feature map of an EfficientNet-Lite has one location
+    cfg.classification.cifar10_64 = ConfigDict({"config": "probe/probe.py", "set": {"data": _images("npz", size=64)}})
 
     # 128 pixels without a crop: a third of the cost of 224, and near the size that own encoders are trained at
     cfg.detection.set = ConfigDict({"data": _images("mvtec", resize=128, crop=128), "report": {"pictures": 3}})

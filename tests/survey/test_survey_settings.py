@@ -22,7 +22,7 @@ def cfg():
 def test_shipped_survey_has_the_controls_and_the_evaluations(cfg):
     survey = read_survey(cfg)
     assert [spec.source for spec in survey.encoders] == ["random", "pretrain", "pretrain", "imagenet", "imagenet"]
-    assert [spec.name for spec in survey.classification] == ["cifar10"]
+    assert [spec.name for spec in survey.classification] == ["cifar10", "cifar10_64"]
     assert [spec.name for spec in survey.methods] == ["padim", "patchcore"]
     cfg.detection.methods.rd4ad.enable = True
     assert [spec.name for spec in read_survey(cfg).methods] == ["padim", "patchcore", "rd4ad"]
@@ -74,7 +74,7 @@ def test_wrong_seeds_are_errors(cfg, seeds):
 
 
 def test_a_survey_without_evaluations_is_an_error(cfg):
-    cfg.classification.cifar10.enable = False
+    cfg.classification = ConfigDict()
     cfg.detection.methods = ConfigDict()
     with pytest.raises(AnoframeError, match="no evaluation"):
         read_survey(cfg)
