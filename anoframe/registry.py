@@ -197,6 +197,7 @@ LABELLED = Registry(
         "classes": "anoframe.data.labelled.folders:open_class_folders",
         "npz": "anoframe.data.labelled.arrays:open_npz",
         "cifar10": "anoframe.data.labelled.arrays:open_cifar10",
+        "cifar100": "anoframe.data.labelled.arrays:open_cifar100",
         "stl10": "anoframe.data.labelled.arrays:open_stl10",
         "stl10_unlabeled": "anoframe.data.labelled.arrays:open_stl10_unlabeled",
         "fashion_mnist": "anoframe.data.labelled.arrays:open_fashion_mnist",
@@ -207,5 +208,21 @@ PROBES = Registry(
     {
         "linear": "anoframe.evaluation.classification.linear_probe:LinearProbe",
         "knn": "anoframe.evaluation.classification.knn:NearestNeighbours",
+    },
+)
+EVALUATORS = Registry(
+    "evaluator",
+    {
+        "anomaly": "anoframe.evaluation.anomaly:AnomalyEvaluator",
+        "classification": "anoframe.evaluation.classification.evaluator:ClassificationEvaluator",
+    },
+)
+CLASSIFIERS = Registry(
+    "class-incremental classifier",
+    {
+        "clap4clip": "anoframe.models.class_incremental.clap4clip:Clap4Clip",
+        "linear_probe": "anoframe.models.class_incremental.linear_probe:LinearProbe",
+        "nearest_class_mean": "anoframe.models.class_incremental.nearest_class_mean:NearestClassMean",
+        "zero_shot": "anoframe.models.class_incremental.zero_shot:ZeroShot",
     },
 )

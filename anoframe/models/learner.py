@@ -81,6 +81,29 @@ class TrainingBatch:
         return len(self.samples)
 
 
+@dataclass(frozen=True)
+class TaskData:
+    """Training images of one task of a stream, in the order of the index (`TrainingBatch.rows`).
+
+    Attributes:
+        samples: the new images, then the exemplars of earlier tasks.
+        num_new: number of new images.
+    """
+
+    samples: tuple[Sample, ...]
+    num_new: int
+
+    @property
+    def new_rows(self) -> range:
+        """Positions of the new images."""
+        return range(self.num_new)
+
+    @property
+    def exemplar_rows(self) -> range:
+        """Positions of the exemplars of earlier tasks."""
+        return range(self.num_new, len(self.samples))
+
+
 class ImageSource(Protocol):
     """Training images in the order of the index, resized and cropped."""
 

@@ -27,6 +27,7 @@ from anoframe.metrics.bootstrap import (
     resample_images,
 )
 from anoframe.metrics.catalogue import HEADLINE, METRICS, names_of
+from anoframe.report.category_record import Category
 from anoframe.report.compare import (
     Column,
     Table,
@@ -37,7 +38,7 @@ from anoframe.report.compare import (
     seed_of,
     shared_facts,
 )
-from anoframe.report.run_record import Category, RunRecord
+from anoframe.report.run_record import RunRecord
 from anoframe.report.stream_record import Stream
 
 IMAGES, SEEDS = "test images", "seeds"  # what the bootstrap resamples

@@ -1,4 +1,7 @@
-"""Command line of surveys of encoders: `python tools/survey.py`. Torch is imported only when the options are valid."""
+"""Command line of surveys of encoders: `anoframe survey`, and `python tools/survey.py` in a checkout.
+
+Torch is imported only when the options are valid.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +33,10 @@ exit status:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "tools/survey.py") -> int:
     """Run the command line; returns the exit status."""
     words = sys.argv[1:] if argv is None else argv
-    return run_command(lambda: _run(_parse(words)), "run the same command again to resume the survey")
+    return run_command(lambda: _run(_parse(words, prog)), "run the same command again to resume the survey")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -59,9 +62,9 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if table.failures or table.refusals else 0
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
     """Parse the known options; all others are overrides of the config by dotted name."""
-    parser = _parser()
+    parser = _parser(prog)
     options, rest = parser.parse_known_args(argv)
     options.overrides = dotted_options(rest, parser)
     if options.seeds is not None:
@@ -71,10 +74,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     shipped = "\n".join(f"  {name}" for name in list_configs() if name.startswith("survey/"))
     parser = argparse.ArgumentParser(
-        prog="tools/survey.py",
+        prog=prog,
         description="Compare encoders: pretrain or take them, evaluate each, and write the results into one table.",
         epilog=f"{_EPILOG}\nconfigs:\n{shipped}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

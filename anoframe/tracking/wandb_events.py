@@ -105,9 +105,15 @@ class EventWriter:
 
     # -------------------------------------------------------------------------------------------- evaluation
 
-    def on_evaluated(self, category: str, metrics: Mapping[str, float | None], **_: Any) -> None:
-        """Metrics of a category."""
-        self._log(metrics, f"test/{category}")
+    def on_evaluated(
+        self,
+        category: str,
+        metrics: Mapping[str, float | None],
+        decisions: Mapping[str, float | None] | None = None,
+        **_: Any,
+    ) -> None:
+        """Metrics of a category; with a threshold, misses and false alarms as well."""
+        self._log({**metrics, **(decisions or {})}, f"test/{category}")
 
     def on_pictures(self, category: str, folder: Path, rows: Sequence[Mapping[str, Any]], **_: Any) -> None:
         """Pictures of a category as a table: the parts of each strip, and its row of `pictures.json`."""
@@ -144,9 +150,15 @@ class EventWriter:
         """Reason of a failed category, in the summary."""
         self._run.summary[f"failed/{category}"] = reason
 
-    def on_finished(self, metrics: Mapping[str, float | None], seconds: float | None = None, **_: Any) -> None:
-        """Mean metrics, and the seconds of the run in the summary."""
-        self._log(metrics, "test/mean")
+    def on_finished(
+        self,
+        metrics: Mapping[str, float | None],
+        seconds: float | None = None,
+        decisions: Mapping[str, float | None] | None = None,
+        **_: Any,
+    ) -> None:
+        """Mean metrics and mean rates of misses and false alarms, and the seconds of the run in the summary."""
+        self._log({**metrics, **(decisions or {})}, "test/mean")
         if seconds is not None:
             self._run.summary["seconds"] = seconds
 

@@ -129,6 +129,34 @@ def test_run_has_name_project_and_tags_of_the_config(run):
     assert sorted(run.run.tags) == ["first", "wood"]
 
 
+def test_run_has_group_and_job_type_of_its_folder(run):
+    assert (run.run.run_group, run.run.job_type, run.run.notes) == ("tiny/separate", "train", "")
+
+
+def test_group_job_type_and_notes_of_the_config_come_first(start, cfg, tmp_path):
+    section = cfg.wandb.copy_and_resolve_references()
+    section.update(group="own", job_type="ablation", notes="no coreset")
+    start(section, WANDB_MODE="offline", WANDB_RUN_GROUP="theirs", WANDB_NOTES="other").close("finished")
+    (logged,) = offline_runs(tmp_path)
+    assert (logged.run.run_group, logged.run.job_type, logged.run.notes) == ("own", "ablation", "no coreset")
+
+
+def test_a_trial_of_a_sweep_has_the_id_that_the_agent_chose(start, tmp_path):
+    start(WANDB_MODE="offline", WANDB_SWEEP_ID="s1", WANDB_RUN_ID="trial7").close("finished")
+    (logged,) = offline_runs(tmp_path)
+    assert logged.run.run_id == "trial7"
+
+
+def test_decisions_are_logged_with_the_metrics(start, tmp_path):
+    tracker = start(WANDB_MODE="offline")
+    tracker.log("evaluated", category="felt", metrics=METRICS, decisions={"misses": 3, "miss_rate": None})
+    tracker.log("finished", metrics=METRICS, decisions={"miss_rate": 0.5})
+    tracker.close("finished")
+    (logged,) = offline_runs(tmp_path)
+    assert (logged.values("test/felt/misses"), logged.values("test/mean/miss_rate")) == ([3], [0.5])
+    assert "test/felt/miss_rate" not in logged.summary
+
+
 def test_config_is_the_resolved_config(run, cfg):
     logged = {name: value for name, value in run.config.items() if name != "_wandb"}
     assert logged == json.loads(json.dumps(to_plain(cfg)))
