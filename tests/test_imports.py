@@ -112,6 +112,7 @@ def test_unknown_name_raises_attribute_error():
 LAYERS = (
     ("__main__",),
     ("cli", "cli_options", "commands", "pretrain", "evaluate_encoder"),
+    ("survey",),
     ("grid",),
     ("exporting",),
     ("runs",),
