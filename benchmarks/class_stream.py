@@ -70,6 +70,7 @@ ABLATIONS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "without VGA, deterministic": ("native", {"vga": {"enabled": False}, "posterior": {"variational": False}}),
     "linear probe, no replay": ("native", {"name": "linear_probe", "memory": {"per_class": 0}}),
 }
+METHODS_AND_ABLATIONS = {**METHODS, **ABLATIONS}
 KEPT = {"linear_probe": ("name", "memory"), "zero_shot": ("name", "scale"), "nearest_class_mean": ("name", "scale")}
 Vectors = dict[Sample, Tensor]
 
@@ -286,7 +287,7 @@ def _mean(values: Sequence[float | None], factor: float) -> float | None:
 def print_tables(output: Path, orders: Sequence[int]) -> None:
     """Print a markdown table for each class space and order, from the finished runs."""
     for space, order in product(SPACES, orders):
-        rows = [(name, _finished(output, space, name, order)) for name in {**METRICS_ORDER}]
+        rows = [(name, _finished(output, space, name, order)) for name in METHODS_AND_ABLATIONS]
         rows = [(name, runs) for name, runs in rows if runs]
         if not rows:
             continue
@@ -295,9 +296,6 @@ def print_tables(output: Path, orders: Sequence[int]) -> None:
         print("| method | runs | " + " | ".join(heads) + " |\n|" + "---|" * (len(heads) + 2))
         for name, runs in rows:
             print(f"| {name} | {len(runs)} | " + " | ".join(_cell(column) for column in columns(runs)) + " |")
-
-
-METRICS_ORDER = {**METHODS, **ABLATIONS}
 
 
 def _cell(column: Column) -> str:
@@ -335,6 +333,7 @@ def main() -> None:
     parser.add_argument("--spaces", nargs="+", choices=SPACES, default=SPACES)
     parser.add_argument("--orders", nargs="+", type=int, default=(0, 1), help="values of protocol.order_seed; 0: none")
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
+    parser.add_argument("--methods", nargs="+", choices=METHODS_AND_ABLATIONS, metavar="NAME", help="only these rows")
     parser.add_argument("--features", action="store_true", help="encode all images, and stop")
     parser.add_argument("--table", action="store_true", help="print the tables of finished runs, and stop")
     words = parser.parse_args()
@@ -342,10 +341,10 @@ def main() -> None:
         streams = {space: encode(words.data, words.categories, space) for space in words.spaces}
         for space, name, order, seed in () if words.features else planned(words.spaces, words.orders, words.seeds):
             path = _folder(words.output, space, name, order) / f"{seed}.json"
-            if path.exists():
+            if path.exists() or (words.methods and name not in words.methods):
                 continue
             started = time.perf_counter()
-            results = run(streams[space], METRICS_ORDER[name], order, seed)
+            results = run(streams[space], METHODS_AND_ABLATIONS[name], order, seed)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(results))
             print(f"{space}, {name}, order {order}, seed {seed}: {time.perf_counter() - started:.0f} s", flush=True)
