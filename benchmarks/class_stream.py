@@ -50,7 +50,7 @@ CONFIG = "clap4clip/clap4clip_lite2.py"
 SPACES = ("state", "category")
 CLAP = "CLAP4CLIP"
 NONE: Mapping[str, Any] = {}
-CLASSIFIER = "model.classifier."
+NO_NOISE = "no noise at a test"  # no key of a config: the samples of the posterior are replaced by its mean
 # name -> strategy, changes of the section model.classifier
 METHODS: dict[str, tuple[str, Mapping[str, Any]]] = {
     CLAP: ("native", NONE),
@@ -63,6 +63,7 @@ METHODS: dict[str, tuple[str, Mapping[str, Any]]] = {
 ABLATIONS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "without VGA": ("native", {"vga": {"enabled": False}}),
     "deterministic": ("native", {"posterior": {"variational": False}}),
+    "posterior mean at a test": ("native", {NO_NOISE: True}),
     "without exemplars": ("native", {"memory": {"per_class": 0}}),
     "energy selector": ("native", {"memory": {"selector": "energy"}}),
     "routing alloc": ("native", {"routing": {"mode": "alloc"}}),
@@ -131,6 +132,8 @@ def run(stream: Stream, method: tuple[str, Mapping[str, Any]], order: int, seed:
         cfg.model.defects,
         seed,
     ).eval()
+    if changes.get(NO_NOISE):
+        detector.learner._noise = _no_noise  # type: ignore[assignment]
     strategy = build_strategy(strategy_name, detector, cfg.protocol.ewc_weight)
     memory: list[Sample] = []
     rows, about = [], []
@@ -180,9 +183,14 @@ def _classifier(section: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[
     """Return the section of a classifier with some keys changed; a baseline keeps only the keys that it has."""
     kept = KEPT.get(changes.get("name", ""), tuple(section))
     own = {key: value for key, value in section.items() if key in kept}
-    for key, value in changes.items():
+    for key, value in ((key, value) for key, value in changes.items() if key != NO_NOISE):
         own[key] = {**own[key], **value} if isinstance(value, Mapping) else value
     return own
+
+
+def _no_noise(name: str, classes: range, shape: Sequence[int], device: torch.device) -> Tensor:
+    """Return zeros in place of the noise of a test."""
+    return torch.zeros(*shape[:-1], len(classes), shape[-1], device=device)
 
 
 def test(stream: Stream, detector: ClassIncremental) -> dict[str, Tensor]:
@@ -296,6 +304,17 @@ def print_tables(output: Path, orders: Sequence[int]) -> None:
         print("| method | runs | " + " | ".join(heads) + " |\n|" + "---|" * (len(heads) + 2))
         for name, runs in rows:
             print(f"| {name} | {len(runs)} | " + " | ".join(_cell(column) for column in columns(runs)) + " |")
+        print_categories(rows)
+
+
+def print_categories(rows: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> None:
+    """Print the image AUROC of each category after the last task, for each method."""
+    categories = rows[0][1][0]["config"]["class_order"]
+    print("\n| image AUROC at the end | " + " | ".join(categories) + " |\n|" + "---|" * (len(categories) + 1))
+    for name, runs in rows:
+        last = [run["class_performance"][f"task_{len(run['seconds']) - 1}"] for run in runs]
+        cells = [Column("", [_percent(row[category]["image_auroc"]) for row in last]) for category in categories]
+        print(f"| {name} | " + " | ".join(map(_cell, cells)) + " |")
 
 
 def _cell(column: Column) -> str:
