@@ -46,7 +46,9 @@ class Redness(Detector):
 def checkpoint(preprocessing, tiling=None, ignored=None):
     thresholds = {"felt": Threshold(THRESHOLD, THRESHOLD, 0.01, 20)}
     regions = {"felt": ignored} if ignored else {}
-    return Checkpoint(Redness(), preprocessing, {}, 0, {"felt": 1}, thresholds, tiling=tiling, ignored=regions)
+    return Checkpoint(
+        Redness(), preprocessing, {"name": "redness"}, 0, {"felt": 1}, thresholds, tiling=tiling, ignored=regions
+    )
 
 
 def photograph(path, width, height, box, orientation):
