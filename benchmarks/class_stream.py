@@ -277,7 +277,7 @@ def columns(runs: Sequence[Mapping[str, Any]]) -> list[Column]:
         Column("novelty AUROC", novelty("auroc")),
         Column("AUPR", novelty("aupr")),
         Column("FPR95", novelty("fpr95")),
-        Column("million values", [run["params_total"][-1] / 1e6 for run in runs], 2),
+        Column("million values", [run["params_total"][-1] / 1e6 for run in runs], 3),
         Column("exemplars, MB", [(run["exemplars"][-1] or {"bytes": 0})["bytes"] / 1e6 for run in runs], 2),
         Column("s per task", [mean(run["seconds"]) for run in runs]),
     ]
