@@ -271,7 +271,7 @@ def columns(runs: Sequence[Mapping[str, Any]]) -> list[Column]:
         Column("FM", stream_metric("image_auroc", "fm")),
         Column("BWT", stream_metric("image_auroc", "bwt")),
         Column("ACC, mixed batches", stream_metric("image_auroc_mixed", "acc")),
-        Column("ACC, category given", stream_metric("image_auroc_cond", "acc")),
+        Column("ACC, category given", stream_metric("image_auroc_s_cond", "acc")),
         Column("category top-1", [_percent(run["category_top1"][-1]) for run in runs]),
         Column("ECE", [_percent(run["ece"][-1]) for run in runs]),
         Column("novelty AUROC", novelty("auroc")),

@@ -20,6 +20,7 @@ RESULT_NEUTRAL_KEYS = (
     "tensorboard.",
     "report.",
     "data.root",
+    "data.ignore",
     "data.also",
     "data.exclude",
     "data.workers",
@@ -58,6 +59,10 @@ def fill_later_keys(values: dict[str, Any]) -> dict[str, Any]:
         values.setdefault("data.interpolation", "bilinear")
         values.setdefault("data.split", "official")
         values.setdefault("data.shots", 0)
+        values.setdefault("data.tile", None)
+        values.setdefault("data.tile_overlap", 0)
+    if "model.backbone.levels" in values:
+        values.setdefault("model.backbone.engine", "torch")
     return values
 
 

@@ -62,6 +62,8 @@ class Detector(Learner):
         wants_synthetic_defects: whether its training images are to contain one synthetic defect per normal image, see
             anoframe/data/synthetic_samples.py.
         has_maps: whether it predicts anomaly maps; False: the key metric of a stream is one of images.
+        scores_whole_images: whether the score of an image comes from the image as a whole and not from its map. Such a
+            method cannot leave out padding and ignored regions, and it has no use for tiles.
     """
 
     uses_category: bool = False  # these are of an object: they may depend on settings
@@ -70,6 +72,7 @@ class Detector(Learner):
     accepts_new_categories: bool = False
     wants_synthetic_defects: bool = False
     has_maps: bool = True
+    scores_whole_images: bool = False
 
     def __init__(self, backbone: nn.Module):
         super().__init__()
@@ -104,11 +107,11 @@ class Detector(Learner):
         describe = getattr(self.backbone, "encoding", None)
         return describe() if describe else None
 
-    def check_image_size(self, size: int) -> None:
+    def check_image_size(self, height: int, width: int) -> None:
         """Check the size of the images before any work; a method for one size overrides it.
 
         Args:
-            size: height and width in pixels, `data.crop` of the config.
+            height, width: in pixels, `data.crop` of the config, or `data.tile` if images are cut into tiles.
 
         Raises:
             AnoframeError: the method cannot use images of this size; names the keys to change.
@@ -159,6 +162,17 @@ class Detector(Learner):
         result of an image must not depend on other images.
         """
 
+    def detection_graph(self, size: tuple[int, int]) -> nn.Module:
+        """Return a module that computes a `Prediction` from features, for export: one graph for batches of any size.
+
+        The default calls `compute_prediction`. A method overrides it if its detection has loops over images, searches
+        in blocks, or decisions that depend on values. Results equal those of `detect` up to rounding.
+
+        Args:
+            size: height and width of the maps.
+        """
+        return DetectionGraph(self, size)
+
     @torch.no_grad()
     def predict(self, images: Tensor, categories: Sequence[str] | None = None) -> Prediction:
         """Encode images `[B, 3, H, W]` and detect anomalies, with maps of the size of the images.
@@ -192,6 +206,17 @@ class Detector(Learner):
     def notes(self) -> Sequence[str]:
         """List the sentences that stand beside every result of this detector, for example on how it may be compared."""
         return ()
+
+
+class DetectionGraph(nn.Module):
+    """Detection by the `compute_prediction` of a trained detector; arguments as for `Detector.detection_graph`."""
+
+    def __init__(self, detector: Detector, size: tuple[int, int]):
+        super().__init__()
+        self.detector, self.size = detector, size
+
+    def forward(self, features: Features) -> Prediction:
+        return self.detector.compute_prediction(features, self.size)
 
 
 class ObservingDetector(Detector):

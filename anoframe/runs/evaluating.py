@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -12,6 +11,8 @@ from anoframe.data.splits import FEW_SHOT
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.class_measures import ClassifyingDetector, ClassOutputs, classify
 from anoframe.evaluation.dataset_metrics import image_metrics_by_kind, spro_metrics, spro_names
+from anoframe.evaluation.defect_types import metrics_by_defect
+from anoframe.evaluation.outcomes import Outcomes, count_outcomes
 from anoframe.evaluation.predictions import CategoryPredictions, collect, collect_distributed
 from anoframe.evaluation.results import Metrics, percent
 from anoframe.metrics.catalogue import SUMMARY
@@ -20,6 +21,7 @@ from anoframe.models.summary import MethodSummary
 from anoframe.registry import EVALUATORS
 from anoframe.report.curves import category_curves
 from anoframe.report.references import write_references
+from anoframe.report.thumbnails import write_thumbnails
 from anoframe.report.write import write_category_pictures
 from anoframe.runs.plan import Plan
 from anoframe.runs.recording import RunRecorder, is_empty
@@ -35,7 +37,8 @@ class Evaluator:
 
     def __init__(self, plan: Plan, samples: RunSamples, recorder: RunRecorder):
         self._cfg, self._group, self._dataset = plan.cfg, plan.group, plan.dataset
-        self._preprocessing, self._size, self._provenance = plan.preprocessing, plan.preprocessing.crop, plan.provenance
+        self._preprocessing, self._size, self._provenance = plan.preprocessing, plan.preprocessing.size, plan.provenance
+        self._ignored = plan.ignored
         self._samples, self._recorder = samples, recorder
 
     def evaluate(self, checkpoint: Checkpoint, category: str, summary: MethodSummary | None = None) -> None:
@@ -56,7 +59,7 @@ class Evaluator:
         if summary and not is_empty(summary):
             result["method_summary"] = summary.to_json()
         folder.write_result(category, result)
-        self._log_metrics(category, result)
+        self._log_metrics(category, result, count_outcomes(result))
         tracker.log("curves", category=category, curves=result["curves"])
         self._draw_references(category)  # before the index of the pictures, whose absence tells of a kill
         with self._recorder.isolate_decoration(f"{category}: the pictures"):
@@ -77,6 +80,8 @@ class Evaluator:
         threshold, count = checkpoint.thresholds.get(category), self._cfg.report.pictures
         with self._recorder.clock.stage("draw"):
             reader, warn = self._samples.reader, partial(tracker.log, "warning")
+            with self._recorder.isolate_decoration(f"{category}: the thumbnails"):  # before the index of the pictures
+                write_thumbnails(folder, category, predictions, reader, threshold, self._cfg.report.thumbnails)
             rows = write_category_pictures(folder, category, predictions, reader, count, threshold, warn)
             tracker.log("pictures", category=category, folder=folder / "pictures" / category, rows=rows)
 
@@ -126,6 +131,10 @@ class Evaluator:
         metrics |= image_metrics_by_kind(predictions, kinds)
         if not self._dataset.has_saturation_areas:
             return metrics
+        if predictions.samples and predictions.samples[0].category in self._ignored:
+            text = f"{predictions.samples[0].category}: no sPRO, which has no ignored regions (data.ignore)"
+            self._recorder.tracker.log("warning", text=text)
+            return metrics | dict.fromkeys(spro_names(kinds, options.aupro_limits))
         try:
             return metrics | spro_metrics(predictions, self._dataset, self._preprocessing, options.aupro_limits)
         except AnoframeError as error:  # saturation areas of another version of the dataset: the rest is measured
@@ -151,17 +160,28 @@ class Evaluator:
                 "defects_cropped_away": _count_lost_masks(predictions),
             },
             "backbone": checkpoint.detector.backbone.describe(),  # type: ignore[operator]
-            "threshold": asdict(threshold) if threshold else None,
+            "threshold": threshold.to_json() if threshold else None,
             "images": [_image_record(predictions, row) for row in range(len(predictions.samples))],
             "curves": curves,
+            "defect_types": self._defect_types(category, predictions),
         }
 
-    def _log_metrics(self, category: str, result: dict[str, Any]) -> None:
+    def _defect_types(self, category: str, predictions: CategoryPredictions) -> dict[str, Metrics]:
+        """Return the metrics of each defect type, for the report; they are no part of the results of the run."""
+        with self._recorder.isolate_decoration(f"{category}: the metrics of its defect types"):
+            return metrics_by_defect(predictions)
+        return {}
+
+    def _log_metrics(self, category: str, result: dict[str, Any], outcomes: Outcomes | None) -> None:
         tracker, metrics = self._recorder.tracker, result["metrics"]
         summary = ", ".join(f"{name} {percent(metrics[name])}" for name in SUMMARY)
         if all(value is None for value in metrics.values()):
             summary = f"no metric is available: {_missing_images(result['counts'])}"
-        tracker.log("evaluated", category=category, summary=summary, metrics=metrics)
+        decided = {}
+        if outcomes:
+            summary += f"; {outcomes.sentence()}"
+            decided = {"decisions": outcomes.to_json()}
+        tracker.log("evaluated", category=category, summary=summary, metrics=metrics, **decided)
 
 
 def _train_defects(checkpoint: Checkpoint, category: str) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from anoframe.config import to_plain
 from anoframe.errors import AnoframeError
-from anoframe.evaluation.decision import Threshold
+from anoframe.evaluation.decision import HeldBack, Threshold, estimate_threshold
 from anoframe.models.base import ContinualDetector, Detector, Observation, Phase, TaskData
 from anoframe.runs.evaluating import Evaluator
 from anoframe.runs.plan import Plan
@@ -20,7 +20,7 @@ from anoframe.training.checkpoint import PROVENANCE_KEYS, Checkpoint, load_check
 from anoframe.training.context import FitContext
 from anoframe.training.seeding import seed_everything
 from anoframe.training.stages import fit_learner
-from anoframe.training.threshold import estimate_thresholds
+from anoframe.training.threshold import score_held_back
 from anoframe.types import Sample
 from anoframe.utils.files import write_atomic
 
@@ -53,6 +53,10 @@ class Fitter:
         """Return the training samples of categories, one category after another."""
         return [sample for samples in self._samples.train(categories).values() for sample in samples]
 
+    def count_images(self, samples: Sequence[Sample]) -> int:
+        """Return the number of training images of samples, which are their tiles if images are cut."""
+        return len(self._samples.images(samples))
+
     def run_stages(
         self, detector: Detector, fit: Fit, seed: int, stages: ReadStages, samples: Sequence[Sample]
     ) -> None:
@@ -68,7 +72,7 @@ class Fitter:
         features = self._samples.encode_for_all(detector, samples)
         read = log_messages(stages, detector, self._recorder.tracker)
         images = self._samples.images(samples)
-        fit_learner(detector, features, len(samples), self._recorder.clock, training, read, images)
+        fit_learner(detector, features, len(images), self._recorder.clock, training, read, images)
         if training.curves["phases"]:
             self._recorder.folder.write_curves(fit.name, training.curves)
 
@@ -76,19 +80,19 @@ class Fitter:
         self,
         fit: Fit,
         detector: Detector,
-        limits: Mapping[str, Threshold | None] | None = None,
+        held_back: Mapping[str, HeldBack | None] | None = None,
         extra: Mapping[str, bytes] | None = None,
         training: Mapping[str, str] | None = None,
     ) -> Checkpoint:
         """Write the checkpoint of a fit and remove its training states; only the main process writes.
 
         Args:
-            limits: category -> its thresholds.
+            held_back: category -> scores of its held-back images, which its threshold is estimated on.
             extra: file name -> content of further files for the folder of the checkpoint, written before the
                 description that marks it as complete.
             training: further entries of `Checkpoint.training`.
         """
-        checkpoint = self._checkpoint(fit, detector, dict(limits or {}), training)
+        checkpoint = self._checkpoint(fit, detector, held_back or {}, training)
         if not self._group.is_main:
             return checkpoint
         folder = self._recorder.folder.checkpoint(fit.name)
@@ -113,8 +117,8 @@ class Fitter:
             detector.prepare_task(TaskData(tuple(samples), len(samples)))
         self.run_stages(detector, fit, self._cfg.seed, detector.training_stages, samples)
         with self._recorder.clock.stage("threshold"):
-            limits = self._thresholds(fit)
-        return self.save(fit, detector, limits)
+            held_back = self._held_back(fit)
+        return self.save(fit, detector, held_back)
 
     def _load_in_every_process(self, fit: Fit) -> Checkpoint | None:
         """Load a detector in the main process, which sends its learned state to the others."""
@@ -135,31 +139,30 @@ class Fitter:
         tracker = self._recorder.tracker
         return FitContext(fit.name, seed, self._plan.trainer, tracker, folder, evaluate, group=self._group)
 
-    def _thresholds(self, fit: Fit) -> dict[str, Threshold | None]:
-        """Find the thresholds of each category from held-back images; None for a category without thresholds."""
+    def _held_back(self, fit: Fit) -> dict[str, HeldBack | None]:
+        """Score the held-back images of each category; None for a category without any, which has no threshold."""
         training, options = self._samples.train(fit.categories), self._cfg.threshold
         if not options.held_back:
             return dict.fromkeys(training)
-        size, seed, tracker = self._plan.preprocessing.crop, self._cfg.seed, self._recorder.tracker
+        size, seed, tracker = self._plan.preprocessing.size, self._cfg.seed, self._recorder.tracker
         quiet = FitContext("threshold", seed, self._plan.trainer, Trackers(), group=self._group)
-        share, rate = options.held_back, options.false_positive_rate
         build, encode, read = self._plan.new_detector, self._samples.encode_for_all, self._samples.images
         try:
-            limits = estimate_thresholds(build, encode, read, training, share, rate, size, quiet)
+            held_back = score_held_back(build, encode, read, training, options.held_back, size, quiet)
         except AnoframeError as error:  # training may need more images than are left
             if not self._group.is_single:
                 raise
             tracker.log("warning", text=f"no threshold from held-back images: {error}")
             return dict.fromkeys(training)
-        for category in (name for name, limit in limits.items() if limit is None):
+        for category in (name for name, scores in held_back.items() if scores is None):
             tracker.log("warning", text=f"{category}: too few training images for a threshold")
-        return limits
+        return held_back
 
     def _checkpoint(
         self,
         fit: Fit,
         detector: Detector,
-        limits: dict[str, Threshold | None],
+        held_back: Mapping[str, HeldBack | None],
         further: Mapping[str, str] | None = None,
     ) -> Checkpoint:
         samples, provenance = self._samples.train(fit.categories), self._plan.provenance
@@ -171,7 +174,26 @@ class Fitter:
         if self._plan.synthetic:
             training["train_synthetic"] = {name: sum(s.synthetic for s in each) for name, each in samples.items()}
         model = to_plain(self._cfg.model)
-        return Checkpoint(detector, self._plan.preprocessing, model, self._cfg.seed, counts, limits, training)
+        plan = self._plan
+        ignored = {category: region for category, region in plan.ignored.items() if category in counts}
+        rate = self._cfg.threshold.false_positive_rate
+        limits: dict[str, Threshold | None] = {
+            name: estimate_threshold(each.scores, each.peaks, rate) if each else None
+            for name, each in held_back.items()
+        }
+        kept = {name: each for name, each in held_back.items() if each}
+        return Checkpoint(
+            detector,
+            plan.preprocessing,
+            model,
+            self._cfg.seed,
+            counts,
+            limits,
+            training,
+            held_back=kept,
+            tiling=plan.tiling,
+            ignored=ignored,
+        )
 
 
 def log_messages(stages: ReadStages, detector: Detector, tracker: Tracker) -> ReadStages:

@@ -40,7 +40,7 @@ _RESULT_TYPES = {
     "metrics": dict[str, float | None],
     "counts": dict[str, int],
     "backbone": dict[str, Any],
-    "threshold": dict[str, float | None] | None,
+    "threshold": dict[str, float | list[str] | None] | None,
     "images": list[dict[str, Any]],
     "curves": dict[str, dict[str, list[float]] | None],
 }

@@ -13,12 +13,15 @@ from anoframe.config.validation import check_ranges
 from anoframe.continual.results import STREAM
 from anoframe.continual.strategies import Replay, Strategy, build_strategy
 from anoframe.data.fingerprint import FINGERPRINT, FileHashes, fingerprint_data
+from anoframe.data.ignored import read_ignored
 from anoframe.data.manifest import Manifest, make_manifest
 from anoframe.data.masks import MaskSettings
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.data.synthetic_samples import SyntheticSettings
 from anoframe.data.task_streams import Task
-from anoframe.data.validation import CategoryReport, check_dataset
+from anoframe.data.tiling import Tiling
+from anoframe.data.validation import check_dataset
+from anoframe.data.validation_report import CategoryReport
 from anoframe.distributed.process_group import join
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.provenance import git_commit, versions
@@ -54,6 +57,7 @@ class Plan:
     Attributes:
         group: processes that work on the run together.
         preprocessing, masks, dataset, categories: what is read, and how.
+        tiling, ignored: tiles, None without; and category -> ignored region.
         fits: detectors to train and to evaluate.
         tasks: tasks of a stream; empty for another protocol.
         trainer: the `trainer` section of the config, None if it has none.
@@ -82,10 +86,12 @@ class Plan:
         self.is_test = tested is not None
         self.group = join(cfg.device)
         self.preprocessing = Preprocessing(**{name: cfg.data[name] for name in _PREPROCESSING})
+        self.tiling = _tiling(cfg, self.preprocessing)
         self.masks = MaskSettings(cfg.data.mask_rule, cfg.data.mask_frame)
         self.dataset = open_run_dataset(cfg)
         self.categories = resolve_categories(self.dataset, cfg)
         cfg.categories = tuple(self.categories)  # so that config.yaml repeats this run if a category is added on disk
+        self.ignored = tested.ignored if tested else read_ignored(cfg.data.ignore, self.categories)
         self.fits = plan_fits(cfg.protocol.name, self.categories)
         data = check_dataset(
             self.dataset, self.categories, decode_images, cfg.data.follow_links, self.masks, self.preprocessing
@@ -153,11 +159,16 @@ class Plan:
         section = to_plain(protocol.memory)
         check_arguments(MemorySettings, section, "protocol.memory")
         memory = MemorySettings(**section) if protocol.strategy == "replay" else None
+        if memory and self.tiling:
+            raise AnoframeError(
+                "protocol.strategy replay keeps whole images, and with data.tile the training images are tiles: choose "
+                "another strategy, or train without tiles"
+            )
         return build_strategy(protocol.strategy, detector, protocol.ewc_weight, memory, self.cfg.seed)
 
     def _check_detector(self, detector: Detector, counts: Sequence[CategoryReport]) -> None:
         protocol = self.cfg.protocol.name
-        detector.check_image_size(self.preprocessing.crop)
+        check_detector_shape(detector, self.preprocessing, self.tiling, bool(self.ignored))
         if not self.group.is_single:
             check_multi_device(detector, protocol, f"{self.group.size} processes")
         check_training_defects(detector, self.dataset.split, self.fits, counts)
@@ -207,6 +218,13 @@ class Plan:
                     f"{type(detector).__name__} needs {least} or more per task: add images, or merge two tasks"
                 )
 
+    def _shape_provenance(self) -> dict[str, Any]:
+        """Return tiles and ignored regions for the provenance; nothing without, as in earlier versions."""
+        tiles = self.tiling.settings() if self.tiling else {}
+        shape: dict[str, Any] = {"tile": tiles["tile"], "tile_overlap": tiles["overlap"]} if tiles else {}
+        ignored = {category: region.hash for category, region in self.ignored.items()}
+        return shape | ({"ignored_regions": ignored} if ignored else {})
+
     def _provenance(self) -> dict[str, Any]:
         cfg, protocol = self.cfg, self.cfg.protocol
         provenance = {
@@ -215,7 +233,9 @@ class Plan:
             "seed": cfg.seed,
             "data": {
                 "name": self.dataset.name,
-                **{key: cfg.data[key] for key in (*_PREPROCESSING, *_MASKS)},
+                **self.preprocessing.settings(),
+                **{key: cfg.data[key] for key in _MASKS},
+                **self._shape_provenance(),
                 **self.dataset.split.provenance(),
             },
         }
@@ -226,6 +246,37 @@ class Plan:
         if not self.group.is_single:
             provenance["processes"] = self.group.size  # sums over processes round differently
         return {**provenance, "model": to_plain(cfg.model), "versions": versions(), "git": git_commit()}
+
+
+def check_detector_shape(
+    detector: Detector, preprocessing: Preprocessing, tiling: Tiling | None, has_ignored: bool
+) -> None:
+    """Check that a detector can use images of this shape, tiles, padding and ignored regions.
+
+    Raises:
+        AnoframeError: it cannot; names the keys to change.
+    """
+    detector.check_image_size(*(tiling.size if tiling else preprocessing.size))
+    if detector.scores_whole_images:
+        used = {"data.tile": bool(tiling), 'data.keep_aspect "pad"': preprocessing.pads, "data.ignore": has_ignored}
+        if names := [name for name, is_used in used.items() if is_used]:
+            raise AnoframeError(
+                f"{type(detector).__name__} scores images as a whole, not by its map, so it cannot leave out pixels or "
+                f"join tiles: set no {' and no '.join(names)}"
+            )
+
+
+def _tiling(cfg: ConfigDict, preprocessing: Preprocessing) -> Tiling | None:
+    """Return the tiles of a config; None without."""
+    if cfg.data.tile is None:
+        if cfg.data.tile_overlap:
+            raise AnoframeError(
+                f"data.tile_overlap {cfg.data.tile_overlap} has no effect without tiles: set data.tile, or leave it 0"
+            )
+        return None
+    tiling = Tiling(cfg.data.tile, cfg.data.tile_overlap)
+    tiling.check(preprocessing.size)
+    return tiling
 
 
 def check_devices(cfg: ConfigDict) -> None:

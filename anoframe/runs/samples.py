@@ -29,7 +29,7 @@ class RunSamples:
         self._group, self._dataset, self._data, self._tracker = plan.group, plan.dataset, plan.cfg.data, tracker
         self._is_supervised = plan.is_supervised
         self._synthetic = self._synthetic_images(plan)
-        self.reader = Reader(plan.preprocessing, images, plan.masks, self._synthetic)
+        self.reader = Reader(plan.preprocessing, images, plan.masks, plan.tiling, plan.ignored, self._synthetic)
 
     def train(self, categories: Iterable[str]) -> dict[str, list[Sample]]:
         """Return category -> its training samples.
@@ -44,10 +44,16 @@ class RunSamples:
         return self._split(category, "test")
 
     def encode(self, detector: Detector, samples: Sequence[Sample]) -> FeatureLoader:
-        """Return the features of samples in batches of `data.batch_size`, computed on iteration."""
+        """Return the features of samples, or of their tiles, in batches of `data.batch_size`, computed on iteration."""
         data = self._data
         return FeatureLoader(
-            detector, samples, self.reader, data.batch_size, data.workers, self._tracker, self._features
+            detector,
+            self.reader.cut(samples),
+            self.reader,
+            data.batch_size,
+            data.workers,
+            self._tracker,
+            self._features,
         )
 
     def encode_for_all(self, detector: Detector, samples: Sequence[Sample]) -> FeatureLoader:
@@ -57,8 +63,8 @@ class RunSamples:
         return encoded
 
     def images(self, samples: Sequence[Sample]) -> TrainingImages:
-        """Return samples as images, for phases that draw views of them."""
-        return TrainingImages(samples, self.reader, self._data.workers)
+        """Return samples, or their tiles, as images, for phases that draw views of them."""
+        return TrainingImages(self.reader.cut(samples), self.reader, self._data.workers)
 
     def _synthetic_images(self, plan: Plan) -> SyntheticImages | None:
         """Return what makes the synthetic samples of a run; None for a method that wants none."""

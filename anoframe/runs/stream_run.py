@@ -76,7 +76,7 @@ class StreamRun:
         self._log_task(fit, data)
         seed_everything(seed)
         strategy.prepare(task, data)
-        strategy.start(task, data.num_new)
+        strategy.start(task, fitter.count_images(data.samples[: data.num_new]))
         fitter.run_stages(strategy.detector, fit, seed, strategy.training_stages, data.samples)
         strategy.finish()
         extra, training = _strategy_files(strategy), {}

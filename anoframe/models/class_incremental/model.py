@@ -14,6 +14,7 @@ from anoframe.models.class_incremental.base import category_class, state_class
 from anoframe.models.class_incremental.factory import build_classifier
 from anoframe.models.class_incremental.scores import StateTable, energy, least_confidence, sample_variance
 from anoframe.models.components.image_embedding import embed, embedding_width, has_text
+from anoframe.models.components.text_scores import check_image_side
 from anoframe.models.summary import MethodSummary
 from anoframe.types import Prediction, Sample
 
@@ -38,6 +39,7 @@ class ClassIncremental(ContinualDetector):
     """
 
     category_is_optional = True
+    scores_whole_images = True
     learns_classes = True
     has_memory = True
     has_maps = False
@@ -74,13 +76,9 @@ class ClassIncremental(ContinualDetector):
         describe = getattr(self.backbone, "encoding", None)
         return {"version": 1, "pooled": not has_text(self.backbone), "backbone": describe()} if describe else None
 
-    def check_image_size(self, size: int) -> None:
-        side = getattr(self.backbone, "image_size", size)
-        if side != size:
-            raise AnoframeError(
-                f"data.crop is {size}, and the backbone takes images of {side} pixels: use --data.resize {side} "
-                f"--data.crop {side}"
-            )
+    def check_image_size(self, height: int, width: int) -> None:
+        if has_text(self.backbone):
+            check_image_side(self.backbone, height, width)
 
     def add_category(self, features: Features, categories: Sequence[str]) -> Features:
         """Return `image` `[B, D]` and `category` `[B]`, the number of a learned category, or -1."""
@@ -146,15 +144,15 @@ class ClassIncremental(ContinualDetector):
         if not mean.shape[1]:  # nothing was learned yet
             return Prediction(images.new_zeros(len(images)))
         extra = {
-            "energy": energy(mean),
-            "unc": sample_variance(logits),
+            "s_energy": energy(mean),
+            "s_unc": sample_variance(logits),
             "max_softmax": least_confidence(mean),
         }
         if not self.has_states:
-            return Prediction(extra["energy"], extra_scores=extra)
+            return Prediction(extra["s_energy"], extra_scores=extra)
         table = self._state_table()
         agnostic = table.agnostic(mean)
-        states = {"agn": agnostic, "cond": table.conditional(mean, features["category"])}
+        states = {"s_agn": agnostic, "s_cond": table.conditional(mean, features["category"])}
         return Prediction(agnostic, extra_scores={**states, **extra})
 
     def prepare_detection(self) -> None:

@@ -49,6 +49,7 @@ class RAML(Detector):
     is_supervised = True
     uses_category = True  # for the prompts, and for the difficulty of categories in the loss
     accepts_new_categories = True
+    scores_whole_images = True
 
     def __init__(
         self,
@@ -102,9 +103,10 @@ class RAML(Detector):
         if self.head == "linear" and self.text.fusion:
             raise AnoframeError("model.head linear has no text fusion, got model.text.fusion True: set it to False")
 
-    def check_image_size(self, size: int) -> None:
-        """Raise an AnoframeError if images of `data.crop = size` pixels do not fit the pyramid."""
+    def check_image_size(self, height: int, width: int) -> None:
+        """Raise an AnoframeError if images of this size do not fit the pyramid."""
         side = image_side(self.pyramid.mode, self.tile_size)
+        size = height if height == width else f"{height} x {width}"
         if size != side:
             raise AnoframeError(
                 f"raml with model.pyramid.mode {self.pyramid.mode!r} and model.tile_size {self.tile_size} needs images "
@@ -121,7 +123,7 @@ class RAML(Detector):
         """
         mean, std = (getattr(self.backbone, name, None) for name in ("mean", "std"))
         crops = cut_crops(images, self.pyramid.mode, self.tile_size, mean, std)
-        vectors = embed(self.backbone, crops.flatten(0, 1)).view(len(images), NUM_CROPS, -1)
+        vectors = embed(self.backbone, crops.flatten(0, 1)).unflatten(0, (-1, NUM_CROPS))
         whole, *others = vectors.split(SCALES, 1)
         return dict(zip(SCALE_NAMES.values(), [whole[:, 0], *others], strict=True))
 

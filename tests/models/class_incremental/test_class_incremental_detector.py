@@ -130,11 +130,11 @@ def test_scores_are_those_of_the_mean_logits(trained):
     logits, table = trained.class_logits(features), StateTable(trained.class_names)
     torch.testing.assert_close(prediction.score, table.agnostic(logits), rtol=1e-4, atol=1e-3)
     scores = prediction.extra_scores
-    assert set(scores) == {"agn", "cond", "energy", "unc", "max_softmax"}
-    assert torch.equal(scores["agn"], prediction.score)
+    assert set(scores) == {"s_agn", "s_cond", "s_energy", "s_unc", "max_softmax"}
+    assert torch.equal(scores["s_agn"], prediction.score)
     expected = table.conditional(logits, torch.tensor([1, 2, -1]))
-    torch.testing.assert_close(scores["cond"], expected, rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(scores["energy"], energy(logits), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(scores["s_cond"], expected, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(scores["s_energy"], energy(logits), rtol=1e-4, atol=1e-3)
     assert prediction.anomaly_map is None
 
 
@@ -144,7 +144,7 @@ def test_the_category_changes_the_conditional_score_alone(trained):
     assert torch.equal(known.score, unknown.score)
     assert [
         name for name, value in known.extra_scores.items() if not torch.equal(value, unknown.extra_scores[name])
-    ] == ["cond"]
+    ] == ["s_cond"]
     assert trained.uses_category
     assert trained.category_is_optional
 
@@ -162,7 +162,7 @@ def test_defects_of_known_categories_score_higher():
     model = train(detector(text={"source": "prototypes", "images": 3}), [("brick", "felt"), ("mesh",)], epochs=8)
     for category in COLOURS:
         good, bad = (
-            model.predict(images_of(category, defect, seed=3)[1], [category] * 6).extra_scores["cond"]
+            model.predict(images_of(category, defect, seed=3)[1], [category] * 6).extra_scores["s_cond"]
             for defect in ("good", "synthetic")
         )
         assert bad.median() > good.median()
@@ -172,8 +172,8 @@ def test_with_a_class_per_category_the_score_is_the_energy():
     model = train(detector(classes="category"), [("brick",), ("felt", "mesh")], defects=("good",))
     assert model.class_names == ("brick", "felt", "mesh")
     prediction = model.predict(images_of("felt", "good", 2)[1], ["felt"] * 2)
-    assert torch.equal(prediction.score, prediction.extra_scores["energy"])
-    assert set(prediction.extra_scores) == {"energy", "unc", "max_softmax"}
+    assert torch.equal(prediction.score, prediction.extra_scores["s_energy"])
+    assert set(prediction.extra_scores) == {"s_energy", "s_unc", "max_softmax"}
     assert not model.uses_category
     assert not model.wants_synthetic_defects
 
@@ -212,12 +212,12 @@ def test_without_a_stream_all_images_are_one_task():
 
 def test_other_classifiers_and_wrong_settings():
     model = train(detector(classifier={"name": "zero_shot"}), [("brick", "felt")])
-    assert model.predict(images_of("felt", "good", 2)[1]).extra_scores["unc"].tolist() == [0, 0]
+    assert model.predict(images_of("felt", "good", 2)[1]).extra_scores["s_unc"].tolist() == [0, 0]
     with pytest.raises(AnoframeError, match=r"unknown model\.classes 'states': did you mean 'state'"):
         detector(classes="states")
     with pytest.raises(AnoframeError, match=r"unknown model\.defects 'all'"):
         detector(defects="all")
-    with pytest.raises(AnoframeError, match=r"data\.crop is 64, and the backbone takes images of 32 pixels"):
-        detector().check_image_size(64)
+    with pytest.raises(AnoframeError, match=r"data\.crop is 64, and fake_clip takes images of 32 pixels"):
+        detector().check_image_size(64, 64)
     with pytest.raises(AnoframeError, match="needs the classes of a task"):
         detector().start_task(0, 5)

@@ -249,9 +249,11 @@ def test_the_tile_size_must_be_the_input_of_the_backbone(clip):
 @pytest.mark.parametrize(("mode", "side"), [("true", 32), ("tiles224", 8), ("reference", 8)])
 def test_the_size_of_the_images_is_checked_before_a_run(raml, mode, side):
     detector = raml(pyramid={"mode": mode})
-    detector.check_image_size(side)
+    detector.check_image_size(side, side)
     with pytest.raises(AnoframeError, match=rf"data\.crop 24: --data\.resize {side} --data\.crop {side}"):
-        detector.check_image_size(24)
+        detector.check_image_size(24, 24)
+    with pytest.raises(AnoframeError, match=rf"got data\.crop {side} x 24"):
+        detector.check_image_size(side, 24)
 
 
 def test_a_backbone_without_a_width_raises_an_error():
