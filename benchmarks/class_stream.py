@@ -219,13 +219,13 @@ def evaluate(
 def image_scores(detector: ClassIncremental, logits: Tensor, category: str) -> dict[str, Tensor]:
     """Return the scores of `ClassIncremental.compute_prediction` from logits `[S, n, C]` of images of a category."""
     mean = logits.mean(0)
-    scores = {"_energy": energy(mean), "_unc": sample_variance(logits), "_max_softmax": least_confidence(mean)}
+    scores = {"_s_energy": energy(mean), "_s_unc": sample_variance(logits), "_max_softmax": least_confidence(mean)}
     if not detector.has_states:
-        return {"": scores["_energy"], **scores}
+        return {"": scores["_s_energy"], **scores}
     table = StateTable(detector.class_names)
     place = table.categories.index(category) if category in table.categories else -1
     given = table.conditional(mean, torch.full((len(mean),), place))
-    return {"": table.agnostic(mean), "_cond": given, **scores}
+    return {"": table.agnostic(mean), "_s_cond": given, **scores}
 
 
 def mixed_batches(stream: Stream, detector: ClassIncremental, seen: Sequence[str]) -> dict[str, float | None]:
@@ -277,7 +277,7 @@ def columns(runs: Sequence[Mapping[str, Any]]) -> list[Column]:
         Column("novelty AUROC", novelty("auroc")),
         Column("AUPR", novelty("aupr")),
         Column("FPR95", novelty("fpr95")),
-        Column("million values", [run["params_total"][-1] / 1e6 for run in runs], 2),
+        Column("million values", [run["params_total"][-1] / 1e6 for run in runs], 3),
         Column("exemplars, MB", [(run["exemplars"][-1] or {"bytes": 0})["bytes"] / 1e6 for run in runs], 2),
         Column("s per task", [mean(run["seconds"]) for run in runs]),
     ]
