@@ -13,6 +13,7 @@ COMMANDS = {  # name -> module with `main(argv, prog)`, and what it does
     "compare": ("anoframe.report.command", "write a page that compares runs, or the report of one run again"),
     "check": ("anoframe.data.check_command", "check a dataset before training"),
     "pretrain": ("anoframe.pretrain", "pretrain an encoder on your own images"),
+    "survey": ("anoframe.survey.cli", "compare encoders: random, pretrained and ImageNet, in one table"),
     "probe": ("anoframe.evaluate_encoder", "evaluate an encoder by classification"),
 }
 MODES = {"export": "write a trained detector as one file"}  # `anoframe export` is `anoframe --mode export`

@@ -112,10 +112,13 @@ def test_unknown_name_raises_attribute_error():
 LAYERS = (
     ("__main__",),
     ("cli", "cli_options", "commands", "pretrain", "evaluate_encoder"),
+    ("survey",),
     ("grid",),
+    ("exporting",),
     ("runs",),
     ("report",),
     ("training", "continual"),
+    ("deploy",),
     ("evaluation",),
     ("features",),
     ("pretraining",),

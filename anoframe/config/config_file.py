@@ -118,6 +118,11 @@ def probe_config() -> ConfigDict:
     return run_config_file(configs_root() / "__base__" / "probe.py").cfg
 
 
+def survey_config() -> ConfigDict:
+    """Return the base config of surveys of encoders."""
+    return run_config_file(configs_root() / "__base__" / "survey.py").cfg
+
+
 def class_stream_config() -> ConfigDict:
     """Return the base config of classes of labelled images that arrive task by task."""
     return run_config_file(configs_root() / "__base__" / "class_stream.py").cfg

@@ -15,6 +15,7 @@ from anoframe.config.config_file import (
     method_config,
     pretraining_config,
     probe_config,
+    survey_config,
 )
 from anoframe.config.display import flatten
 from anoframe.config.key_names import TEXT_LISTS, find_moved_key
@@ -41,6 +42,8 @@ def check_config(cfg: ConfigDict) -> None:
         raise AnoframeError(f"{where} pretrains an encoder: run it with tools/pretrain.py")
     if "probes" in cfg:
         raise AnoframeError(f"{where} evaluates an encoder: run it with tools/evaluate_encoder.py")
+    if "encoders" in cfg:
+        raise AnoframeError(f"{where} compares encoders: run it with tools/survey.py")
     if is_class_stream(cfg):
         raise AnoframeError(
             f"{where} trains a classifier of labelled images: run it with tools/main.py --mode train, or with "
@@ -85,6 +88,20 @@ def check_probe_config(cfg: ConfigDict) -> None:
     del defaults.unlock().probes  # a user may leave probes out or add others
     check_keys(cfg, defaults, where)
     _check_paths(cfg)
+
+
+def check_survey_config(cfg: ConfigDict) -> None:
+    """Check that a config of a survey of encoders is complete and has values of the right types.
+
+    Raises:
+        AnoframeError: names the key, and says what to do.
+    """
+    where = f"config {cfg.get('config_name') or 'without a name'}"
+    if "encoders" not in cfg:
+        raise AnoframeError(f"{where} has no encoders section: inherit from __base__/survey.py, or use tools/main.py")
+    defaults = survey_config()
+    check_keys(cfg, defaults, where)
+    check_spelling(cfg, defaults, where)
 
 
 def check_class_stream_config(cfg: ConfigDict) -> None:

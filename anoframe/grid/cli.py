@@ -8,11 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Literal
 
 from anoframe.config.discovery import list_configs
 from anoframe.config.overrides import dotted_options
-from anoframe.errors import AnoframeError
+from anoframe.grid.workers import parse_workers
 from anoframe.utils.console import run_command
 
 _EPILOG = """\
@@ -42,10 +41,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "benchmark.py") -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    workers = _parse_workers(options.workers)
-    for name, value in (("ray", options.ray), ("cores", options.cores)):
-        if value and workers != "ray":
-            raise AnoframeError(f"--{name} requires --workers ray")
+    workers = parse_workers(options.workers, options.ray, options.cores)
     from anoframe.grid.runner import run_grid  # imports torch, so only after the options are checked
     from anoframe.report.grid_export import markdown
 
@@ -66,14 +62,6 @@ def _run(options: argparse.Namespace) -> int:
     for reason in summary.refusals:
         print(f"separate tables: {reason}", file=sys.stderr)
     return 1 if summary.failures or summary.refusals else 0
-
-
-def _parse_workers(text: str) -> int | Literal["ray"]:
-    if text == "ray":
-        return "ray"
-    if not text.isdecimal():
-        raise AnoframeError(f"--workers must be 0, a number of processes, or ray; got {text!r}")
-    return int(text)
 
 
 def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:

@@ -330,7 +330,7 @@ def _stream_row(config: _ConfigRuns, label: str) -> Row:
         all_values = {seed: stream.last.get(metric, {}).get(key) for seed, stream in config.streams.items()}
         values = {seed: value for seed, value in all_values.items() if value is not None}
         if values:
-            figures[metric] = _resample_seeds(values)
+            figures[metric] = resample_seeds(values)
     return Row(config.name, None, figures, {}, label)
 
 
@@ -341,10 +341,11 @@ def _make_figure(
     if metric in names_of("image"):
         bounds = None if image_draws is None else interval(image_draws)
         return Figure(values, bounds, IMAGES if bounds else None, categories)
-    return _resample_seeds(values, categories)
+    return resample_seeds(values, categories)
 
 
-def _resample_seeds(values: Mapping[int, float], categories: tuple[str, ...] = ()) -> Figure:
+def resample_seeds(values: Mapping[int, float], categories: tuple[str, ...] = ()) -> Figure:
+    """Build a figure whose interval is over seeds; one seed has none."""
     if len(values) < 2:
         return Figure(values, categories=categories)
     draws = mean_per_draw(list(values.values()), np.random.default_rng(0))

@@ -16,7 +16,13 @@ from anoframe.config.discovery import configs_root
 from anoframe.models.factory import build_detector
 from anoframe.registry import DATASETS, MODELS, check_arguments
 
-OTHERS = ("simclr/", "probe/", "clap4clip/cifar", "clap4clip/clap4clip_cifar")  # of encoders, and of classifiers
+OTHERS = (
+    "simclr/",
+    "probe/",
+    "survey/",
+    "clap4clip/cifar",
+    "clap4clip/clap4clip_cifar",
+)  # of encoders, and of classifiers
 SHIPPED = [name for name in list_configs() if not name.startswith(OTHERS)]
 each_config = pytest.mark.parametrize("name", SHIPPED)
 shipped = cache(load_config)  # read only

@@ -1677,6 +1677,66 @@ def _(bench):
     return bench.test("--data.ignore", "clamps.json")
 
 
+@refused(
+    CHECKPOINTS,
+    "another false-positive rate, and a checkpoint without scores of held-back images",
+    "the checkpoint of category 'felt' has no scores of held-back normal images",
+    way_out="give the score itself with --threshold.value, or train again with --threshold.held_back 0.2",
+)
+def _(bench):
+    return bench.test("--threshold.false_positive_rate", 0.001)
+
+
+@refused(
+    CHECKPOINTS,
+    "two ways to set the threshold",
+    "threshold.value and threshold.false_positive_rate both set the threshold of images",
+    way_out="give one of them",
+)
+def _(bench):
+    return bench.test("--threshold.false_positive_rate", 0.001, "--threshold.value", 3)
+
+
+@refused(
+    CHECKPOINTS,
+    "a false-positive rate that is no share",
+    "threshold.false_positive_rate must be a share in (0, 1), got 5.0",
+    way_out="for example 0.01",
+)
+def _(bench):
+    return bench.test("--threshold.false_positive_rate", 5)
+
+
+@refused(
+    CHECKPOINTS,
+    "a pixel threshold for a checkpoint without thresholds",
+    "has no threshold for images, which decides",
+    way_out="add --threshold.value",
+)
+def _(bench):
+    return bench.test("--threshold.pixel_value", 3, "--cls_names", "felt")
+
+
+@refused(
+    CHECKPOINTS,
+    "an option that has no effect in a test",
+    "--seed goes with --mode train, and has no effect with --mode test",
+    way_out="a test has the seed that the checkpoint was trained with",
+)
+def _(bench):
+    return bench.test("--seed", 3)
+
+
+@refused(
+    CHECKPOINTS,
+    "a config value that has no effect in a test",
+    "--threshold.held_back has no effect with --mode test: the checkpoint is trained already",
+    way_out="leave it out",
+)
+def _(bench):
+    return bench.test("--threshold.held_back", 0.3)
+
+
 @refused(CHECKPOINTS, "a checkpoint of other categories", "was not trained on category 'mesh'", way_out="Known: felt")
 def _(bench):
     return bench.test("--cls_names", "mesh", checkpoint=bench.fit)
