@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from anoframe.runs.api import test as test
     from anoframe.runs.api import train as train
     from anoframe.runs.predict import predict as predict
+    from anoframe.runs.thresholds import set_threshold as set_threshold
 
 __version__ = "0.1.0"
 
@@ -33,15 +34,19 @@ _MODULES = {
     "load_run": "anoframe.runs.api",
     "Run": "anoframe.runs.api",
     "predict": "anoframe.runs.predict",
+    "set_threshold": "anoframe.runs.thresholds",
     "export": "anoframe.exporting.api",
 }
-__all__ = ["Run", "__version__", "export", "load_config", "load_run", "predict", "test", "train"]
+__all__ = ["Run", "__version__", "export", "load_config", "load_run", "predict", "set_threshold", "test", "train"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'anoframe' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+    from anoframe.utils.imports import quick_imports
+
+    with quick_imports():
+        return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

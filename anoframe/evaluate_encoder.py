@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from anoframe.config.overrides import dotted_options
 from anoframe.registry import LABELLED, PROBES
 from anoframe.utils.console import run_command
+from anoframe.utils.imports import quick_imports
 
 _EXAMPLES = """\
 every value of the config can be set by its dotted name; --print_config shows all names and values
@@ -19,10 +20,10 @@ examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "tools/evaluate_encoder.py") -> int:
     """Run the command line; returns 0, 2 for an error the user can correct, or 130 after Ctrl-C."""
     words = list(sys.argv[1:] if argv is None else argv)
-    return run_command(lambda: _run(_parse(words)), "the same command with --overwrite begins again")
+    return run_command(lambda: _run(_parse(words, prog)), "the same command with --resume continues this run")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -32,19 +33,21 @@ def _run(options: argparse.Namespace) -> int:
     if options.print_config:
         print(format_config(cfg), end="")
         return 0
-    from anoframe.runs.probe_run import evaluate_encoder  # imports torch
+    with quick_imports():  # torch
+        from anoframe.runs.probe_run import evaluate_encoder
 
-    result = evaluate_encoder(cfg, options.output, "overwrite" if options.overwrite else "new")
+    start = "resume" if options.resume else "overwrite" if options.overwrite else "new"
+    result = evaluate_encoder(cfg, options.output, start)
     for name, values in result.metrics.items():
         print(f"{name:<8} " + "   ".join(f"{key} {100 * value:.2f} %" for key, value in values.items()))
     print(f"report:  {result.folder / 'report.html'}")
     return 0
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
     """Parse the fixed options; the others become `overrides` of the config by dotted name."""
     parser = argparse.ArgumentParser(
-        prog="tools/evaluate_encoder.py",
+        prog=prog,
         description="Evaluate an encoder by classification: linear probe and nearest neighbours on frozen features.",
         epilog=f"{_EXAMPLES}\nimages: {', '.join(LABELLED.names())}\nprobes: {', '.join(PROBES.names())}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -55,7 +58,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--seed", metavar="N", help="of the linear probe (default 0)")
     add("--device", metavar="D", help="auto, cpu, cuda or a number")
     add("--output", metavar="DIR", default="runs", help="parent of run folders (default runs)")
-    add("--overwrite", action="store_true", help="replace the run in the same folder")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="continue an interrupted run in its folder")
+    start.add_argument("--overwrite", action="store_true", help="replace the run in the same folder")
     add("--print_config", action="store_true", help="print the config as it would run, and exit")
     options, rest = parser.parse_known_args(argv)
     options.overrides = dotted_options(rest, parser)

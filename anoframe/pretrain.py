@@ -11,6 +11,7 @@ from anoframe.config.overrides import dotted_options
 from anoframe.distributed import process_group as distributed
 from anoframe.registry import LABELLED, PRETRAINING
 from anoframe.utils.console import run_command
+from anoframe.utils.imports import quick_imports
 
 _EXAMPLES = """\
 every value of the config can be set by its dotted name; --print_config shows all names and values:
@@ -26,10 +27,10 @@ examples:
 _RESUME = "the same command with --resume continues this run"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "tools/pretrain.py") -> int:
     """Run the command line; returns 0, 2 for an error the user can correct, or 130 after Ctrl-C."""
     words = list(sys.argv[1:] if argv is None else argv)
-    return run_command(lambda: _run(_parse(words), words), _RESUME)
+    return run_command(lambda: _run(_parse(words, prog), words), _RESUME)
 
 
 def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
@@ -45,7 +46,8 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         from anoframe.distributed.launch import launch
 
         return launch(words, cfg.device, module="anoframe.pretrain")
-    from anoframe.runs.pretraining_run import pretrain  # imports torch
+    with quick_imports():  # torch
+        from anoframe.runs.pretraining_run import pretrain
 
     start = "resume" if options.resume else "overwrite" if options.overwrite else "new"
     result = pretrain(cfg, options.output, start)
@@ -54,11 +56,11 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
     return 0
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
     """Parse the fixed options; the others become `overrides` of the config by dotted name."""
     configs = "\n".join(f"  {name}" for name in list_configs() if name.startswith("simclr/"))
     parser = argparse.ArgumentParser(
-        prog="tools/pretrain.py",
+        prog=prog,
         description="Pretrain an encoder described by a config, and export it.",
         epilog=f"{_EXAMPLES}\nconfigs:\n{configs}\n\nlearners: {', '.join(PRETRAINING.names())}\n"
         f"images:   {', '.join(LABELLED.names())}, or a dataset",

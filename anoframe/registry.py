@@ -197,6 +197,7 @@ LABELLED = Registry(
         "classes": "anoframe.data.labelled.folders:open_class_folders",
         "npz": "anoframe.data.labelled.arrays:open_npz",
         "cifar10": "anoframe.data.labelled.arrays:open_cifar10",
+        "cifar100": "anoframe.data.labelled.arrays:open_cifar100",
         "stl10": "anoframe.data.labelled.arrays:open_stl10",
         "stl10_unlabeled": "anoframe.data.labelled.arrays:open_stl10_unlabeled",
         "fashion_mnist": "anoframe.data.labelled.arrays:open_fashion_mnist",
@@ -207,6 +208,13 @@ PROBES = Registry(
     {
         "linear": "anoframe.evaluation.classification.linear_probe:LinearProbe",
         "knn": "anoframe.evaluation.classification.knn:NearestNeighbours",
+    },
+)
+EVALUATORS = Registry(
+    "evaluator",
+    {
+        "anomaly": "anoframe.evaluation.anomaly:AnomalyEvaluator",
+        "classification": "anoframe.evaluation.classification.evaluator:ClassificationEvaluator",
     },
 )
 CLASSIFIERS = Registry(

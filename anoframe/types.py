@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GOOD = "good"  # defect type of a normal image
+SYNTHETIC = "synthetic"  # defect type of a normal image with a synthetic defect
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Sample:
     split: str  # "train" or "test"
     defect: str = GOOD  # defect type, or "good"
     mask: Path | None = None  # ground truth of a defect: a file, a folder of files to join, or None
+    synthetic: bool = False  # the image with a synthetic defect, see anoframe/data/synthetic_samples.py
 
     @property
     def name(self) -> str:
@@ -57,3 +59,12 @@ class Prediction:
     anomaly_map: Tensor | None = None  # [B, H, W] float32, at the resolution of the batch; None: an image-level method
     extra_maps: dict[str, Tensor] = field(default_factory=dict)  # name -> [B, H, W], additional maps for the report
     extra_scores: dict[str, Tensor] = field(default_factory=dict)  # name -> [B], image scores that are measured as well
+    threshold: float | None = None  # score from which on an image is a defect; a detector itself knows none
+
+    @property
+    def is_anomalous(self) -> bool | Tensor | None:
+        """Whether each image is a defect: `[B]` bool, or one bool for the score of one image; None if unknown."""
+        if self.threshold is None:
+            return None
+        flagged = self.score >= self.threshold  # in the precision of the scores, as `evaluation.decision.is_defect`
+        return flagged if flagged.ndim else bool(flagged)

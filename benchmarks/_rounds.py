@@ -16,7 +16,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class Side:
         name: shown in the table.
         command: words of the command line.
         read: parses the output of the command.
+        busy: whether a second process computes on all threads meanwhile.
         results: parsed output of each round.
         wall: seconds of each whole process.
         cpu: CPU seconds of each whole process.
@@ -42,6 +44,7 @@ class Side:
     name: str
     command: Sequence[str]
     read: Callable[[str], dict[str, Any]] = lambda output: json.loads(output.splitlines()[-1])
+    busy: bool = False
     results: list[dict[str, Any]] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -49,6 +52,10 @@ class Side:
 
     def run(self, threads: int) -> None:
         """Run one round and append its measurements."""
+        with second_process(threads) if self.busy else nullcontext():
+            self._run(threads)
+
+    def _run(self, threads: int) -> None:
         started = time.perf_counter()
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
         with subprocess.Popen(self.command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -66,6 +73,27 @@ class Side:
     def seconds(self) -> list[float]:
         """Seconds of each round as measured by the side, or of the whole process."""
         return [result.get("seconds", wall) for result, wall in zip(self.results, self.wall, strict=True)]
+
+
+@contextmanager
+def second_process(threads: int) -> Iterator[None]:
+    """Run a process that multiplies matrices in `threads` threads for the duration of the block."""
+    work = (
+        "import threading, numpy\n"
+        "def work(a):\n"
+        "    while True: a @ a\n"
+        f"for _ in range({threads}): threading.Thread(target=work, args=(numpy.ones((512, 512)),)).start()\n"
+        "print('ready', flush=True)"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", work], env=environment, stdout=subprocess.PIPE)
+    try:
+        if process.stdout:
+            process.stdout.readline()
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def run_alternately(sides: Sequence[Side], rounds: int = 5, threads: int = 2) -> None:

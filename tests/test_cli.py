@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from anoframe.cli_options import MODES_OF_OPTIONS, _parser
+from anoframe.commands import COMMANDS
 from anoframe.config import flatten, load_config
 from anoframe.config.discovery import list_configs
 from anoframe.registry import DATASETS, MODELS
@@ -278,3 +280,99 @@ def test_ctrl_c_ends_without_a_traceback(cli, monkeypatch):
     monkeypatch.setattr("anoframe.config.load_config", interrupt)
     done = cli("--config", "patchcore/patchcore_224.py", "--print_config")
     assert (done.status, done.err) == (130, "interrupted: the same command with --resume continues this run\n")
+
+
+# ----------------------------------------------------------------------------------------------- options without effect
+
+GIVEN = {  # option -> words that give it
+    "config": ("--config", "patchcore/patchcore_224.py"),
+    "checkpoint": ("--checkpoint", "runs"),
+    "input": ("--input", "parts"),
+    "maps": ("--maps", "png"),
+    "no_overlays": ("--no_overlays",),
+    "false_positive_rate": ("--false_positive_rate", "0.1"),
+    "seed": ("--seed", "1"),
+    "device": ("--device", "cpu"),
+    "protocol": ("--protocol", "unified"),
+    "output": ("--output", "there"),
+    "resume": ("--resume",),
+    "overwrite": ("--overwrite",),
+    "cache": ("--cache", "off"),
+    "print_config": ("--print_config",),
+    "diff_config": ("--diff_config",),
+}
+WITHOUT_EFFECT = [
+    (mode, option)
+    for mode in ("train", "test", "predict", "threshold")
+    for option, modes in MODES_OF_OPTIONS.items()
+    if mode not in modes
+]
+
+
+def test_every_fixed_option_says_in_which_modes_it_has_an_effect():
+    always = {"help", "version", "mode", "cls_names"}
+    options = {option[2:] for option in _parser()._option_string_actions if option.startswith("--")}
+    assert set(MODES_OF_OPTIONS) | always == options
+    assert set(GIVEN) == set(MODES_OF_OPTIONS)
+
+
+@pytest.mark.parametrize(("mode", "option"), WITHOUT_EFFECT)
+def test_an_option_without_effect_is_an_error(cli, mode, option):
+    assert_refused(cli("--mode", mode, *GIVEN[option]), f"--{option} goes with --mode")
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [
+        ("train", "threshold.value"),
+        ("train", "threshold.pixel_value"),
+        ("test", "protocol.name"),
+        ("test", "threshold.held_back"),
+        ("test", "trainer.save_minutes"),
+        ("predict", "data.root"),
+        ("predict", "threshold.held_back"),
+        ("threshold", "data.root"),
+        ("threshold", "model.sigma"),
+    ],
+)
+def test_a_dotted_option_without_effect_is_an_error(cli, mode, name):
+    given = () if mode == "train" else ("--checkpoint", "runs")
+    assert_refused(
+        cli("--mode", mode, *given, f"--{name}", "1"), f"--{name}", f"--mode {'test' if mode == 'train' else mode}"
+    )
+
+
+def test_cache_clear_with_other_options_is_not_taken_for_a_cleaning(cli, cache_folder):
+    (cache_folder / "images").mkdir(exist_ok=True)
+    assert_refused(cli("--cache", "clear", "--seed", "1"), "--config is needed")
+
+
+# ------------------------------------------------------------------------------------------------ commands
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_its_own_help(cli, name):
+    done = cli(name, "--help")
+    assert done.status == 0
+    assert done.out.startswith(f"usage: anoframe {name}")
+    assert f"anoframe {name}" in cli("--help").out
+
+
+def test_a_misspelt_command_is_an_error_with_a_suggestion(cli):
+    assert_refused(cli("gird"), "unexpected argument 'gird'", "did you mean 'grid'")
+
+
+def test_compare_writes_the_page_of_its_tool(cli, finished, tmp_path):
+    copy = shutil.copytree(finished.folder, tmp_path / "b")
+    done = cli("compare", finished.folder, copy, "--output", tmp_path / "both.html")
+    assert done.status in (0, 1), done.err
+    assert (tmp_path / "both.html").is_file()
+
+
+def test_check_reports_a_dataset(cli, tiny_root, tmp_path):
+    done = cli("check", "--data.name", "folder", "--data.root", tiny_root, "--picture", tmp_path / "x.png")
+    assert (done.status, "0 problems" in done.out) == (0, True)
+
+
+def test_grid_refuses_wrong_options_as_its_tool_does(cli):
+    assert_refused(cli("grid", "--configs", "a.py", "--workers", "many"), "--workers must be 0")

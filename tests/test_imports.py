@@ -111,7 +111,8 @@ def test_unknown_name_raises_attribute_error():
 # A package may import from its own line and from the lines below it.
 LAYERS = (
     ("__main__",),
-    ("cli", "pretrain", "evaluate_encoder"),
+    ("cli", "cli_options", "commands", "pretrain", "evaluate_encoder"),
+    ("survey",),
     ("grid",),
     ("exporting",),
     ("runs",),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from anoframe.backbones.encoder import set_stem
+from anoframe.backbones.engines import EngineNetwork, check_engine, engine_version
 from anoframe.backbones.exported import PREFIX, EncoderExport, read_export
 from anoframe.backbones.precision import autocast, check_precision
 from anoframe.backbones.weights import load_state, pretrained_config, random_seed, resolve_source
@@ -35,6 +36,8 @@ class FeaturePyramid(nn.Module):
         precision: `"float32"`, or `"bfloat16"` for convolutions and matrix products. bfloat16 is faster on a
             processor that supports it, and is an error on any other. Features are float32 in both cases.
         compile: use `torch.compile`: the first image takes one or two minutes, later ones a tenth less time.
+        engine: what computes the features on a CPU: `"torch"`, `"onnxruntime"` or `"openvino"`, see
+            :mod:`anoframe.backbones.engines`.
 
     Attributes:
         levels: module name of each level.
@@ -56,9 +59,17 @@ class FeaturePyramid(nn.Module):
         weights: str = "default",
         precision: str = "float32",
         compile: bool = False,
+        engine: str = "torch",
     ):
         super().__init__()
         check_precision(precision)
+        check_engine(engine)
+        if engine != "torch" and (precision != "float32" or compile):
+            raise AnoframeError(
+                f"model.backbone.engine {engine} computes in float32 and compiles by itself, got precision {precision} "
+                f"and compile {compile}: leave them at float32 and False, or --model.backbone.engine torch"
+            )
+        self.engine = engine
         self.precision, self.compile_network = precision, compile
         self.name = name
         self._export = export = _open_export(name, weights)
@@ -90,6 +101,10 @@ class FeaturePyramid(nn.Module):
         self.requires_grad_(False).eval()
         self.network.to(memory_format=torch.channels_last)  # a tenth faster on a CPU
         self._compiled = torch.compile(self.network.forward) if compile else None
+        self._in_engine: EngineNetwork | None = None
+        if engine != "torch":
+            identity = (architecture, self._stem, indices, self.sha256, timm.__version__)
+            self._in_engine = EngineNetwork(engine, self.network, identity)
 
     @cached_property
     def signed(self) -> tuple[bool, ...]:
@@ -123,6 +138,8 @@ class FeaturePyramid(nn.Module):
         return (pixels - self.mean) / self.std
 
     def _features(self, pixels: Tensor) -> list[Tensor]:
+        if self._in_engine:
+            return self._in_engine(pixels)
         try:
             with autocast(pixels.device, self.precision):
                 return list((self._compiled or self.network)(pixels))
@@ -132,7 +149,8 @@ class FeaturePyramid(nn.Module):
 
     def with_levels(self, levels: Sequence[int | str]) -> FeaturePyramid:
         """Build the same network with other levels."""
-        return FeaturePyramid(self.name, levels, self.weights, self.precision, self.compile_network)
+        settings = (self.weights, self.precision, self.compile_network, self.engine)
+        return FeaturePyramid(self.name, levels, *settings)
 
     def untrained_network(self) -> nn.Module:
         """Build the same network with new random weights, to be trained: normalised images in, a list of maps out.
@@ -150,14 +168,20 @@ class FeaturePyramid(nn.Module):
     def describe(self) -> dict[str, Any]:
         """Return the description of the backbone that is stored with results and checkpoints."""
         network = {"name": self.name, "levels": list(self.levels), "weights": self.weights, "sha256": self.sha256}
-        return {**network, "precision": self.precision, **(self._export.describe() if self._export else {})}
+        exported = self._export.describe() if self._export else {}
+        return {**network, "precision": self.precision, **exported, **self._describe_engine()}
 
     def encoding(self) -> dict[str, Any]:
         """Return everything that determines the features; the values of the weights count, not their source."""
         name = f"{self._architecture}, {self._stem} stem" if self._export else self.name
         network = {"name": name, "levels": list(self.levels), "sha256": self.sha256, "timm": timm.__version__}
         normalisation = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
-        return {**network, **normalisation, "precision": self.precision, "compile": self.compile_network}
+        computation = {"precision": self.precision, "compile": self.compile_network}
+        return {**network, **normalisation, **computation, **self._describe_engine()}
+
+    def _describe_engine(self) -> dict[str, str]:
+        """Return name and version of the engine; nothing for torch, whose version stands elsewhere."""
+        return {} if self.engine == "torch" else {"engine": self.engine, "engine_version": engine_version(self.engine)}
 
 
 @cache  # timm knows the levels of a model only after building it, which takes half of the time to build a backbone

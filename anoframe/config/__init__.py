@@ -15,6 +15,7 @@ from anoframe.config.display import flatten, format_config, save_config, to_plai
 from anoframe.config.loading import load_config
 from anoframe.config.overrides import override
 from anoframe.config.validation import check_config
+from anoframe.config.yaml_text import one_of
 
 __all__ = [
     "ConfigDict",
@@ -25,6 +26,7 @@ __all__ = [
     "inherit",
     "list_configs",
     "load_config",
+    "one_of",
     "override",
     "placeholder",
     "result_keys",

@@ -20,6 +20,7 @@ RESULT_NEUTRAL_KEYS = (
     "tensorboard.",
     "report.",
     "data.root",
+    "data.ignore",
     "data.also",
     "data.exclude",
     "data.workers",
@@ -51,10 +52,17 @@ def fill_later_keys(values: dict[str, Any]) -> dict[str, Any]:
     """
     if "trainer.select" in values:
         values.setdefault("trainer.select_metric", "summary")
+    if "protocol.strategy" in values:
+        for key, value in (("total", None), ("per_class", 20), ("selector", "random"), ("direction", "default")):
+            values.setdefault(f"protocol.memory.{key}", value)
     if "data.resize" in values:
         values.setdefault("data.interpolation", "bilinear")
         values.setdefault("data.split", "official")
         values.setdefault("data.shots", 0)
+        values.setdefault("data.tile", None)
+        values.setdefault("data.tile_overlap", 0)
+    if "model.backbone.levels" in values:
+        values.setdefault("model.backbone.engine", "torch")
     return values
 
 

@@ -118,6 +118,16 @@ def probe_config() -> ConfigDict:
     return run_config_file(configs_root() / "__base__" / "probe.py").cfg
 
 
+def survey_config() -> ConfigDict:
+    """Return the base config of surveys of encoders."""
+    return run_config_file(configs_root() / "__base__" / "survey.py").cfg
+
+
+def class_stream_config() -> ConfigDict:
+    """Return the base config of classes of labelled images that arrive task by task."""
+    return run_config_file(configs_root() / "__base__" / "class_stream.py").cfg
+
+
 def method_config(name: object) -> ConfigDict | None:
     """Return the base config `configs/__base__/<name>.py` of a method; None if there is none with a model section."""
     path = base_config(name) if isinstance(name, str) else None

@@ -10,6 +10,7 @@ import yaml
 from ml_collections import ConfigDict
 
 from anoframe.config.config_file import (
+    class_stream_config,
     default_config,
     gradient_config,
     method_config,
@@ -20,7 +21,7 @@ from anoframe.config.config_file import (
 from anoframe.config.discovery import find_config
 from anoframe.config.display import to_plain
 from anoframe.config.overrides import override
-from anoframe.config.validation import check_keys, check_spelling
+from anoframe.config.validation import check_keys, check_spelling, is_class_stream
 from anoframe.config.yaml_text import parse_yaml, with_types
 from anoframe.errors import AnoframeError
 
@@ -31,7 +32,8 @@ def load_config(source: str | Path, overrides: Mapping[str, Any] | None = None) 
     Args:
         source: a Python config (a path, or the name of a shipped config), the `config.yaml` of a run, or a run folder.
         overrides: dotted name -> value; text is converted to the type of the value that it replaces. `protocol.tasks`
-            and `protocol.strategy` set `protocol.name` to "continual", unless it is overridden as well.
+            and `protocol.strategy` set `protocol.name` to "continual", unless it is overridden as well, or the config
+            is a stream of classes of labelled images.
 
     Raises:
         AnoframeError: not found, not readable as a config, an unknown key, or a value of another type.
@@ -41,7 +43,8 @@ def load_config(source: str | Path, overrides: Mapping[str, Any] | None = None) 
     if path.suffix == ".py" and "config_name" in cfg:
         cfg.config_name = path.stem
     changes = dict(overrides or {})
-    if changes.keys() & {"protocol.tasks", "protocol.strategy"}:  # keys that only the continual protocol reads
+    is_task_key = bool(changes.keys() & {"protocol.tasks", "protocol.strategy"})
+    if is_task_key and not is_class_stream(cfg):  # keys that only the continual protocol reads
         changes.setdefault("protocol.name", "continual")
     for name, value in changes.items():
         override(cfg, name, value)
@@ -54,7 +57,7 @@ def read_yaml(path: Path) -> ConfigDict:
     In the file of a run, missing keys get their default: the run may be of an earlier version that lacked them.
     """
     tree = _parse_yaml(path)
-    other = _config_of_encoders(tree)
+    other = _config_without_detector(tree)
     defaults = (other or default_config()) if "config_name" in tree else None  # the file of a run
     if defaults is not None:
         check_spelling(tree, defaults, str(path))
@@ -71,10 +74,12 @@ def read_yaml(path: Path) -> ConfigDict:
     return cfg
 
 
-def _config_of_encoders(tree: Mapping[str, Any]) -> ConfigDict | None:
-    """Return the base config of a pretraining, or of the evaluation of an encoder; None for a detector."""
+def _config_without_detector(tree: Mapping[str, Any]) -> ConfigDict | None:
+    """Return the base config of a pretraining, of the evaluation of an encoder, or of a stream of classes, or None."""
     if "learner" in tree:
         return pretraining_config()
+    if is_class_stream(tree):
+        return class_stream_config()
     return probe_config() if "probes" in tree else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -12,7 +13,7 @@ from ml_collections import ConfigDict
 from anoframe.config.display import flatten
 from anoframe.config.key_names import TEXT_LISTS, nearest_key
 from anoframe.errors import AnoframeError, suggest
-from anoframe.utils.type_check import type_words
+from anoframe.utils.type_check import Alternatives, type_words
 
 _BOOLS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 
@@ -83,6 +84,8 @@ def _convert(value: Any, kind: type, optional: bool) -> Any:
     """
     if optional and value in (None, "None"):
         return None
+    if isinstance(kind, Alternatives):
+        return _convert_to_any(value, kind.kinds)
     if kind is tuple:
         return tuple(_parse_item(item) for item in _split(value))
     if isinstance(value, str) and kind is not str:
@@ -94,6 +97,20 @@ def _convert(value: Any, kind: type, optional: bool) -> Any:
     if type(value) is not kind and kind is not type(None):
         raise TypeError(f"{value!r} is not {kind.__name__}")
     return value
+
+
+def _convert_to_any(value: Any, kinds: Sequence[type | str]) -> Any:
+    """Convert to the first of several types, or words, that fits; text without a comma is no list."""
+    for kind in kinds:
+        if isinstance(kind, str):
+            if value == kind:
+                return value
+            continue
+        if kind is tuple and isinstance(value, str) and "," not in value:
+            continue
+        with suppress(ValueError, SyntaxError, TypeError):
+            return _convert(value, kind, optional=False)
+    raise TypeError(f"{value!r} is none of {kinds}")
 
 
 def _split(value: Any) -> tuple[Any, ...]:

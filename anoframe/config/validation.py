@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from anoframe.config.config_file import (
+    class_stream_config,
     default_config,
     gradient_config,
     method_config,
     pretraining_config,
     probe_config,
+    survey_config,
 )
 from anoframe.config.display import flatten
 from anoframe.config.key_names import TEXT_LISTS, find_moved_key
@@ -22,6 +24,7 @@ from anoframe.errors import AnoframeError
 from anoframe.utils.paths import expand_path
 from anoframe.utils.type_check import matches_type, type_words
 
+CLASS_INCREMENTAL = "class_incremental"  # protocol of a stream of classes of labelled images
 _MOST_RENAMES = 3  # renamed keys in one message
 _PATHS = ("data.root", "cache.folder")  # kept as written, and expanded where they are used
 
@@ -39,6 +42,13 @@ def check_config(cfg: ConfigDict) -> None:
         raise AnoframeError(f"{where} pretrains an encoder: run it with tools/pretrain.py")
     if "probes" in cfg:
         raise AnoframeError(f"{where} evaluates an encoder: run it with tools/evaluate_encoder.py")
+    if "encoders" in cfg:
+        raise AnoframeError(f"{where} compares encoders: run it with tools/survey.py")
+    if is_class_stream(cfg):
+        raise AnoframeError(
+            f"{where} trains a classifier of labelled images: run it with tools/main.py --mode train, or with "
+            "anoframe.runs.class_incremental_run"
+        )
     check_keys(cfg, default_config(), where)
     _check_paths(cfg)
     if not isinstance(cfg.get("model"), ConfigDict):
@@ -78,6 +88,40 @@ def check_probe_config(cfg: ConfigDict) -> None:
     del defaults.unlock().probes  # a user may leave probes out or add others
     check_keys(cfg, defaults, where)
     _check_paths(cfg)
+
+
+def check_survey_config(cfg: ConfigDict) -> None:
+    """Check that a config of a survey of encoders is complete and has values of the right types.
+
+    Raises:
+        AnoframeError: names the key, and says what to do.
+    """
+    where = f"config {cfg.get('config_name') or 'without a name'}"
+    if "encoders" not in cfg:
+        raise AnoframeError(f"{where} has no encoders section: inherit from __base__/survey.py, or use tools/main.py")
+    defaults = survey_config()
+    check_keys(cfg, defaults, where)
+    check_spelling(cfg, defaults, where)
+
+
+def check_class_stream_config(cfg: ConfigDict) -> None:
+    """Check that a config of a stream of classes is complete and has values of the right types.
+
+    Raises:
+        AnoframeError: names the key, and says what to do.
+    """
+    where = f"config {cfg.get('config_name') or 'without a name'}"
+    check_keys(cfg, class_stream_config(), where)
+    _check_paths(cfg)
+    for key in ("backbone", "classifier"):
+        if "name" not in cfg.model[key]:
+            raise AnoframeError(f"{where} has no model.{key}.name: inherit from a config in configs/clap4clip")
+
+
+def is_class_stream(tree: Mapping[str, Any] | ConfigDict) -> bool:
+    """Return whether a config is of classes of labelled images that arrive task by task."""
+    protocol = tree.get("protocol")
+    return isinstance(protocol, Mapping | ConfigDict) and protocol.get("name") == CLASS_INCREMENTAL
 
 
 def _check_paths(cfg: ConfigDict) -> None:
@@ -202,11 +246,15 @@ _RANGES = (
     ),
     _Range("data.batch_size", "1 or more", lambda x: x >= 1, "lower it only to save memory"),
     _Range("data.workers", "a number from -1 to 256", lambda x: -1 <= x <= 256, "-1 chooses a number for the machine"),
+    _Range("evaluation.mixed_batch_size", "1 or more", lambda x: x >= 1, "for example 32"),
+    _Range("evaluation.bins", "1 or more", lambda x: x >= 1, "for example 15"),
+    _Range("report.exemplars", "0 or more", lambda x: x >= 0, "0 shows none"),
     _Range("data.shots", "0 or more", lambda x: x >= 0, "0 for every split but few_shot"),
     _Range("data.train_share", "a share in (0, 1)", lambda x: 0 < x < 1, "for example 0.8"),
     _Range("cache.max_gb", "a number above 0", lambda x: x > 0, "to cache nothing, use --cache off"),
     _Range("threshold.held_back", "a share in [0, 1)", lambda x: 0 <= x < 1, "0 estimates no threshold"),
     _Range("threshold.false_positive_rate", "a share in (0, 1)", lambda x: 0 < x < 1, "for example 0.01"),
+    _Range("report.thumbnails", "0 or more", lambda x: x >= 0, "0 shows none"),
     _Range("wandb.log_freq", "a number of steps, 1 or more", lambda x: x >= 1, "1 logs every step"),
 )
 

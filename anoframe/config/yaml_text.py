@@ -11,12 +11,24 @@ from typing import Any
 
 import yaml
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+from ml_collections.config_dict import FieldReference, placeholder
 
 from anoframe.config.key_names import TEXT_LISTS
+from anoframe.utils.type_check import Alternatives, alternatives
 
 _TAG = "!number-of-yaml-1.2"
 _NUMBER = re.compile(r"^[-+]?((\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+|\.[0-9]+)$")
+
+
+def one_of(value: Any, *kinds: type | str) -> FieldReference:
+    """Return a config value that can be replaced by one of any of these types, or by one of these words.
+
+    >>> cfg = ConfigDict({"resize": one_of(256, int, tuple)})
+    >>> cfg.resize = (320, 160)
+    """
+    kind = alternatives(*kinds)
+    allowed = value is None or isinstance(value, kind)  # a value of another type is left for the checks
+    return FieldReference(value, field_type=kind if allowed else type(value))
 
 
 class _Number(float):
@@ -83,6 +95,8 @@ def with_types(tree: dict[Any, Any], reference: ConfigDict | None, prefix: str =
         section = default if isinstance(default, ConfigDict) else None
         if isinstance(value, dict):
             typed[key] = with_types(value, section, f"{prefix}{key}.")
+        elif isinstance(kind, Alternatives) and not isinstance(value, _Number):
+            typed[key] = one_of(tuple(value) if isinstance(value, list) else value, *kind.kinds)
         elif isinstance(value, list):
             takes_text = f"{prefix}{key}" in TEXT_LISTS
             typed[key] = tuple(_settle(item, str if takes_text else None) for item in value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 JOINT = "joint"  # the strategy that trains on all tasks at once
-STRATEGIES = ("finetune", "frozen", "ewc", "native", JOINT)
+STRATEGIES = ("finetune", "frozen", "ewc", "replay", "native", JOINT)
 ALIASES = {"expand": "native"}  # former names, still accepted in configs
 
 

@@ -14,6 +14,8 @@ from anoframe.metrics.continual import Matrix, mean_available
 
 STREAM = "continual.json"  # file name of the results of a task stream, in `results/`
 
+OPTIONAL_RECORDS = ("category_top1", "ece", "novelty", "classification", "exemplars")
+
 # External scripts read these keys, so they exist for every method: the values of a method whose summary has no such
 # record. `adapter_stats` is a list over tasks of this value.
 _DEFAULT_CONFIG_RECORDS: Mapping[str, Any] = {"sema_config": {}}
@@ -34,7 +36,9 @@ def stream_results(
         rows: for each finished task the metrics of all categories of the stream after it. The strategy "joint" has one
             row, after which all tasks are finished.
         about: for each row `seconds`, `params_total`, `params_trainable`, and `summary`, the method's summary as JSON
-            types (see anoframe/models/summary.py); a missing summary is empty.
+            types (see anoframe/models/summary.py); a missing summary is empty. Further, of methods that have them,
+            `exemplars` (`images` and `bytes` on disk) and `classes` (`category_top1`, `ece`, `classification`,
+            `novelty`; see anoframe/evaluation/class_measures.py): each becomes a list over the tasks.
         head: `seed`, `git`, `strategy`, `class_order`, and `key_metric`, the metric of `average_performance` and
             `average_forgetting`.
     """
@@ -67,6 +71,7 @@ def stream_results(
         **_task_records(summaries),
         **_latest(summaries, "stream_records", _DEFAULT_STREAM_RECORDS),
         "method_summaries": _method_summaries(summaries),
+        **_optional_records(about),
         "R": matrices,
         **{name: [entry[name] for entry in about] for name in ("params_total", "params_trainable", "seconds")},
         "seed": head["seed"],
@@ -149,6 +154,12 @@ def _task_records(summaries: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]
     return {name: [record.get(name, _DEFAULT_TASK_RECORDS.get(name)) for record in records] for name in names}
 
 
+def _optional_records(about: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Lists over the tasks of what only some methods have; no key that no task has."""
+    rows = [{**entry.get("classes", {}), **{k: entry[k] for k in ("exemplars",) if k in entry}} for entry in about]
+    return {name: [row.get(name) for row in rows] for name in OPTIONAL_RECORDS if any(name in row for row in rows)}
+
+
 def _method_summaries(summaries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Scalars after each task; tables and series only after the latest one, because they contain the earlier ones."""
     last = len(summaries) - 1
@@ -176,6 +187,8 @@ def stream_line(results: Mapping[str, Any]) -> str:
         for name in SUMMARY
         if name in by_metric
     ]
+    if "category_top1" in results:
+        parts.append(f"category top-1 {percent(results['category_top1'][-1])}, ECE {percent(results['ece'][-1])}")
     task, last = len(results["cl_metrics"]) - 1, results["config"]["num_tasks"] - 1
     when = "all tasks at once" if results["config"]["strategy"] == JOINT else f"after task {task} (tasks 0 to {last})"
     return f"{when}: {'; '.join(parts)}"

@@ -3,6 +3,7 @@
 - `finetune` trains each task from the weights of the previous one, without protection;
 - `frozen` trains on the first task only;
 - `ewc` is fine-tuning with elastic weight consolidation;
+- `replay` is fine-tuning with a few images of earlier tasks among those of each task;
 - `native` is the detector's own method, see :class:`anoframe.models.base.ContinualDetector`;
 - `joint` trains on all tasks at once, an upper bound (the run then has a single task).
 """
@@ -18,7 +19,8 @@ from torch import Tensor, nn
 
 from anoframe.continual.names import STRATEGIES, strategy_name
 from anoframe.errors import AnoframeError, suggest
-from anoframe.models.base import ContinualDetector, Detector, Features, Observation, Phase, TrainingBatch
+from anoframe.models.base import ContinualDetector, Detector, Features, Observation, Phase, TaskData, TrainingBatch
+from anoframe.models.components.exemplars import MemorySettings, exemplar_stage
 from anoframe.types import Sample
 
 State = dict[str, Tensor]
@@ -32,11 +34,19 @@ class Strategy:
 
     Attributes:
         min_images: number of training images that each task must have.
+        has_memory: whether a task leaves exemplars, which the next task sees again.
     """
+
+    has_memory: bool = False
 
     def __init__(self, detector: Detector):
         self.detector = detector
         self.min_images = 1
+
+    def prepare(self, task: int, data: TaskData) -> None:
+        """Receive the training images of task number `task`, before `start`."""
+        if isinstance(self.detector, ContinualDetector):
+            self.detector.prepare_task(data)
 
     def start(self, task: int, images: int) -> None:
         """Start task number `task`, from 0, with `images` training images."""
@@ -49,6 +59,14 @@ class Strategy:
     def finish(self) -> None:
         """Finish the current task."""
 
+    def exemplar_rows(self) -> Sequence[int]:
+        """Rows of the task's training images that the next task sees again."""
+        return ()
+
+    def exemplar_class(self, sample: Sample) -> str:
+        """Class of a training image, for the list of exemplars."""
+        return sample.category
+
     def state(self) -> State:
         """Tensors that the next task needs besides the learned state of the detector."""
         return {}
@@ -59,6 +77,10 @@ class Strategy:
 
 class Frozen(Strategy):
     """Trains on the first task only."""
+
+    def prepare(self, task: int, data: TaskData) -> None:
+        if task == 0:
+            super().prepare(task, data)
 
     def training_stages(self) -> Sequence[Observation | Phase]:
         return super().training_stages() if self.task == 0 else ()
@@ -71,7 +93,7 @@ class Native(Strategy):
 
     def __init__(self, detector: ContinualDetector):
         super().__init__(detector)
-        self.min_images = detector.min_images
+        self.min_images, self.has_memory = detector.min_images, detector.has_memory
 
     def start(self, task: int, images: int) -> None:
         super().start(task, images)
@@ -79,6 +101,72 @@ class Native(Strategy):
 
     def finish(self) -> None:
         self.detector.finish_task()
+
+    def exemplar_rows(self) -> Sequence[int]:
+        return self.detector.exemplar_rows()
+
+    def exemplar_class(self, sample: Sample) -> str:
+        return self.detector.exemplar_class(sample)
+
+
+class Replay(Strategy):
+    """Fine-tuning on the images of a task and exemplars of each earlier category, as often as the other images.
+
+    A memory bank is built anew from both. The images of a category count as one class.
+
+    Args:
+        detector: any.
+        memory: its selector must need no classifier.
+        seed: of the selector `random`.
+
+    Raises:
+        AnoframeError: the selector needs a classifier.
+    """
+
+    has_memory = True
+
+    def __init__(self, detector: Detector, memory: MemorySettings, seed: int):
+        super().__init__(detector)
+        if memory.needs_logits:
+            raise AnoframeError(
+                f"protocol.memory.selector {memory.selector} needs the logits of a classifier, and protocol.strategy "
+                "replay has none: --protocol.memory.selector random, first or herding"
+            )
+        self.memory, self.seed = memory, seed
+        self._data: TaskData | None = None
+        self._memory = _Memory()
+
+    def prepare(self, task: int, data: TaskData) -> None:
+        super().prepare(task, data)
+        self._data = data
+        rows = (*data.exemplar_rows, *data.new_rows)  # earlier categories first
+        self._memory = _Memory(tuple(dict.fromkeys(data.samples[row].category for row in rows)))
+
+    def training_stages(self) -> Sequence[Observation | Phase]:
+        stages = self.detector.training_stages()
+        if self._data is None:
+            return stages
+        return [*stages, exemplar_stage(self._memory, self.memory, self._data, self.exemplar_class, self.seed)]
+
+    def exemplar_rows(self) -> Sequence[int]:
+        rows: list[int] = self._memory.exemplar_rows.tolist()
+        return rows
+
+
+class _Memory:
+    """Receives the rows of the exemplars of a task.
+
+    Attributes:
+        classes: those of the exemplars.
+        exemplar_rows: `[M]` int64.
+    """
+
+    def __init__(self, classes: Sequence[str] = ()):
+        self.classes = classes
+        self.exemplar_rows = torch.zeros(0, dtype=torch.int64)
+
+    def logits(self, features: Tensor) -> Tensor:
+        raise AssertionError("replay has no classifier")
 
 
 class ElasticWeightConsolidation(Strategy):
@@ -171,8 +259,17 @@ class ElasticWeightConsolidation(Strategy):
         self._consolidated, self._squared_gradients = sums, {}
 
 
-def build_strategy(name: str, detector: Detector, ewc_weight: float) -> Strategy:
+def build_strategy(
+    name: str, detector: Detector, ewc_weight: float, memory: MemorySettings | None = None, seed: int = 0
+) -> Strategy:
     """Build a strategy by its name, or by a former name.
+
+    Args:
+        name: of the strategy.
+        detector: that it trains.
+        ewc_weight: of `ewc`.
+        memory: of `replay`; None: its defaults.
+        seed: of `replay`.
 
     Raises:
         AnoframeError: unknown name, or a strategy that does not work with this detector.
@@ -182,8 +279,15 @@ def build_strategy(name: str, detector: Detector, ewc_weight: float) -> Strategy
         raise AnoframeError(f"unknown protocol.strategy {name!r}: {suggest(name, STRATEGIES)}")
     if name == "native":
         return _build_native(detector)
+    if name in ("finetune", "ewc", "replay") and isinstance(detector, ContinualDetector) and detector.learns_classes:
+        raise AnoframeError(
+            f"protocol.strategy {name}: {type(detector).__name__} learns the classes of each task, which only its own "
+            "method adds: --protocol.strategy native, joint or frozen"
+        )
     if name == "ewc":
         return _build_ewc(detector, ewc_weight)
+    if name == "replay":
+        return Replay(detector, memory or MemorySettings(), seed)
     return Frozen(detector) if name == "frozen" else Strategy(detector)
 
 

@@ -89,10 +89,15 @@ def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
     return image if orientation == 1 else image.transpose(_TURNS[orientation])
 
 
-def reduce_jpeg(image: Image.Image, side: int) -> tuple[int, int]:
-    """Configure an opened JPEG to be decoded at a reduced size, with no side below `side`; return its upright size."""
+def reduce_jpeg(image: Image.Image, width: int, height: int) -> tuple[int, int]:
+    """Configure an opened JPEG to be decoded at a reduced size; return its upright size.
+
+    Args:
+        image: opened.
+        width, height: smallest sides of the decoded image, upright.
+    """
     size = upright_size(image)
-    image.draft("RGB", (side, side))
+    image.draft("RGB", (height, width) if header_orientation(image) in SIDEWAYS else (width, height))
     return size
 
 

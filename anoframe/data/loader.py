@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from anoframe.data.cached_reader import Reader, to_tensor
+from anoframe.data.cached_reader import Reader, count_pixels, to_tensor
+from anoframe.data.ignored import IgnoredRegion
 from anoframe.data.image_decoding import to_rgb
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.errors import AnoframeError
@@ -40,7 +41,7 @@ class SampleDataset(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         sample = self.samples[index]
-        image = self.reader.image(sample.image)
+        image = self.reader.sample(sample)
         return image.pixels, self.reader.mask(sample, image.size), sample, image.key
 
 
@@ -100,8 +101,45 @@ def check_loading(samples: Sequence[Sample], batch_size: int, workers: int) -> N
         raise AnoframeError("no samples to load; check the category and the split with tools/check_data.py")
 
 
+class Photograph(NamedTuple):
+    """A new image, preprocessed.
+
+    Attributes:
+        pixels: uint8 [3, H, W].
+        counted: bool [1, H, W], pixels that are neither padding nor ignored; None: all count.
+        size: width and height of the upright image.
+    """
+
+    pixels: Tensor
+    counted: Tensor | None
+    size: tuple[int, int]
+
+
+def load_photograph(
+    image: str | Path | Image.Image | np.ndarray, preprocessing: Preprocessing, ignored: IgnoredRegion | None = None
+) -> Photograph:
+    """Load a new image and the pixels of it that count.
+
+    Args:
+        image, preprocessing: as for `load_image`.
+        ignored: the ignored region of its category.
+
+    Raises:
+        AnoframeError: as `load_image`, or no pixel counts.
+    """
+    if isinstance(image, str | os.PathLike):
+        loaded = Reader(preprocessing).image(Path(image))
+        pixels, size = loaded.pixels, loaded.size
+    else:
+        picture = _to_pillow(image)
+        pixels, size = to_tensor(picture, preprocessing), picture.size
+    if not preprocessing.pads and ignored is None:
+        return Photograph(pixels, None, size)
+    return Photograph(pixels, torch.from_numpy(count_pixels(*size, preprocessing, ignored))[None], size)
+
+
 def load_image(image: str | Path | Image.Image | np.ndarray, preprocessing: Preprocessing) -> Tensor:
-    """Load a new image as uint8 [3, crop, crop], in the same way as images of a dataset.
+    """Load a new image as uint8 [3, H, W], in the same way as images of a dataset.
 
     Args:
         image: a file, a Pillow image, or a uint8 array [H, W], [H, W, 3] RGB or [H, W, 4] RGBA, whose alpha is dropped.
@@ -110,13 +148,16 @@ def load_image(image: str | Path | Image.Image | np.ndarray, preprocessing: Prep
     Raises:
         AnoframeError: the file cannot be read, or the array or object is of another kind.
     """
+    return load_photograph(image, preprocessing).pixels
+
+
+def _to_pillow(image: object) -> Image.Image:
+    """Convert an array or a Pillow image to an upright RGB image."""
     if isinstance(image, np.ndarray):
-        return to_tensor(_array_to_pillow(image), preprocessing)
+        return _array_to_pillow(image)
     if isinstance(image, Image.Image):
-        return to_tensor(to_rgb(image, getattr(image, "filename", "") or "image"), preprocessing)
-    if not isinstance(image, str | os.PathLike):
-        raise AnoframeError(f"an image must be a path, a Pillow image or a NumPy array, got {type(image).__name__}")
-    return Reader(preprocessing).image(Path(image)).pixels
+        return to_rgb(image, getattr(image, "filename", "") or "image")
+    raise AnoframeError(f"an image must be a path, a Pillow image or a NumPy array, got {type(image).__name__}")
 
 
 def _array_to_pillow(array: np.ndarray) -> Image.Image:

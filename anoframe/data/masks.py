@@ -137,18 +137,19 @@ def _decode_mask(path: Path, data: bytes | None, orientation: int | None) -> Mas
 
 
 def resize_mask(mask: Mask, preprocessing: Preprocessing, rule: str = "half") -> Mask:
-    """Resize and crop a mask like its image to [crop, crop]; `rule` as in `MaskSettings`."""
+    """Resize and crop a mask like its image to [H, W], padding is False; `rule` as in `MaskSettings`."""
     levels = Image.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(replace(preprocessing, interpolation="bilinear").resize_and_crop(levels)) > _RULES[rule]
+    resized = replace(preprocessing, interpolation="bilinear").resize_and_crop(levels, edge=False)
+    return np.asarray(resized) > _RULES[rule]
 
 
 def empty_mask(preprocessing: Preprocessing) -> Mask:
-    """Return the all-False mask [crop, crop] of a good image, and of a defect image without a mask file.
+    """Return the all-False mask [H, W] of a good image, and of a defect image without a mask file.
 
     A dataset has masks for all defects or for none (`anoframe.data.validation`), and without any mask no pixel metric
     is computed; so a defect without a mask is never counted as normal pixels.
     """
-    return np.zeros((preprocessing.crop, preprocessing.crop), bool)
+    return np.zeros(preprocessing.size, bool)
 
 
 def size_mismatch(mask: Path, mask_size: tuple[int, int], image: Path, image_size: tuple[int, int]) -> str:

@@ -6,6 +6,7 @@ order.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,7 @@ STREAMS: dict[str, tuple[type[MVTec] | type[VisA], tuple[int, ...]]] = {
     "10-1x5": (MVTec, (10, 1, 1, 1, 1, 1)),
     "11-1": (VisA, (11, 1)),
     "8-4": (VisA, (8, 4)),
+    "3x4": (VisA, (3,) * 4),
     "8-1x4": (VisA, (8, 1, 1, 1, 1)),
 }
 
@@ -61,6 +63,44 @@ def parse_tasks(text: str, categories: Sequence[str] = (), order_seed: int | Non
         return tasks
     shuffled = iter(np.random.default_rng(order_seed).permutation(flat).tolist())
     return [tuple(next(shuffled) for _ in task) for task in tasks]
+
+
+def parse_class_tasks(text: str, classes: Sequence[str], order_seed: int | None = None) -> list[Task]:
+    """Build the tasks of a stream of classes of labelled images.
+
+    Args:
+        text: `"5x2"`: 5 tasks of 2 classes each, in the order of `classes`; or `"a,b;c,d"`: the classes of each task,
+            which may leave out others.
+        classes: names of all classes.
+        order_seed: shuffles the classes over the tasks as the published code does, with NumPy's legacy generator; None
+            keeps the order.
+
+    Raises:
+        AnoframeError: sizes that do not fit the number of classes, an unknown class, or as `parse_tasks`.
+
+    >>> parse_class_tasks("2x2", ["cat", "deer", "dog", "frog"])
+    [('cat', 'deer'), ('dog', 'frog')]
+    """
+    if order_seed is not None and not 0 <= order_seed < 2**32:
+        raise AnoframeError(f"protocol.order_seed is 0 to 2**32 - 1, or None to keep the order, got {order_seed}")
+    if sizes := re.fullmatch(r"(\d+)x(\d+)", text.strip()):
+        count, size = int(sizes[1]), int(sizes[2])
+        if count * size != len(classes) or not count:
+            raise AnoframeError(
+                f"protocol.tasks {text} has {count * size} classes, and the data have {len(classes)}: choose numbers "
+                "whose product is that, or list the classes of each task, as in 'a,b;c,d'"
+            )
+        tasks = [tuple(classes[i * size : (i + 1) * size]) for i in range(count)]
+    else:
+        tasks = parse_tasks(text)
+    names = [name for task in tasks for name in task]
+    for name in names:
+        if name not in classes:
+            raise AnoframeError(f"protocol.tasks has the class {name!r}, which the data lack: {suggest(name, classes)}")
+    if order_seed is None:
+        return tasks
+    shuffled = iter(np.random.RandomState(order_seed).permutation(len(names)).tolist())
+    return [tuple(names[next(shuffled)] for _ in task) for task in tasks]
 
 
 def _named_tasks(name: str) -> list[Task]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from anoframe.data.preprocessing import Preprocessing
@@ -42,15 +42,14 @@ class Description:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels of the input."""
-        crop: Any = self.preprocessing.crop
-        return (crop, crop) if isinstance(crop, int) else (int(crop[0]), int(crop[1]))
+        return self.preprocessing.size
 
     def to_json(self) -> str:
         """Return the JSON text, the same for equal descriptions."""
         tree = {
             "format": FORMAT,
-            **asdict(self.preprocessing),
-            "threshold": self.threshold and asdict(self.threshold),
+            **self.preprocessing.settings(),
+            "threshold": self.threshold and self.threshold.to_json(),
             "category": self.category,
             "input": {"name": INPUT, "type": "uint8", "shape": ["batch", *self.size, 3], "colours": "RGB"},
             "outputs": list(self.outputs),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anoframe.data.image_decoding import open_image, reduce_jpeg, to_rgb
+from anoframe.data.geometry import Frame
+from anoframe.data.image_decoding import open_image, read_orientation, reduce_jpeg, to_rgb, upright_size
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.errors import AnoframeError
+from anoframe.evaluation.regions import find_regions
 
 ImageLike = str | Path | Image.Image | NDArray[np.uint8]
 
@@ -37,8 +40,34 @@ def load_pixels(image: ImageLike, preprocessing: Preprocessing) -> NDArray[np.ui
     with open_image(path) as file:
         size = None
         if preprocessing.jpeg_draft and file.format in ("JPEG", "MPO"):
-            size = reduce_jpeg(file, preprocessing.resize)
+            width, height = upright_size(file)
+            smallest = preprocessing.resize
+            sides = (smallest,) * 2 if isinstance(smallest, int) else preprocessing.resized_size(width, height)
+            size = reduce_jpeg(file, *sides)
         return preprocessing.to_array(to_rgb(file, path), size)
+
+
+def describe_photograph(
+    path: Path, preprocessing: Preprocessing, anomaly_map: NDArray[np.float32], limit: float | None
+) -> dict[str, Any]:
+    """Return size, orientation and regions of a photograph in its own frame, as `--mode predict` writes them.
+
+    Args:
+        path: of the photograph.
+        preprocessing: of the model.
+        anomaly_map: `[H, W]`, of the model.
+        limit: pixel threshold; None: no regions.
+    """
+    with open_image(path) as image:
+        frame = Frame(preprocessing, *upright_size(image), read_orientation(image))
+    height, width = frame.size
+    facts: dict[str, Any] = {"width": width, "height": height}
+    if frame.orientation != 1:
+        facts["orientation"] = frame.orientation
+    if limit is not None:
+        bands = (np.where(np.isneginf(values), np.nan, values) for _, values in frame.bands(anomaly_map))
+        facts |= {"pixel_threshold": limit, "regions": [region.to_json() for region in find_regions(bands, limit)]}
+    return facts
 
 
 def _array_to_pillow(array: NDArray[np.uint8]) -> Image.Image:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anoframe.data.listing import escape_name, list_images
 from anoframe.deploy.description import JSON_FILE, STEM, Description, parse_description
-from anoframe.deploy.images import ImageLike, load_pixels
+from anoframe.deploy.images import ImageLike, describe_photograph, load_pixels
 from anoframe.deploy.runtimes import SUFFIXES, Runtime, open_runtime
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.decision import is_defect
@@ -72,8 +72,8 @@ class Model:
 
         Yields:
             One line of `scores.jsonl` per image, as `--mode predict` writes it, without maps and overlays: `file`
-            relative to the folder, `score`, `defect`, `threshold`; or `file` and `error` for an image that cannot be
-            scored.
+            relative to the folder, `score`, `defect`, `threshold`, size, orientation and regions of the photograph; or
+            `file` and `error` for an image that cannot be scored.
         """
         path = expand_path(source, "input")
         root, files = (path, list_images(path, recursive=True).files) if path.is_dir() else (path.parent, [path])
@@ -95,8 +95,12 @@ class Model:
         except (AnoframeError, OSError, MemoryError) as error:
             return {"file": name, "error": escape_name(str(error) or f"{file}: not enough memory; shrink the image")}
         entry: dict[str, Any] = {"file": name, "score": result.score, "defect": result.is_defect}
-        if self.description.threshold:
-            entry["threshold"] = self.description.threshold.image
+        limits = self.description.threshold
+        if limits:
+            entry["threshold"] = limits.image
+        if result.anomaly_map is not None:
+            limit = limits.pixel if limits else None
+            entry |= describe_photograph(file, self.description.preprocessing, result.anomaly_map, limit)
         return entry
 
     def _decide(self, score: float, anomaly_map: NDArray[np.float32] | None) -> Result:

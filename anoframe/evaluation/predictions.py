@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anoframe.data.preprocessing import height_width
 from anoframe.distributed.process_group import Group
 from anoframe.errors import AnoframeError
+from anoframe.evaluation.detection import detect_images
 from anoframe.features.extraction import FeatureBatch
 from anoframe.metrics.array_checks import as_maps, as_pair
 from anoframe.metrics.threshold_sweep import Sweep, sweep_pixels, sweep_threshold
@@ -32,6 +34,7 @@ class CategoryPredictions:
     masks: NDArray[np.bool_]  # [n, H, W]
     extra_maps: dict[str, NDArray[np.float32]]  # name -> [n, H, W]
     extra_scores: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # name -> [n]
+    counted: NDArray[np.bool_] | None = None  # [n, H, W], False for padding and ignored pixels; None: all count
 
     @cached_property
     def image_sweep(self) -> Sweep | None:
@@ -41,7 +44,9 @@ class CategoryPredictions:
     @cached_property
     def pixel_sweep(self) -> Sweep | None:
         """Threshold sweep over the pixels, for pixel metrics and curves; None if a class, a mask or the maps miss."""
-        return sweep_pixels(*as_maps(self.masks, self.maps)) if self.has_masks and self.maps is not None else None
+        if not self.has_masks or self.maps is None:
+            return None
+        return sweep_pixels(*as_maps(self.masks, self.maps), self.counted)
 
     @property
     def has_masks(self) -> bool:
@@ -56,33 +61,39 @@ class CategoryPredictions:
 
 
 @torch.no_grad()
-def collect(detector: Detector, batches: Iterable[FeatureBatch], images: int, size: int) -> CategoryPredictions:
+def collect(
+    detector: Detector, batches: Iterable[FeatureBatch], images: int, size: int | tuple[int, int]
+) -> CategoryPredictions:
     """Predict every batch. Memory: five bytes per pixel, and four more per pixel of each extra map.
 
-    Only a detector with `uses_category` gets the category names, and none gets a label.
+    Only a detector with `uses_category` gets the category names, and none gets a label. Masks are without the pixels
+    that do not count.
 
     Args:
         detector: fitted.
-        batches: features of the images.
+        batches: features of the images, or of their tiles.
         images: number of images in all batches.
-        size: side of the anomaly maps in pixels.
+        size: of the images and their maps in pixels: one number, or height and width.
 
     Raises:
         AnoframeError: a score or map is not finite; names the image.
     """
     samples: list[Sample] = []
     arrays: dict[tuple[str, str], NDArray[np.float32]] = {}
-    masks = np.empty((images, size, size), bool)
-    for batch in progress(batches, "test", unit="batch"):
-        categories = [sample.category for sample in batch.samples] if detector.uses_category else None
-        prediction = detector.detect(batch.features, (size, size), categories)
-        _check_finite(prediction, batch.samples)
-        rows = slice(len(samples), len(samples) + len(batch))
-        masks[rows] = batch.masks[:, 0]
-        for key, values in _tensors(prediction):
+    masks = np.empty((images, *height_width(size)), bool)
+    counted: NDArray[np.bool_] | None = None
+    for detected in detect_images(detector, progress(batches, "test", unit="batch"), height_width(size)):
+        _check_finite(detected.prediction, detected.samples)
+        rows = slice(len(samples), len(samples) + len(detected.samples))
+        masks[rows] = detected.masks[:, 0]
+        if detected.counted is not None:
+            counted = np.ones(masks.shape, bool) if counted is None else counted
+            counted[rows] = detected.counted[:, 0]
+            masks[rows] &= counted[rows]
+        for key, values in _tensors(detected.prediction):
             arrays.setdefault(key, np.empty((images, *values.shape[1:]), np.float32))[rows] = values.cpu()
-        samples.extend(batch.samples)
-    return _join(samples, masks, arrays)
+        samples.extend(detected.samples)
+    return _join(samples, masks, arrays, counted)
 
 
 def _tensors(prediction: Prediction) -> Iterator[tuple[tuple[str, str], Tensor]]:
@@ -97,7 +108,10 @@ def _tensors(prediction: Prediction) -> Iterator[tuple[tuple[str, str], Tensor]]
 
 
 def _join(
-    samples: list[Sample], masks: NDArray[np.bool_], arrays: Mapping[tuple[str, str], NDArray[np.float32]]
+    samples: list[Sample],
+    masks: NDArray[np.bool_],
+    arrays: Mapping[tuple[str, str], NDArray[np.float32]],
+    counted: NDArray[np.bool_] | None,
 ) -> CategoryPredictions:
     """Make the predictions of a category from arrays with the keys of `_tensors`."""
     extra: dict[str, dict[str, NDArray[np.float32]]] = {"extra_maps": {}, "extra_scores": {}}
@@ -107,7 +121,7 @@ def _join(
     labels = np.array([sample.is_defect for sample in samples], bool)
     scores = arrays.get(("scores", ""), np.empty(len(samples), np.float32))
     maps = arrays.get(("maps", "")) if samples else np.empty(masks.shape, np.float32)
-    return CategoryPredictions(samples, labels, scores, maps, masks, **extra)
+    return CategoryPredictions(samples, labels, scores, maps, masks, **extra, counted=counted)
 
 
 def collect_distributed(
@@ -116,7 +130,7 @@ def collect_distributed(
     encode: Callable[[Sequence[Sample]], Iterable[FeatureBatch]],
     samples: Sequence[Sample],
     batch_size: int,
-    size: int,
+    size: int | tuple[int, int],
 ) -> CategoryPredictions | None:
     """Predict samples that are sharded over the processes of a group.
 
@@ -126,7 +140,7 @@ def collect_distributed(
         encode: computes the features of samples in batches of `batch_size`.
         samples: all samples, none for an empty test set; each is predicted by one process.
         batch_size: images per batch.
-        size: side of the anomaly maps in pixels.
+        size: of the images and their maps in pixels: one number, or height and width.
 
     Returns:
         All predictions in the order of `samples` on rank 0; None on other ranks.
@@ -143,10 +157,15 @@ def collect_distributed(
     arrays |= {("extra_maps", name): array for name, array in sorted(local.extra_maps.items())}
     arrays |= {("extra_scores", name): array for name, array in sorted(local.extra_scores.items())}
     masks = group.gather_rows(local.masks, rows)
+    has_counted = any(group.all_gather(local.counted is not None))
+    counted = None
+    if has_counted:
+        own_counted = np.ones(local.masks.shape, bool) if local.counted is None else local.counted
+        counted = group.gather_rows(own_counted, rows)
     gathered = {key: group.gather_rows(array, rows) for key, array in arrays.items() if array is not None}
     if masks is None:
         return None
-    return _join(list(samples), masks, {key: array for key, array in gathered.items() if array is not None})
+    return _join(list(samples), masks, {key: array for key, array in gathered.items() if array is not None}, counted)
 
 
 def _check_finite(prediction: Prediction, samples: Sequence[Sample]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from anoframe.evaluation.disclosure import (
     list_sentences,
     sum_held_out,
 )
+from anoframe.evaluation.outcomes import Outcomes, count_outcomes, decision_rows, mean_rates
 from anoframe.evaluation.predictions import CategoryPredictions
 from anoframe.metrics.aupro import STANDARD_LIMIT
 from anoframe.metrics.auroc import auroc
-from anoframe.metrics.catalogue import HEADLINE
+from anoframe.metrics.catalogue import DECISIONS, HEADLINE
 from anoframe.metrics.category_metrics import (
     image_metrics_from_sweep,
     metrics_at_thresholds,
@@ -34,6 +36,7 @@ from anoframe.utils.files import read_json, write_atomic, write_json
 from anoframe.utils.type_check import matches_type
 
 Metrics = dict[str, float | None]  # None: not available
+_THRESHOLD = dict[str, float | list[str] | None] | None
 CHOSEN_ON_TEST = "best on test"  # value of `selected` in the provenance if the epoch was chosen on the test images
 _FILE = {"categories": dict[str, dict[str, float | None]], "provenance": dict[str, Any]}  # keys of metrics.json
 
@@ -51,9 +54,11 @@ def category_metrics(
         aupro_limits, pixel_thresholds: as for `metrics.pixel_metrics`; the limit 0.3 is always included.
     """
     limits = (STANDARD_LIMIT, *(limit for limit in aupro_limits if limit != STANDARD_LIMIT))
-    masks = predictions.masks
+    masks, counted = predictions.masks, predictions.counted
     maps = np.zeros(masks.shape, np.float32) if predictions.maps is None else predictions.maps
-    others = per_image_metrics(masks, maps) | metrics_at_thresholds(masks, maps, pixel_thresholds)
+    others = per_image_metrics(masks, maps, counted)
+    pixels = (masks, maps) if counted is None else (masks[counted], maps[counted])
+    others |= metrics_at_thresholds(*pixels, pixel_thresholds)
     if not predictions.has_masks or predictions.maps is None:
         others = dict.fromkeys(others)
     ranked = pixel_metrics_from_sweep(predictions.pixel_sweep, limits)
@@ -68,10 +73,13 @@ class Results:
     Attributes:
         categories: per-category metrics.
         provenance: config, data, versions, counts, thresholds, and categories that failed.
+        decisions: misses and false alarms of each category with a threshold; they are in `metrics.csv` and follow from
+            `results/<category>.json`.
     """
 
     categories: dict[str, Metrics] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    decisions: dict[str, Outcomes] = field(default_factory=dict)
 
     @classmethod
     def from_categories(
@@ -98,6 +106,7 @@ class Results:
                 "not_available": {category: names for category, names in missing.items() if names},
                 "failed": dict(failed),
             },
+            _decisions(evaluated),
         )
 
     @property
@@ -113,6 +122,11 @@ class Results:
         """
         names = [name for metrics in self.categories.values() for name in metrics]
         return {name: self._mean(name) for name in dict.fromkeys(names)}
+
+    @property
+    def mean_decisions(self) -> Metrics:
+        """Mean rates of misses and false alarms; empty without a threshold."""
+        return mean_rates(self.decisions) if self.decisions else {}
 
     def _mean(self, name: str) -> float | None:
         values = [value for metrics in self.categories.values() if (value := metrics.get(name)) is not None]
@@ -134,27 +148,38 @@ class Results:
         for key, kind in _FILE.items():
             if not isinstance(tree, dict) or not matches_type(tree.get(key), kind):
                 raise AnoframeError(f"{path} is damaged, its {key} cannot be read: test the checkpoint again")
-        return cls(tree["categories"], tree["provenance"])
+        results = cls(tree["categories"], tree["provenance"])
+        results.decisions = _decisions(_stored_results(folder, results.categories))
+        return results
 
     def csv(self) -> str:
         """Format as CSV: one row per category and one for the mean, full precision, empty where not available.
 
+        Where a category has a threshold, misses and false alarms follow the metrics; only their rates have a mean.
         Protocol tag, held-out counts and notes are the last columns, if there are any.
         """
         text = io.StringIO()
         names = list(self.mean)
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["category", *names, *csv_columns(self.provenance)])
+        decided = [*DECISIONS, "threshold"] if self.decisions else []
+        writer.writerow(["category", *names, *decided, *csv_columns(self.provenance)])
         rows: list[tuple[str | None, Metrics]] = [*self.categories.items(), (None, self.mean)]
         for category, metrics in rows:
             cells = ["" if metrics.get(name) is None else repr(metrics[name]) for name in names]
+            values = self.mean_decisions if category is None else self._csv_decisions(category)
+            cells += ["" if values.get(name) is None else repr(values[name]) for name in decided]
             more = csv_cells(self.provenance, category, csv_columns(self.provenance))
             writer.writerow(["mean" if category is None else category, *cells, *more])
         return text.getvalue()
 
+    def _csv_decisions(self, category: str) -> Metrics:
+        outcomes = self.decisions.get(category)
+        return outcomes.to_json() | {"threshold": outcomes.threshold} if outcomes else {}
+
     def table(self) -> str:
         """Format the headline metrics in percent for the console, with the mean of several categories.
 
+        Misses and false alarms follow in a table of their own, if there is a threshold.
         Protocol tag, held-out counts and notes follow, if there are any.
         """
         rows = [["category", *HEADLINE]]
@@ -166,10 +191,36 @@ class Results:
             rows = [[*row, held_out_text(held_out.get(row[0], total))] for row in rows]
             rows[0][-1] = HELD_OUT
         lines = _align(rows)
+        if self.decisions:
+            lines += ["", *_align(decision_rows(self.decisions)), ""]
         if self.provenance.get("selected") == CHOSEN_ON_TEST:
             lines.append("the epoch was chosen on the test set: these values are too good for new images")
         lines += list_sentences(self.provenance)
         return "\n".join(lines)
+
+
+def _decisions(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Outcomes]:
+    """Count the decisions of the categories that have a threshold."""
+    counted = {category: count_outcomes(result) for category, result in results.items()}
+    return {category: outcomes for category, outcomes in counted.items() if outcomes}
+
+
+def _stored_results(folder: Path, categories: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Read `results/<category>.json` of a run, as far as they are there and whole: metrics do not depend on them."""
+    results = {}
+    for category in categories:
+        with suppress(AnoframeError):
+            tree = read_json(folder / "results" / f"{category}.json")
+            if isinstance(tree, dict) and matches_type(tree.get("threshold"), _THRESHOLD) and _has_scores(tree):
+                results[category] = tree
+    return results
+
+
+def _has_scores(tree: Mapping[str, Any]) -> bool:
+    rows = tree.get("images")
+    return matches_type(rows, list[dict[str, Any]]) and all(
+        matches_type(row.get("score"), float) and matches_type(row.get("defect"), str) for row in rows or ()
+    )
 
 
 def _align(rows: list[list[str]]) -> list[str]:

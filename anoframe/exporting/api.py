@@ -18,6 +18,7 @@ from anoframe.exporting import onnx_model, openvino_model, torch_model
 from anoframe.exporting.calibration import calibration_images
 from anoframe.exporting.graph import ExportedDetector, trace
 from anoframe.runs.disclosure import list_notes
+from anoframe.runs.thresholds import Asked, threshold_options, with_thresholds
 from anoframe.training.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from anoframe.utils.files import read_json, write_atomic, write_error
 from anoframe.utils.paths import expand_path
@@ -60,6 +61,7 @@ def export(
     category: str | None = None,
     data_root: str | None = None,
     overwrite: bool = False,
+    threshold: Asked = None,
 ) -> Exported:
     """Export a trained detector, with its encoder, as one model that needs no anoframe.
 
@@ -72,6 +74,7 @@ def export(
         category: whose detector and threshold to export; needed if there are several of either.
         data_root: for `"int8"`: folder of the dataset, if it is not where the run had it.
         overwrite: replace an earlier model in `output`.
+        threshold: write another threshold than the stored one into the model, as for `anoframe.predict`.
 
     Raises:
         AnoframeError: the method is no graph, the format does not have this precision, a package is missing, or there
@@ -80,12 +83,15 @@ def export(
     _check_choice(format, precision)
     checkpoint, output = expand_path(checkpoint, "checkpoint"), expand_path(output, "output")
     _check_output(output, overwrite)
+    options = threshold_options(threshold)
     folder = find_checkpoint(checkpoint, category)
     trained = load_checkpoint(folder, torch.device("cpu"))
     if category is None and len(trained.categories) > 1 and any(trained.thresholds.values()):
         names = ", ".join(trained.categories)
         raise AnoframeError(f"{checkpoint} has one threshold per category, choose a category: {names} (--cls_names)")
     category = category or trained.categories[0]
+    trained = with_thresholds(trained, [category], options)
+    _check_shape(trained, checkpoint)
     size = Description(trained.preprocessing, None, category, (), {}).size
     method = str(trained.model["name"])
     trained.detector.requires_grad_(False)  # nor do the outputs of the torch format
@@ -100,6 +106,20 @@ def export(
     files = [*write(output), output / JSON_FILE]
     write_atomic(output / JSON_FILE, description.to_json() + "\n")
     return Exported(tuple(files), description, tuple(description.details["notes"]))
+
+
+def _check_shape(trained: Checkpoint, checkpoint: Path) -> None:
+    """Check that a single image of one size is all that the detector needs.
+
+    Raises:
+        AnoframeError: it was trained with tiles, padding or ignored regions, which a model file does not have.
+    """
+    parts = {"tiles": trained.tiling, "padding": trained.preprocessing.pads, "ignored regions": trained.ignored}
+    if used := [name for name, value in parts.items() if value]:
+        raise AnoframeError(
+            f"{checkpoint} was trained with {' and '.join(used)}, which an exported model does not have: use --mode "
+            "predict, or train without"
+        )
 
 
 def _check_choice(format: str, precision: str) -> None:

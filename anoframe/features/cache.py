@@ -33,7 +33,7 @@ class FeatureCache:
 
     def __init__(self, cache: TensorCache, detector: Detector, encoding: Sequence[Any], tracker: Tracker):
         self._cache, self._tracker = cache, tracker
-        self._recipe = cache_key(_FORMAT, encoding, _environment(next(detector.buffers()).device))
+        self._recipe = cache_key(_FORMAT, encoding, environment(next(detector.buffers()).device))
         self._num_missing = self._num_images = 0
         self._has_room: bool | None = None  # None: unknown until the first features of a pass are known
 
@@ -115,7 +115,7 @@ def _defining_class(detector: Detector, *names: str) -> type:
     return next(base for base in type(detector).__mro__ if any(name in vars(base) for name in names))
 
 
-def _environment(device: torch.device) -> list[Any]:
+def environment(device: torch.device) -> list[Any]:
     """Everything besides image and encoder that rounding depends on: versions, processor, requested precision."""
     common = [anoframe.__version__, torch.__version__, torch.get_float32_matmul_precision(), device.type]
     if device.type == "cuda":

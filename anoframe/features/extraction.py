@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from anoframe.data.cached_reader import Reader
 from anoframe.data.file_checks import THREADS
 from anoframe.data.loader import check_loading, load_batches
+from anoframe.data.tiling import Tiling
 from anoframe.distributed.process_group import Group
 from anoframe.errors import AnoframeError
 from anoframe.features.cache import open_feature_cache
@@ -32,11 +33,15 @@ class FeatureBatch:
         features: of the images.
         masks: `[B, 1, H, W]` bool, all False for a sample without a mask.
         samples: in the order of the features.
+        counted: `[B, 1, H, W]` bool, False for padding and ignored pixels; None: all pixels count.
+        tiling: of the images that the samples are tiles of.
     """
 
     features: Features
     masks: Tensor
     samples: tuple[Sample, ...]
+    counted: Tensor | None = None
+    tiling: Tiling | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -82,6 +87,11 @@ class FeatureLoader:
     def __len__(self) -> int:
         return -(-len(self._samples) // self._batch_size)
 
+    @property
+    def num_images(self) -> int:
+        """Number of images, or of tiles, in all batches."""
+        return len(self._samples)
+
     def prepare(self, group: Group) -> None:
         """Cache all missing features before they are read; each process of a machine encodes a share of them.
 
@@ -106,10 +116,9 @@ class FeatureLoader:
         loaded = load_batches([samples for samples in missing if samples], self._reader, self._workers)
         for samples, sample_keys, to_encode in zip(batches, keys, missing, strict=True):
             extracted = self._extract(next(loaded)) if to_encode else None
-            if extracted and len(extracted) == len(samples):
-                yield extracted
-            else:
-                yield self._complete(extracted, samples, sample_keys)
+            if extracted is None or len(extracted) < len(samples):
+                extracted = self._complete(extracted, samples, sample_keys)
+            yield replace(extracted, counted=self._reader.counted(samples), tiling=self._reader.tiling)
 
     # ------------------------------------------------------------------------------------------------ planning
 
@@ -131,7 +140,7 @@ class FeatureLoader:
             return [None] * len(self._samples)
         sizes = [len(samples) for samples in self._split(self._samples) for _ in samples]
         with ThreadPoolExecutor(THREADS) as pool:  # disks serve many readers faster than one
-            images = pool.map(self._reader.key, [sample.image for sample in self._samples])
+            images = pool.map(self._reader.sample_key, self._samples)
             return list(map(self._key, images, sizes))
 
     def _key(self, image: str | None, batch_size: int) -> str | None:

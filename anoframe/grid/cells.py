@@ -99,14 +99,24 @@ def plan_grid(
     _check_unique("config name", names, " (run folders are named after it)")
     cells, records = [], []
     for cfg in loaded:
-        check_config(cfg)
-        cfg = config_for_run(cfg, categories)
-        plan = Plan(cfg)
+        own_cells, plan = plan_config(cfg, categories, seeds, output)
+        cells += own_cells
         records.append(RunRecord(Path(cfg.config_name), {}, "", {}, {}, plan.provenance, [], []))
-        for fit in plan.fits:
-            for seed in seeds:
-                cells.append(_make_cell(cfg, fit.categories, seed, str(output), plan))
     return GridPlan(cells, group_comparable(records)[1])
+
+
+def plan_config(
+    cfg: ConfigDict, categories: Sequence[str] | None, seeds: Sequence[int], output: str | Path
+) -> tuple[list[Cell], Plan]:
+    """List and check the cells of one config, fit by fit; the plan is that of all its categories.
+
+    Raises:
+        AnoframeError: as `plan_grid`.
+    """
+    check_config(cfg)
+    cfg = config_for_run(cfg, categories)
+    plan = Plan(cfg)
+    return [_make_cell(cfg, fit.categories, seed, str(output), plan) for fit in plan.fits for seed in seeds], plan
 
 
 def _load_configs(configs: Sequence[str | Path], overrides: Mapping[str, Any]) -> list[ConfigDict]:

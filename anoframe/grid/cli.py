@@ -1,15 +1,17 @@
-"""Command line of grids: `python tools/benchmark.py`. Torch is imported only when the options are valid."""
+"""Command line of grids: `anoframe grid`, and `python tools/benchmark.py` in a checkout.
+
+Torch is imported only when the options are valid.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Literal
 
 from anoframe.config.discovery import list_configs
 from anoframe.config.overrides import dotted_options
-from anoframe.errors import AnoframeError
+from anoframe.grid.workers import parse_workers
 from anoframe.utils.console import run_command
 
 _EPILOG = """\
@@ -32,17 +34,14 @@ exit status:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "benchmark.py") -> int:
     """Run the command line; returns the exit status."""
     words = sys.argv[1:] if argv is None else argv
-    return run_command(lambda: _run(_parse(words)), "run the same command again to resume the grid")
+    return run_command(lambda: _run(_parse(words, prog)), "run the same command again to resume the grid")
 
 
 def _run(options: argparse.Namespace) -> int:
-    workers = _parse_workers(options.workers)
-    for name, value in (("ray", options.ray), ("cores", options.cores)):
-        if value and workers != "ray":
-            raise AnoframeError(f"--{name} requires --workers ray")
+    workers = parse_workers(options.workers, options.ray, options.cores)
     from anoframe.grid.runner import run_grid  # imports torch, so only after the options are checked
     from anoframe.report.grid_export import markdown
 
@@ -65,17 +64,9 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if summary.failures or summary.refusals else 0
 
 
-def _parse_workers(text: str) -> int | Literal["ray"]:
-    if text == "ray":
-        return "ray"
-    if not text.isdecimal():
-        raise AnoframeError(f"--workers must be 0, a number of processes, or ray; got {text!r}")
-    return int(text)
-
-
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
     """Parse the known options; all others are overrides of the configs by dotted name."""
-    parser = _parser()
+    parser = _parser(prog)
     options, rest = parser.parse_known_args(argv)
     options.overrides = dotted_options(rest, parser)
     if options.device is not None:
@@ -85,10 +76,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     shipped = "\n".join(f"  {name}" for name in list_configs())
     parser = argparse.ArgumentParser(
-        prog="benchmark.py",
+        prog=prog,
         description="Run a grid of configs, categories and seeds, and write the results into one table.",
         epilog=f"{_EPILOG}\nconfigs:\n{shipped}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

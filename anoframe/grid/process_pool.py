@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from anoframe.errors import AnoframeError
 
 if TYPE_CHECKING:  # this file is imported in a worker before OMP_NUM_THREADS is set, so it must not import torch
-    from anoframe.grid.cells import Cell
+    from anoframe.grid.cell_type import AnyCell
     from anoframe.grid.scheduler import Scheduler
 
 _STOP_SECONDS = 20.0  # time for an interrupted cell to save its state
@@ -60,7 +60,7 @@ class _Worker:
 
     def __init__(self, threads: int, log: Path):
         self._threads, self._log = threads, log
-        self._cell: Cell | None = None
+        self._cell: AnyCell | None = None
         self._start_process()
 
     def _start_process(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import anoframe
 from anoframe.errors import AnoframeError
-from anoframe.grid.cells import Cell
+from anoframe.grid.cell_type import AnyCell
 from anoframe.grid.scheduler import Scheduler
 
 _START_ATTEMPTS = 3  # Ray gives a local cluster 30 seconds to start; a busy machine may need longer
@@ -70,7 +70,7 @@ def _connect(ray: Any, address: str | None) -> None:
 def _run_cells(ray: Any, scheduler: Scheduler, cores: int) -> None:
     """Submit cells and collect their ends. Ray's own retries are off: the scheduler counts them."""
     remote = ray.remote(max_retries=0, num_cpus=cores)(_run_in_folder)
-    running: dict[Any, Cell] = {}
+    running: dict[Any, AnyCell] = {}
     while scheduler.num_unfinished:
         resources = ray.cluster_resources()
         capacity = int(resources.get("CPU", 0) // cores)
@@ -91,7 +91,7 @@ def _run_cells(ray: Any, scheduler: Scheduler, cores: int) -> None:
                 scheduler.finish(cell, failed)
 
 
-def _run_in_folder(cell: Cell, folder: str) -> dict[str, str]:
+def _run_in_folder(cell: AnyCell, folder: str) -> dict[str, str]:
     """Run a cell on a node, in the folder that relative paths of its config refer to."""
     try:
         os.chdir(folder)

@@ -6,13 +6,12 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from anoframe.errors import AnoframeError
 from anoframe.grid.cells import Cell, plan_grid
-from anoframe.grid.process_pool import run_in_processes
-from anoframe.grid.ray_backend import check_ray, run_on_ray
-from anoframe.grid.scheduler import Scheduler
+from anoframe.grid.execution import check_workers, run_cells
+from anoframe.grid.workers import Workers
 from anoframe.report.compare import read_finished
 from anoframe.report.grid_export import csv_rows, csv_text, grid_json, markdown
 from anoframe.report.grid_page import grid_page
@@ -44,7 +43,7 @@ def run_grid(
     seeds: Sequence[int] = (0,),
     output: str | Path = "runs",
     overrides: Mapping[str, Any] | None = None,
-    workers: int | Literal["ray"] = 0,
+    workers: Workers = 0,
     address: str | None = None,
     cores: int = 1,
 ) -> Grid:
@@ -63,23 +62,15 @@ def run_grid(
     Raises:
         AnoframeError: Anything that can be detected before the first cell starts, or an output that is not writable.
     """
-    if workers == "ray":
-        check_ray()
+    check_workers(workers)
     folder = expand_path(output, "output")
     plan = plan_grid(configs, categories, seeds, folder, overrides)
     for reason in plan.refusals:
         Console().log("warning", text=reason)
-    with Scheduler(plan.cells) as scheduler:
-        if workers == "ray":
-            run_on_ray(scheduler, address, cores)
-        elif workers:
-            run_in_processes(scheduler, workers, folder / FOLDER)
-        else:
-            while (cell := scheduler.next_cell()) is not None:
-                scheduler.finish(cell, cell.run())
-    runs, unreadable = _read_runs(plan.cells, {failure.cell for failure in scheduler.failures})
+    failed = run_cells(plan.cells, workers, folder / FOLDER, address, cores)
+    runs, unreadable = _read_runs(plan.cells, {failure.cell for failure in failed})
     names = [cell.name for cell in plan.cells]
-    failures = sorted([*scheduler.failures, *unreadable], key=lambda failure: _position(failure, names))
+    failures = sorted([*failed, *unreadable], key=lambda failure: _position(failure, names))
     grid = Grid(summarise(runs, seeds, failures), folder / "grid.html")
     _write_tables(grid.summary, folder)
     _log_tables(plan.cells, grid.summary, folder)

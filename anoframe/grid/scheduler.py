@@ -12,7 +12,7 @@ from anoframe.report.grid_table import Failure
 from anoframe.utils.progress import print_line
 
 if TYPE_CHECKING:
-    from anoframe.grid.cells import Cell
+    from anoframe.grid.cell_type import AnyCell
 
 MAX_RETRIES = 2  # of a cell whose process died: out of memory or a kill may not happen again
 
@@ -29,9 +29,9 @@ class Scheduler:
         failures: failed cells and categories, in the order of their ends.
     """
 
-    def __init__(self, cells: Sequence[Cell]):
+    def __init__(self, cells: Sequence[AnyCell]):
         self._waiting = deque(cell for cell in cells if not cell.is_done())
-        self._running: list[Cell] = []
+        self._running: list[AnyCell] = []
         self._crashes: Counter[str] = Counter()
         self.failures: list[Failure] = []
         done = len(cells) - len(self._waiting)
@@ -52,7 +52,7 @@ class Scheduler:
         """Number of waiting and running cells."""
         return len(self._waiting) + len(self._running)
 
-    def next_cell(self) -> Cell | None:
+    def next_cell(self) -> AnyCell | None:
         """Take the next cell to run; None if no cell is waiting."""
         if not self._waiting:
             return None
@@ -60,7 +60,7 @@ class Scheduler:
         self._update_bar()
         return self._running[-1]
 
-    def finish(self, cell: Cell, failed: dict[str, str]) -> None:
+    def finish(self, cell: AnyCell, failed: dict[str, str]) -> None:
         """Record the end of a running cell.
 
         Args:
@@ -75,7 +75,7 @@ class Scheduler:
         self._bar.update()
         self._update_bar()
 
-    def record_crash(self, cell: Cell, reason: str) -> None:
+    def record_crash(self, cell: AnyCell, reason: str) -> None:
         """Queue a cell whose process died behind the others, or record its failure after `MAX_RETRIES` retries."""
         self._crashes[cell.name] += 1
         count = self._crashes[cell.name]

@@ -64,21 +64,27 @@ def pro_per_image(masks: ArrayLike, maps: ArrayLike) -> float | None:
     return mean_pro_per_image(*as_maps(masks, maps))
 
 
-def mean_pro_per_image(masks: Labels, maps: Scores) -> float | None:
-    """Compute `pro_per_image` of checked arrays. Memory: a few float64 maps."""
-    rows = [i for i, mask in enumerate(masks) if mask.any() and not mask.all()]
-    values = [_pro_of_image(masks[i], to_host(maps[i]).astype(np.float64)) for i in rows]
+def mean_pro_per_image(masks: Labels, maps: Scores, counted: Labels | None = None) -> float | None:
+    """Compute `pro_per_image` of checked arrays. Memory: a few float64 maps.
+
+    Args:
+        masks, maps: [n, H, W].
+        counted: [n, H, W], pixels to count, all of the anomalous ones among them; None counts all.
+    """
+    inside = [np.ones(mask.shape, bool) for mask in masks] if counted is None else counted
+    rows = [i for i, mask in enumerate(masks) if mask.any() and not mask[inside[i]].all()]
+    values = [_pro_of_image(masks[i], to_host(maps[i]).astype(np.float64), inside[i]) for i in rows]
     return float(np.mean(values)) if values and np.isfinite(values).all() else None
 
 
-def _pro_of_image(mask: Labels, scores: Floats) -> float:
-    low, high = scores.min(), scores.max()
+def _pro_of_image(mask: Labels, scores: Floats, inside: Labels) -> float:
+    low, high = scores[inside].min(), scores[inside].max()
     if not np.isfinite(high - low):
         return np.nan
     below = _count_thresholds_below(scores, low, high)
     below_defect, weights = below[mask], inverse_areas(mask)
-    false_alarms = _sum_above(below.ravel()) - _sum_above(below_defect)  # [200] falling, like the overlap
-    fpr = false_alarms / (mask.size - below_defect.size)
+    false_alarms = _sum_above(below[inside]) - _sum_above(below_defect)  # [200] falling, like the overlap
+    fpr = false_alarms / (np.count_nonzero(inside) - below_defect.size)
     overlap = _sum_above(below_defect, weights) / weights.sum()
     kept = fpr < STANDARD_LIMIT
     if not kept.any():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Level = Literal["image", "pixel", "stream"]
+Level = Literal["image", "pixel", "decision", "stream", "class"]
 
 
 @dataclass(frozen=True)
@@ -13,10 +13,12 @@ class Metric:
     """One metric of the results.
 
     Attributes:
-        name: key in `metrics.json` (image and pixel metrics) or in `by_metric` of `results/continual.json` (stream).
+        name: key in `metrics.json` (image and pixel metrics), column of `metrics.csv` (decision), or key in `by_metric`
+            of `results/continual.json` (stream).
         title: full title for tables and charts.
         short_title: title below a heading that already names the level.
-        level: what is scored: images, pixels, or a stream of tasks.
+        level: what is scored: images, pixels, decisions at the threshold of the run, a stream of tasks, or predictions
+            of classes.
         description: one sentence for tooltips; docs/metrics.md and docs/continual.md have the definitions.
         higher_is_better: direction.
         headline: shown in the console table and in the main tables of the report.
@@ -148,6 +150,59 @@ _CATALOGUE = (
         "AU-sPRO 0.05 of the good images and the structural anomalies",
         every_dataset=False,
     ),
+    Metric(
+        "misses",
+        "Missed defects",
+        "Missed",
+        "decision",
+        "defects below the threshold of the run",
+        higher_is_better=False,
+    ),
+    Metric(
+        "miss_rate",
+        "Miss rate",
+        "Miss rate",
+        "decision",
+        "share of the defects below the threshold of the run",
+        higher_is_better=False,
+    ),
+    Metric(
+        "false_alarms",
+        "False alarms",
+        "False alarms",
+        "decision",
+        "good images at or above the threshold of the run",
+        higher_is_better=False,
+    ),
+    Metric(
+        "false_alarm_rate",
+        "False-alarm rate",
+        "False-alarm rate",
+        "decision",
+        "share of the good images at or above the threshold of the run",
+        higher_is_better=False,
+    ),
+    Metric(
+        "accuracy",
+        "Accuracy",
+        "Accuracy",
+        "class",
+        "share of the images of a class that are predicted right, out of all classes seen, each image by itself",
+    ),
+    Metric(
+        "accuracy_mixed",
+        "Accuracy, mixed batches",
+        "Accuracy, mixed batches",
+        "class",
+        "accuracy where images of all classes seen, shuffled, are computed in batches",
+    ),
+    Metric(
+        "accuracy_task_aware",
+        "Accuracy, task known",
+        "Accuracy, task known",
+        "class",
+        "accuracy out of the classes of the image's own task, an upper bound that no deployed classifier has",
+    ),
     Metric("acc", "ACC", "ACC", "stream", "mean over the tasks seen so far"),
     Metric("acc_classes", "ACC, categories", "ACC, categories", "stream", "mean over the categories seen"),
     Metric("aia", "AIA", "AIA", "stream", "average incremental accuracy: mean of ACC after each task"),
@@ -179,6 +234,8 @@ _CATALOGUE = (
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _CATALOGUE}
 HEADLINE: tuple[str, ...] = tuple(metric.name for metric in _CATALOGUE if metric.headline)
 SUMMARY: tuple[str, ...] = tuple(metric.name for metric in _CATALOGUE if metric.summary)
+DECISIONS: tuple[str, ...] = tuple(metric.name for metric in _CATALOGUE if metric.level == "decision")
+CLASS_METRICS: tuple[str, ...] = tuple(metric.name for metric in _CATALOGUE if metric.level == "class")
 STREAM: tuple[str, ...] = tuple(metric.name for metric in _CATALOGUE if metric.level == "stream")
 
 
@@ -198,7 +255,7 @@ def names_of(level: Level, headline: bool | None = None) -> tuple[str, ...]:
     """Return the names of the metrics of a level that every dataset has, in the order of the tables.
 
     Args:
-        level: image, pixel or stream.
+        level: image, pixel, decision or stream.
         headline: only headline metrics (True), only the others (False), or all (None).
     """
     common = (metric for metric in _CATALOGUE if metric.every_dataset and metric.level == level)

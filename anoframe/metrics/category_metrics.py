@@ -67,13 +67,16 @@ def pixel_metrics_from_sweep(sweep: Sweep | None, aupro_limits: Iterable[float] 
     return _measure(sweep, measures)
 
 
-def per_image_metrics(masks: Labels, maps: Scores) -> Metrics:
-    """Compute the pixel metrics that are averages over single images; checked arrays [n, H, W]."""
-    return {"pro_per_image": mean_pro_per_image(masks, maps)}
+def per_image_metrics(masks: Labels, maps: Scores, counted: Labels | None = None) -> Metrics:
+    """Compute the pixel metrics that are averages over single images; checked arrays [n, H, W].
+
+    `counted` are the pixels to count, all of the anomalous ones among them; None counts all.
+    """
+    return {"pro_per_image": mean_pro_per_image(masks, maps, counted)}
 
 
 def metrics_at_thresholds(masks: Labels, maps: Scores, thresholds: Iterable[float]) -> Metrics:
-    """Compute pixel F1, accuracy and IoU at each threshold; checked arrays [n, H, W]."""
+    """Compute pixel F1, accuracy and IoU at each threshold; checked arrays of one shape."""
     metrics: Metrics = {}
     for threshold in thresholds:
         decisions = count_decisions(masks, maps, threshold)

@@ -32,6 +32,15 @@ class Decisions(NamedTuple):
         """Intersection over union of decided and true positives; None without a positive."""
         return None if not self._positives else self.hits / (self.false_alarms + self._positives)
 
+    def miss_rate(self) -> float | None:
+        """Share of the positives called normal; None without a positive."""
+        return self.misses / self._positives if self._positives else None
+
+    def false_alarm_rate(self) -> float | None:
+        """Share of the normals called anomalous; None without a normal sample."""
+        normals = self.false_alarms + self.rejections
+        return self.false_alarms / normals if normals else None
+
     def accuracy(self) -> float | None:
         """Share of right decisions; None without a sample."""
         return (self.hits + self.rejections) / sum(self) if sum(self) else None

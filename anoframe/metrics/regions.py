@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from anoframe.metrics.array_checks import Labels
 
@@ -25,6 +24,8 @@ def region_weights(masks: Labels) -> NDArray[np.float64]:
 
 def inverse_areas(mask: Labels) -> NDArray[np.float64]:
     """Compute 1 / (area of its 8-connected region) for each anomalous pixel of one mask [H, W]."""
+    from scipy import ndimage  # here: it takes longer to import than the score of one image
+
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     mask = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # empty pixels would cost labelling time
     regions, _ = ndimage.label(mask, structure=EIGHT_CONNECTED)

@@ -120,15 +120,19 @@ def sweep_threshold(labels: Labels, scores: Scores, weights: Floats | None = Non
     return Sweep(thresholds, hits, overlap / overlap[-1], false_above, false_at, labels.size - positive_scores.size)
 
 
-def sweep_pixels(masks: Labels, maps: Scores) -> Sweep | None:
+def sweep_pixels(masks: Labels, maps: Scores, counted: Labels | None = None) -> Sweep | None:
     """Compute the sweep over all pixels of a category, with region weights for AUPRO.
 
     Every rank-based pixel metric and curve is read from it.
 
     Args:
         masks, maps: checked arrays [n, H, W].
+        counted: [n, H, W], pixels to count, all of the anomalous ones among them; None counts all.
     """
-    return sweep_threshold(masks, maps, region_weights(masks))
+    weights = region_weights(masks)
+    if counted is not None:
+        masks, maps = masks[counted], maps[counted]
+    return sweep_threshold(masks, maps, weights)
 
 
 def count_scores(scores: Scores, thresholds: Scores) -> tuple[Counts, Counts]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -54,14 +54,25 @@ class Detector(Learner):
     Attributes:
         uses_category: whether it knows the category name of each image at a test, see `add_category`. Nothing else
             about an image is known at a test, in particular no label.
+        category_is_optional: whether the score and the map are the same without the category name, which then only adds
+            to `extra_scores`.
         is_supervised: whether it learns from labelled defects. Other methods are given normal training images only, and
             results of both never share a table.
         accepts_new_categories: whether it can be tested on categories that it was not trained on.
+        wants_synthetic_defects: whether its training images are to contain one synthetic defect per normal image, see
+            anoframe/data/synthetic_samples.py.
+        has_maps: whether it predicts anomaly maps; False: the key metric of a stream is one of images.
+        scores_whole_images: whether the score of an image comes from the image as a whole and not from its map. Such a
+            method cannot leave out padding and ignored regions, and it has no use for tiles.
     """
 
-    uses_category: ClassVar[bool] = False
-    is_supervised: ClassVar[bool] = False
-    accepts_new_categories: bool = False  # of an object: it may depend on settings
+    uses_category: bool = False  # these are of an object: they may depend on settings
+    category_is_optional: bool = False
+    is_supervised: bool = False
+    accepts_new_categories: bool = False
+    wants_synthetic_defects: bool = False
+    has_maps: bool = True
+    scores_whole_images: bool = False
 
     def __init__(self, backbone: nn.Module):
         super().__init__()
@@ -96,11 +107,11 @@ class Detector(Learner):
         describe = getattr(self.backbone, "encoding", None)
         return describe() if describe else None
 
-    def check_image_size(self, size: int) -> None:
+    def check_image_size(self, height: int, width: int) -> None:
         """Check the size of the images before any work; a method for one size overrides it.
 
         Args:
-            size: height and width in pixels, `data.crop` of the config.
+            height, width: in pixels, `data.crop` of the config, or `data.tile` if images are cut into tiles.
 
         Raises:
             AnoframeError: the method cannot use images of this size; names the keys to change.
@@ -248,10 +259,14 @@ class ContinualDetector(Detector):
     Attributes:
         native_strategy_error: why the strategy `native` is not available for this subclass; empty if it is.
         min_images: number of training images that each task must have at least.
+        learns_classes: whether each task adds classes, so that strategies that know nothing of them do not fit.
+        has_memory: whether a task leaves exemplars, see `exemplar_rows`.
     """
 
     native_strategy_error: str = ""
     min_images: int = 1
+    learns_classes: bool = False
+    has_memory: bool = False
 
     def prepare_task(self, data: TaskData) -> None:
         """Receive the training images of the next task, before `start_task`; for methods that use their classes."""
@@ -263,6 +278,14 @@ class ContinualDetector(Detector):
     @abstractmethod
     def finish_task(self) -> None:
         """Make the state learned on this task permanent."""
+
+    def exemplar_rows(self) -> Sequence[int]:
+        """Rows of the training images of the current task that the next task sees again."""
+        return ()
+
+    def exemplar_class(self, sample: Sample) -> str:
+        """Class of a training image, for the list of exemplars."""
+        return sample.category
 
 
 def _join_features(batches: Sequence[Features]) -> Features:

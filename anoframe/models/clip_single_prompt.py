@@ -31,6 +31,7 @@ class CLIPSinglePrompt(Detector):
     """
 
     uses_category = True
+    scores_whole_images = True
     accepts_new_categories = True
     needs_text = True  # of the backbone
 
@@ -64,8 +65,8 @@ class CLIPSinglePrompt(Detector):
     def encoding(self) -> dict[str, Any] | None:
         return {"version": 1, "backbone": self.clip.encoding()}
 
-    def check_image_size(self, size: int) -> None:
-        check_image_side(self.clip, size)
+    def check_image_size(self, height: int, width: int) -> None:
+        check_image_side(self.clip, height, width)
 
     def add_category(self, features: Features, categories: Sequence[str]) -> Features:
         """Return `image [B, D]` and `text [B, 2, D]`."""

@@ -8,13 +8,15 @@ from typing import Any
 
 from markupsafe import Markup
 
+from anoframe.evaluation.decision import lowest_rate
 from anoframe.evaluation.results import percent
 from anoframe.metrics.catalogue import SUMMARY, title_of
+from anoframe.report.category_record import Category
 from anoframe.report.charts import Line, curve_chart, number, score_chart
+from anoframe.report.explorer import Explorer, explorer
 from anoframe.report.gallery import Gallery, gallery
 from anoframe.report.method_section import MethodView, method_view
 from anoframe.report.references import Thumbnail, thumbnails
-from anoframe.report.run_record import Category
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Decisions:
         false_alarms, good: number of good images at or above the threshold, and of all good images.
         rate: false-alarm rate that was asked for, in percent; empty if not known.
         num_images: number of training images that the threshold was set on; empty if not known.
+        is_given: whether the user gave the threshold as a score.
         lowest_rate: the lowest rate that so few images can guarantee, in percent; empty if it is low enough.
     """
 
@@ -38,6 +41,7 @@ class Decisions:
     rate: str
     num_images: str
     lowest_rate: str
+    is_given: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class CategoryView:
         has_scores: whether the scores of the test images are known.
         decisions: None without a threshold.
         charts: charts of curves; empty if there are none.
+        explorer: what the script of the page explores; None without scores.
         has_pixel_curves: whether there is a curve of per-region overlap.
         references: training images of a few-shot run.
     """
@@ -62,6 +67,7 @@ class CategoryView:
     has_scores: bool
     decisions: Decisions | None
     score_chart: Markup
+    explorer: Explorer | None = None
     charts: list[Markup] = field(default_factory=list)
     has_pixel_curves: bool = False
     method: MethodView | None = None
@@ -69,8 +75,8 @@ class CategoryView:
     references: list[Thumbnail] = field(default_factory=list)
 
 
-def category_view(category: Category) -> CategoryView:
-    """Prepare the section of a category."""
+def category_view(category: Category, index: int = 0) -> CategoryView:
+    """Prepare the section of a category, the `index`-th of the page."""
     charts = _curve_charts(category)
     summary = category.method_summary
     return CategoryView(
@@ -81,6 +87,7 @@ def category_view(category: Category) -> CategoryView:
         has_scores=bool(category.images),
         decisions=_decisions(category),
         score_chart=score_chart(category),
+        explorer=explorer(category, index),
         charts=[chart for chart in charts if chart],
         has_pixel_curves=bool(charts[-1]),
         method=None if summary is None else method_view(summary),
@@ -110,8 +117,9 @@ def _decisions(category: Category) -> Decisions | None:
         false_alarms=outcomes["false alarm"],
         good=outcomes["false alarm"] + outcomes["passed"],
         rate=f"{100 * rate:.3g}" if isinstance(rate, (int, float)) else "",
-        num_images="" if images is None else str(images),
+        num_images=str(images) if images else "",
         lowest_rate=_lowest_rate(images, rate),
+        is_given="image" in (category.threshold.get("given") or ()),
     )
 
 
@@ -119,7 +127,7 @@ def _lowest_rate(images: Any, rate: Any) -> str:
     """The lowest guaranteed false-alarm rate in percent, if it is above the rate asked for (docs/runs.md)."""
     if not (isinstance(images, int) and isinstance(rate, (int, float))) or (images + 1) * rate >= 1:
         return ""
-    return f"{100 / (images + 1):.3g}"
+    return f"{100 * lowest_rate(images):.3g}"
 
 
 # ------------------------------------------------------------------------------------------------ curves

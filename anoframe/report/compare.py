@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from anoframe.config.comparison import fill_later_keys, result_keys
+from anoframe.data.preprocessing import size_text
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.disclosure import describe_protocol
 from anoframe.evaluation.results import Metrics
-from anoframe.report.run_record import Category, RunRecord, read_run
+from anoframe.report.category_record import Category
+from anoframe.report.run_record import RunRecord, read_run
 from anoframe.utils.files import digest
 
 # Config keys that a column heading shows separately, or that describe the machine.
@@ -242,8 +244,9 @@ def shared_facts(runs: Sequence[RunRecord]) -> dict[str, Any]:
 def describe_data(facts: Mapping[str, Any]) -> list[str]:
     """Dataset, protocol, image size, split, tag and held-out images of a provenance, as words for a heading."""
     data = facts.get("data", {})
-    size = data.get("crop")
-    words = [str(data.get("name")), f"{facts.get('protocol')} protocol", f"{size} x {size} pixels"]
+    size = size_text(data["crop"]) if "crop" in data else "None x None"
+    tiles = f" in tiles of {size_text(data['tile'])}" if "tile" in data else ""
+    words = [str(data.get("name")), f"{facts.get('protocol')} protocol", f"{size} pixels{tiles}"]
     return words + describe_split(data) + describe_protocol(facts)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, features
 
 from anoframe.errors import AnoframeError
+from anoframe.report.category_record import WRONG, Category, Picture
 from anoframe.report.charts import number
-from anoframe.report.run_record import WRONG, Category, Picture
+from anoframe.report.pictures import PANELS
 
 _GAP = 4  # white pixels between the panels of a strip
 _MAX_HEIGHT = 320  # pixels of an embedded picture
@@ -25,7 +27,7 @@ class GalleryPicture:
     Attributes:
         source: the picture as a `data:` address.
         style: CSS variables of its shape.
-        is_strip: whether it is a strip of four square panels.
+        is_strip: whether it is a strip of four panels.
         defect: defect type.
         file: file name below its defect type.
         score: image score as text.
@@ -35,6 +37,7 @@ class GalleryPicture:
         is_wrong: whether the decision is wrong.
         kind: why it was selected.
         description: text for screen readers.
+        image: place of the image in the list of test images; None if it is not in it.
     """
 
     source: str
@@ -49,6 +52,7 @@ class GalleryPicture:
     is_wrong: bool
     kind: str
     description: str
+    image: int | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,10 @@ def gallery(category: Category) -> Gallery:
     defects: dict[str, int] = {}
     for picture in sorted(category.pictures, key=lambda picture: (picture.is_defect, picture.defect)):
         defects[picture.defect] = defects.get(picture.defect, 0) + 1
-    return Gallery([_embed(picture, threshold) for picture in ordered], list(defects.items()), threshold is not None)
+    places = {(image.defect, image.name): place for place, image in enumerate(category.images or [])}
+    return Gallery(
+        [_embed(picture, threshold, places) for picture in ordered], list(defects.items()), threshold is not None
+    )
 
 
 def _rank(picture: Picture, threshold: float | None) -> int:
@@ -81,7 +88,7 @@ def _rank(picture: Picture, threshold: float | None) -> int:
     return _KINDS.index(picture.kind) if picture.kind in _KINDS else len(_KINDS)
 
 
-def _embed(picture: Picture, threshold: float | None) -> GalleryPicture:
+def _embed(picture: Picture, threshold: float | None, places: Mapping[tuple[str, str], int]) -> GalleryPicture:
     source, style, is_strip = _encode(picture.path)
     outcome = picture.outcome(threshold)
     facts = [picture.defect, picture.name, f"score {number(picture.score)}", *([outcome] if outcome else [])]
@@ -99,6 +106,7 @@ def _embed(picture: Picture, threshold: float | None) -> GalleryPicture:
         is_wrong=outcome in WRONG,
         kind=picture.kind,
         description=", ".join(facts),
+        image=places.get((picture.defect, picture.name)),
     )
 
 
@@ -111,10 +119,11 @@ def _encode(path: Path) -> tuple[str, str, bool]:
         raise AnoframeError(f"{path} is not a picture ({error}): restore it, or run its category again") from error
     width, height = picture.size
     style = f"--ratio:{width / height:.4f}"
-    is_strip = width == 4 * height + 3 * _GAP
+    is_strip = width == 4 * height + 3 * _GAP or picture.info.get(PANELS) == "4"
     if is_strip:
-        style += f";--step:{(height + _GAP) / width:.5f};--panel:{height / width:.5f}"
-        picture = _with_transparent_gaps(picture)
+        panel = (width - 3 * _GAP) // 4
+        style += f";--step:{(panel + _GAP) / width:.5f};--panel:{panel / width:.5f}"
+        picture = _with_transparent_gaps(picture, panel)
     if height > _MAX_HEIGHT:
         picture = picture.resize((round(width * _MAX_HEIGHT / height), _MAX_HEIGHT), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -123,14 +132,18 @@ def _encode(path: Path) -> tuple[str, str, bool]:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", style, is_strip
 
 
-def _with_transparent_gaps(strip: Image.Image) -> Image.Image:
+def _with_transparent_gaps(strip: Image.Image, width: int) -> Image.Image:
     """Make the gaps between the panels transparent. Each gets the colour of its neighbours, so that no white bleeds
     into them when the strip is resized.
+
+    Args:
+        strip: four panels.
+        width: of a panel.
     """
     height = strip.height
     filled, alpha = strip.copy(), Image.new("L", strip.size, 255)
     for panel in range(1, 4):
-        right = panel * (height + _GAP)
+        right = panel * (width + _GAP)
         for column in range(_GAP):
             source = right - _GAP - 1 if column < _GAP // 2 else right
             filled.paste(strip.crop((source, 0, source + 1, height)), (right - _GAP + column, 0))

@@ -10,16 +10,11 @@ from urllib.parse import quote
 
 from anoframe.evaluation.results import percent
 from anoframe.metrics.catalogue import SUMMARY, title_of
-from anoframe.report.charts import nice_ticks, number
 from anoframe.report.compare import describe_data
+from anoframe.report.dot_plot import Line, dot_plot
 from anoframe.report.grid_export import relative_path
-from anoframe.report.grid_table import FM, Figure, GridSummary, GridTable, Row, describe_missing
+from anoframe.report.grid_table import FM, GridSummary, GridTable, Row, describe_missing
 from anoframe.report.templating import render
-
-_AXIS_UNITS = 1000  # width of a chart in SVG units; the page stretches it
-_MIN_AXIS_PIXELS = 105  # width of the axis in a narrow window (.dot-plot in report.css)
-_CHARACTER_PIXELS = 8  # of a tick label
-_LABEL_GAP_PIXELS = 6  # between two tick labels
 
 
 @dataclass(frozen=True)
@@ -30,22 +25,6 @@ class _Cell:
     value: float | None = None
     notes: Sequence[str] = ()
     is_best: bool = False
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """Horizontal axis of a dot chart, from `low` to `high`."""
-
-    low: float
-    high: float
-
-    def share(self, value: float) -> float:
-        """Position as a share of the width."""
-        return (value - self.low) / (self.high - self.low)
-
-    def x(self, value: float) -> str:
-        """Position in SVG units."""
-        return f"{_AXIS_UNITS * self.share(value):.1f}"
 
 
 def grid_page(summary: GridSummary, folder: Path) -> str:
@@ -61,7 +40,7 @@ def grid_page(summary: GridSummary, folder: Path) -> str:
             "summary_rows": [_row(table, row, summary.seeds, folder) for row in table.rows if row.category is None],
             "notes": table.notes,
             "configs": {name: "; ".join(lines) or "no differences" for name, lines in table.configs.items()},
-            "charts": [chart for metric in SUMMARY if (chart := _dot_chart(table, metric))],
+            "charts": [chart for metric in SUMMARY if (chart := _dot_plot(table, metric))],
         }
         for table in summary.tables
     ]
@@ -100,55 +79,10 @@ def _cell(table: GridTable, row: Row, metric: str, seeds: Sequence[int]) -> _Cel
     return _Cell(figure.mean_text(), figure.mean, notes, table.is_best(row, metric))
 
 
-# ------------------------------------------------------------------------------------------------ dot charts
+# ------------------------------------------------------------------------------------------------ dot plots
 
 
-def _dot_chart(table: GridTable, metric: str) -> dict[str, Any] | None:
-    """Chart with one line per row of the table: a dot per seed, the mean and the interval. None without values.
-
-    Rows of FM are left out: their range is another one.
-    """
+def _dot_plot(table: GridTable, metric: str) -> dict[str, Any] | None:
+    """Plot with one line per row of the table. Rows of FM are left out: their range is another one."""
     rows = [row for row in table.rows if metric in row.figures and row.summary != FM]
-    if not rows:
-        return None
-    axis = _fit_axis([row.figures[metric] for row in rows])
-    groups: list[dict[str, Any]] = []  # rows of one category or summary, below its label
-    for row in rows:
-        if not groups or groups[-1]["label"] != row.label:
-            groups.append({"label": row.label, "lines": []})
-        groups[-1]["lines"].append(_dot_line(row, row.figures[metric], axis))
-    ticks = [{"left": f"{100 * axis.share(tick / 100):.2f}%", "text": number(tick)} for tick in _ticks(axis)]
-    return {"title": title_of(metric), "groups": groups, "ticks": ticks}
-
-
-def _dot_line(row: Row, figure: Figure, axis: _Axis) -> dict[str, Any]:
-    return {
-        "config": row.config,
-        "label": f"{row.label}, {row.config}: {figure.text()}",
-        "interval": None if figure.interval is None else [axis.x(bound) for bound in figure.interval],
-        "dots": [axis.x(value) for value in figure.values.values()],
-        "mean": axis.x(figure.mean),
-        "text": percent(figure.mean),
-    }
-
-
-def _fit_axis(figures: Sequence[Figure]) -> _Axis:
-    """Axis over all values and intervals with a margin of 4 %, within [0, 1]."""
-    values = [value for figure in figures for value in (*figure.values.values(), *(figure.interval or ()))]
-    low, high = min(values), max(values)
-    margin = max((high - low) * 0.04, 0.002)
-    return _Axis(max(low - margin, 0.0), min(high + margin, 1.0))
-
-
-def _ticks(axis: _Axis) -> list[float]:
-    """Round percents along the axis: as many as have room for their labels in a narrow window."""
-    low, high = 100 * axis.low, 100 * axis.high
-    ticks: list[float] = []
-    for count in range(6, 0, -1):
-        ticks = nice_ticks(low, high, count)
-        if len(ticks) < 2:
-            break
-        label = max(len(number(tick)) for tick in ticks) * _CHARACTER_PIXELS
-        if (ticks[1] - ticks[0]) / (high - low) * _MIN_AXIS_PIXELS >= label + _LABEL_GAP_PIXELS:
-            break
-    return ticks
+    return dot_plot(title_of(metric), [Line(row.label, row.config, row.figures[metric]) for row in rows])

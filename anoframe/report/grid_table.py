@@ -27,6 +27,7 @@ from anoframe.metrics.bootstrap import (
     resample_images,
 )
 from anoframe.metrics.catalogue import HEADLINE, METRICS, names_of
+from anoframe.report.category_record import Category
 from anoframe.report.compare import (
     Column,
     Table,
@@ -37,7 +38,7 @@ from anoframe.report.compare import (
     seed_of,
     shared_facts,
 )
-from anoframe.report.run_record import Category, RunRecord
+from anoframe.report.run_record import RunRecord
 from anoframe.report.stream_record import Stream
 
 IMAGES, SEEDS = "test images", "seeds"  # what the bootstrap resamples
@@ -329,7 +330,7 @@ def _stream_row(config: _ConfigRuns, label: str) -> Row:
         all_values = {seed: stream.last.get(metric, {}).get(key) for seed, stream in config.streams.items()}
         values = {seed: value for seed, value in all_values.items() if value is not None}
         if values:
-            figures[metric] = _resample_seeds(values)
+            figures[metric] = resample_seeds(values)
     return Row(config.name, None, figures, {}, label)
 
 
@@ -340,10 +341,11 @@ def _make_figure(
     if metric in names_of("image"):
         bounds = None if image_draws is None else interval(image_draws)
         return Figure(values, bounds, IMAGES if bounds else None, categories)
-    return _resample_seeds(values, categories)
+    return resample_seeds(values, categories)
 
 
-def _resample_seeds(values: Mapping[int, float], categories: tuple[str, ...] = ()) -> Figure:
+def resample_seeds(values: Mapping[int, float], categories: tuple[str, ...] = ()) -> Figure:
+    """Build a figure whose interval is over seeds; one seed has none."""
     if len(values) < 2:
         return Figure(values, categories=categories)
     draws = mean_per_draw(list(values.values()), np.random.default_rng(0))

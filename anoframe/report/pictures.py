@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_erosion
 
 from anoframe.evaluation.decision import Threshold
 from anoframe.evaluation.predictions import CategoryPredictions
@@ -28,6 +27,8 @@ _COLOURS = np.array(
 )
 _TRUTH_COLOUR = (0, 200, 83)
 _PREDICTION_COLOUR = (255, 23, 68)
+_OUTLINE_SHARE = 512  # the outline on an overlay is two pixels, or the longer side divided by this if that is more
+PANELS = "panels"  # entry of a picture that is not square: number of its panels
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,24 @@ def heatmap(values: NDArray[np.float32], scale: Scale) -> NDArray[np.uint8]:
     return np.stack([np.interp(unit, stops, _COLOURS[:, i]) for i in range(3)], axis=2).astype(np.uint8)
 
 
-def contour(image: NDArray[np.uint8], region: NDArray[np.bool_], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return a copy of the image with the outline of a region, two pixels wide."""
+def contour(
+    image: NDArray[np.uint8], region: NDArray[np.bool_], colour: tuple[int, int, int], width: int = 2
+) -> NDArray[np.uint8]:
+    """Return a copy of the image with the outline of a region, `width` pixels wide."""
+    from scipy.ndimage import binary_erosion  # here: scipy takes longer to import than a prediction without pictures
+
     drawn = image.copy()
-    drawn[region & ~binary_erosion(region, iterations=2)] = colour
+    drawn[region & ~binary_erosion(region, iterations=width)] = colour
     return drawn
+
+
+def outlined(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], anomaly_map: NDArray[np.float32] | None, scale: Scale
+) -> NDArray[np.uint8]:
+    """Return the image with the contours of ground truth (green) and, with a map, prediction (red)."""
+    if anomaly_map is not None:
+        image = contour(image, anomaly_map >= scale.contour, _PREDICTION_COLOUR)
+    return contour(image, mask, _TRUTH_COLOUR)
 
 
 def strip(
@@ -81,18 +95,33 @@ def strip(
     Without a map it is only the image with the contour of the ground truth.
     """
     if anomaly_map is None:
-        return Image.fromarray(contour(image, mask, _TRUTH_COLOUR))
+        return Image.fromarray(outlined(image, mask, None, scale))
     truth = np.repeat(mask[:, :, None], 3, axis=2).astype(np.uint8) * 255
-    outlined = contour(contour(image, anomaly_map >= scale.contour, _PREDICTION_COLOUR), mask, _TRUTH_COLOUR)
     gap = np.full((image.shape[0], 4, 3), 255, np.uint8)
-    panels = [image, gap, truth, gap, heatmap(anomaly_map, scale), gap, outlined]
-    return Image.fromarray(np.concatenate(panels, axis=1))
+    panels = [image, gap, truth, gap, heatmap(anomaly_map, scale), gap, outlined(image, mask, anomaly_map, scale)]
+    picture = Image.fromarray(np.concatenate(panels, axis=1))
+    if image.shape[0] != image.shape[1]:  # readers know strips of square panels by their sides
+        picture.info[PANELS] = "4"
+    return picture
 
 
 def overlay(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: Scale) -> Image.Image:
     """Blend the image with its heatmap, and outline the region at or above the contour value."""
-    mixed = (0.6 * image + 0.4 * heatmap(anomaly_map, scale)).astype(np.uint8)
-    return Image.fromarray(contour(mixed, anomaly_map >= scale.contour, _PREDICTION_COLOUR))
+    return Image.fromarray(outline(tint(image, anomaly_map, scale), anomaly_map >= scale.contour))
+
+
+def tint(image: NDArray[np.uint8], anomaly_map: NDArray[np.float32], scale: Scale) -> NDArray[np.uint8]:
+    """Blend the image with its heatmap; where the map is NaN, the image stays."""
+    mixed: NDArray[np.uint8] = (0.6 * image + 0.4 * heatmap(np.nan_to_num(anomaly_map), scale)).astype(np.uint8)
+    unknown = np.isnan(anomaly_map)
+    mixed[unknown] = image[unknown]
+    return mixed
+
+
+def outline(image: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Draw the outline of a predicted region; on a large image it is wider, so that it is seen when shrunk."""
+    width = max(2, round(max(region.shape) / _OUTLINE_SHARE))
+    return contour(image, region, _PREDICTION_COLOUR, width) if region.any() else image
 
 
 def choose_images(labels: NDArray[np.bool_], scores: NDArray[np.float32], count: int) -> list[tuple[str, int]]:

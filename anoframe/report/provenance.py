@@ -9,8 +9,9 @@ from typing import Any
 
 from anoframe.config import diff_config, flatten, list_configs, load_config
 from anoframe.evaluation.disclosure import sum_held_out
+from anoframe.report.category_record import Category
 from anoframe.report.charts import number
-from anoframe.report.run_record import Category, RunRecord, StageTotal
+from anoframe.report.run_record import RunRecord, StageTotal
 
 _NOT_COMPARED = ("config_name", "categories")  # they differ in every run, and the report shows them elsewhere
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from anoframe.data.cached_reader import Reader
 from anoframe.errors import AnoframeError
-from anoframe.report.run_record import REFERENCE_INDEX, Reference
+from anoframe.report.category_record import REFERENCE_INDEX, Reference
 from anoframe.types import Sample
 from anoframe.utils.files import write_atomic, write_json
 
@@ -23,10 +23,12 @@ _THUMBNAIL = 160  # pixels, longest side in the report
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A reference in the report: `source` is a `data:` address."""
+    """A reference in the report: `source` is a `data:` address, and the size is in pixels."""
 
     name: str
     source: str
+    width: int
+    height: int
 
 
 def write_references(folder: Path, category: str, samples: Sequence[Sample], reader: Reader) -> list[dict[str, Any]]:
@@ -46,7 +48,7 @@ def write_references(folder: Path, category: str, samples: Sequence[Sample], rea
     pictures = folder / "pictures" / category
     index = []
     for number, sample in enumerate(samples[:MOST]):
-        image = reader.image(sample.image).pixels.permute(1, 2, 0).numpy()
+        image = reader.sample(sample).pixels.permute(1, 2, 0).numpy()
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG")
         file = f"reference_{number:03d}.png"
@@ -62,10 +64,10 @@ def thumbnails(references: Sequence[Reference]) -> list[Thumbnail]:
     Raises:
         AnoframeError: a file is not a picture.
     """
-    return [Thumbnail(reference.name, _encode(reference.path)) for reference in references]
+    return [Thumbnail(reference.name, *_encode(reference.path)) for reference in references]
 
 
-def _encode(path: Path) -> str:
+def _encode(path: Path) -> tuple[str, int, int]:
     try:
         with Image.open(path) as file:
             picture = file.convert("RGB")
@@ -74,4 +76,4 @@ def _encode(path: Path) -> str:
     picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", *picture.size

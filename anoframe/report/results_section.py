@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from anoframe.evaluation.disclosure import sum_held_out
 from anoframe.evaluation.results import Metrics, percent
 from anoframe.metrics.catalogue import HEADLINE, METRICS, SUMMARY, names_of, title_of
-from anoframe.report.run_record import WRONG, Category, RunRecord
+from anoframe.report.category_record import WRONG, Category
+from anoframe.report.run_record import RunRecord
 
 HeldOut = Mapping[str, Mapping[str, int]]  # category -> `good` and `defect` test images of a split; empty: not shown
 
@@ -96,8 +97,8 @@ def result_tiles(run: RunRecord) -> list[Tile]:
     if outcomes:
         total = {name: sum(counts[name] for counts in outcomes) for name in outcomes[0]}
         defects, good = total["missed"] + total["found"], total["false alarm"] + total["passed"]
-        tiles.append(Tile("Missed defects", str(total["missed"]), f"of {defects}, at the stored threshold"))
-        tiles.append(Tile("False alarms", str(total["false alarm"]), f"of {good} good images"))
+        tiles.append(Tile(title_of("misses"), str(total["missed"]), f"of {defects}, at the threshold of the run"))
+        tiles.append(Tile(title_of("false_alarms"), str(total["false alarm"]), f"of {good} good images"))
     return tiles
 
 
@@ -123,8 +124,7 @@ def category_table(run: RunRecord) -> CategoryTable:
     sizes["More"] = len(further)
     columns = [_metric_column(name) for name in (*images, *pixels)]
     if decided:
-        columns.append(Column("Missed", "defects below the stored threshold"))
-        columns.append(Column("False alarms", "good images at or above the stored threshold"))
+        columns += [Column(METRICS[name].short_title, METRICS[name].description) for name in ("misses", "false_alarms")]
     if held_out:
         columns.append(Column("Good", "good test images"))
         columns.append(Column("Defects", "defect test images"))

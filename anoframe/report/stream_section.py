@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from anoframe.evaluation.results import fixed, percent
-from anoframe.metrics.catalogue import METRICS, STREAM, SUMMARY, Metric, title_of
+from anoframe.metrics.catalogue import CLASS_METRICS, METRICS, STREAM, SUMMARY, Metric, title_of
 from anoframe.metrics.continual import average, forgetting, forgetting_per_task
 from anoframe.report.charts import Series, series_chart
 from anoframe.report.method_section import DEEPEST, MethodView, stream_method_view
@@ -111,7 +111,7 @@ def stream_view(stream: Stream | None) -> StreamView | None:
         ],
         not_in_mean=_not_in_mean(stream),
         task_rows=[_task_row(stream, task) for task in range(len(stream.tasks))],
-        matrices=[matrix for name in SUMMARY if (matrix := _matrix(stream, name))],
+        matrices=[matrix for name in (*SUMMARY, *CLASS_METRICS) if (matrix := _matrix(stream, name))],
         charts=_charts(stream),
         method=stream_method_view(stream),
     )
@@ -124,9 +124,11 @@ def _row_head(stream: Stream, row: int) -> str:
 def _not_in_mean(stream: Stream) -> list[tuple[str, str]]:
     missing: dict[str, list[str]] = {}
     for name in stream.matrices:
-        for category in (category for task in stream.tasks for category in task):
-            if any(row.get(category, {}).get(name) is None for row in stream.classes):
-                missing.setdefault(category, []).append(name)
+        for number, task in enumerate(stream.tasks):
+            seen = [row for i, row in enumerate(stream.classes) if number < stream.num_trained(i)]
+            for category in task:
+                if any(row.get(category, {}).get(name) is None for row in seen):
+                    missing.setdefault(category, []).append(name)
     return [(", ".join(names), category) for category, names in missing.items()]
 
 
@@ -202,7 +204,7 @@ def _charts(stream: Stream) -> list[Markup]:
 
 
 def _metric_chart(stream: Stream, title: str, key: str) -> Markup:
-    series = [Series(title_of(name), stream.over_tasks(name, key)) for name in SUMMARY]
+    series = [Series(title_of(name), stream.over_tasks(name, key)) for name in (*SUMMARY, *CLASS_METRICS)]
     return series_chart(title, series, shares=True, x_label="task")
 
 

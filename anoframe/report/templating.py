@@ -17,7 +17,7 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Script:
-    """The script of the pages, and the hash by which their content security policy allows it."""
+    """A script of the pages, and the hash by which their content security policy allows it."""
 
     text: Markup
     sha256: str
@@ -28,7 +28,7 @@ def environment() -> Environment:
     """The template environment: values are escaped unless they are `Markup`, and a missing value is an error."""
     loader = FileSystemLoader(_FOLDER / "templates")
     env = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    env.globals.update(asset=asset, page_script=_page_script())
+    env.globals.update(asset=asset, page_script=script("report.js", "explorer.js"))
     return env
 
 
@@ -42,6 +42,8 @@ def asset(name: str) -> Markup:
     return Markup((_FOLDER / "assets" / name).read_text(encoding="utf-8"))
 
 
-def _page_script() -> Script:
-    text = asset("report.js")
+@cache
+def script(*names: str) -> Script:
+    """Join files of `report/assets/` to the one script of a page, which its policy allows by its hash."""
+    text = Markup("").join(asset(name) for name in names)
     return Script(text, base64.b64encode(sha256(text.encode("utf-8")).digest()).decode())

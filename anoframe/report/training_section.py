@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from anoframe.metrics.catalogue import SUMMARY, title_of
 from anoframe.report.charts import Series, number, series_chart
-from anoframe.report.run_record import Epoch, TestEvaluation, TrainingCurves
+from anoframe.report.training_record import Epoch, TestEvaluation, TrainingCurves
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from anoframe.data.cached_reader import Reader
 from anoframe.errors import OutputError
 from anoframe.evaluation.decision import Threshold
 from anoframe.evaluation.predictions import CategoryPredictions
+from anoframe.report.category_record import PICTURE_INDEX
 from anoframe.report.page import report_page
-from anoframe.report.pictures import category_scale, choose_images, strip
-from anoframe.report.run_record import PICTURE_INDEX, read_run
+from anoframe.report.pictures import PANELS, category_scale, choose_images, strip
+from anoframe.report.run_record import read_run
 from anoframe.utils.files import file_name, write_atomic, write_json
 
 
@@ -81,8 +83,10 @@ def _write_picture(folder: Path, place: str, name: str, picture: bytes) -> str:
 
 
 def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    buffer, about = io.BytesIO(), PngInfo()
+    if PANELS in picture.info:
+        about.add_text(PANELS, picture.info[PANELS])
+    picture.save(buffer, "PNG", pnginfo=about)
     return buffer.getvalue()
 
 

@@ -1,41 +1,38 @@
-"""Python interface of runs: train, test, and load a finished run."""
+"""Python interface of runs: train and test; `finished.py` has the run that they return."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from anoframe.config import ConfigDict, check_config, load_config, result_keys, to_plain
+from anoframe.config.comparison import fill_later_keys
 from anoframe.config.discovery import find_run_config
-from anoframe.continual.results import STREAM
+from anoframe.config.display import flatten
 from anoframe.data.fingerprint import FileHashes
-from anoframe.data.loader import load_image
-from anoframe.distributed.devices import choose_device
+from anoframe.data.preprocessing import RECTANGLE
 from anoframe.distributed.process_group import join
 from anoframe.errors import AnoframeError, suggest
-from anoframe.evaluation.results import Metrics, Results
+from anoframe.evaluation.decision import ThresholdOptions
 from anoframe.runs.category_run import evaluate_checkpoints, train_fits
 from anoframe.runs.context import RunContext, open_run
+from anoframe.runs.finished import Run, load_run
 from anoframe.runs.folder import DATA_FILE, data_changes, recorded_files
-from anoframe.runs.protocols import config_for_run
+from anoframe.runs.protocols import config_for_run, open_run_dataset, resolve_categories, with_shape
 from anoframe.runs.stream_run import StreamRun
+from anoframe.runs.thresholds import Asked, check_one_detector, rate_remarks, threshold_options, with_thresholds
 from anoframe.training.checkpoint import (
     Checkpoint,
     accept_new_categories,
-    find_checkpoint,
     list_checkpoints,
     load_checkpoint,
+    select_checkpoint,
 )
-from anoframe.types import Prediction
-from anoframe.utils.files import read_json
 from anoframe.utils.paths import expand_path
 
-ImageLike = str | Path | Image.Image | np.ndarray
+__all__ = ["Run", "load_run", "test", "train"]
 
 
 def train(
@@ -62,7 +59,7 @@ def train(
     """
     check_config(cfg)
     output = expand_path(output, "output")
-    with open_run(config_for_run(cfg, categories), output, start) as run:
+    with open_run(with_shape(config_for_run(cfg, categories)), output, start) as run:
         if run.plan.tasks:
             StreamRun(run).run()
         else:
@@ -76,6 +73,7 @@ def test(
     categories: Sequence[str] | None = None,
     output: str | Path = "runs",
     start: str = "new",
+    threshold: Asked = None,
 ) -> Run:
     """Evaluate trained detectors again, into a run folder of their own (`<seed>-test`).
 
@@ -85,116 +83,41 @@ def test(
             must be the one the checkpoint was trained with.
         categories, output, start: as for `train`; by default all categories the checkpoint was trained on. Others can
             be named, or `["all"]` of another dataset, if its only detector accepts new categories.
+        threshold: decide with another threshold than the stored one: a dict with `false_positive_rate`, or with `value`
+            (a score) and `pixel_value` (a map value). No metric but misses and false alarms depends on it.
 
     Raises:
-        AnoframeError: as `train`; no checkpoint, one that does not belong to this config or category, or a test image
-            that a supervised detector was trained on.
+        AnoframeError: as `train`; no checkpoint, one that does not belong to this config or category, a test image
+            that a supervised detector was trained on, or a rate without held-back scores to estimate it on.
     """
     checkpoint, output = expand_path(checkpoint, "checkpoint"), expand_path(output, "output")
+    options = threshold_options(threshold)
     folders = list_checkpoints(checkpoint)
     cfg = load_config(find_run_config(checkpoint)) if cfg is None else cfg
     check_config(cfg)
     device = join(cfg.device).device
     loaded = [load_checkpoint(folder, device) for folder in folders.values()]
+    cfg = _with_trained_shape(cfg, loaded[0])
     _check_same_model(cfg, loaded[0], checkpoint)
+    _check_same_regions(cfg, loaded, checkpoint)
     if loaded[0].detector.phase_names():
         _check_same_training(cfg, checkpoint)
     own = _config_for_test(cfg, loaded, categories, checkpoint)
     trained_files = _trained_files(checkpoint)
-    with open_run(own, output, start, loaded[0], trained_files) as run:
+    asked: dict[str, Any] = {}
+    if options.asked:
+        loaded = _with_asked_thresholds(loaded, own, options)
+        asked = {"threshold": options.asked}
+    tested = replace(loaded[0], ignored={name: each for one in loaded for name, each in one.ignored.items()})
+    with open_run(own, output, start, tested, trained_files, asked) as run:
         _warn_about_other_data(run, Path(checkpoint))
         if run.plan.is_supervised and not trained_files:
             text = f"{checkpoint} has no {DATA_FILE} of its run: whether it was trained on a test image is not known"
             run.recorder.tracker.log("warning", text=text)
+        for text in rate_remarks(loaded, run.plan.categories) if options.asked else ():
+            run.recorder.tracker.log("warning", text=text)
         evaluate_checkpoints(run, loaded)
         return _finish(run)
-
-
-def load_run(path: str | Path) -> Run:
-    """Load a finished run, to read its results and to predict with its detectors.
-
-    Raises:
-        AnoframeError: there is no such folder, or it has no results.
-    """
-    folder = expand_path(path, "run folder")
-    if not folder.is_dir():
-        raise AnoframeError(f"there is no run folder {folder}: give the folder that has metrics.json")
-    return Run(folder, load_config(folder), Results.read(folder))
-
-
-@dataclass
-class Run:
-    """A finished run.
-
-    Attributes:
-        folder: the run folder.
-        config: resolved config of the run.
-        results: metrics and provenance.
-    """
-
-    folder: Path
-    config: ConfigDict
-    results: Results
-    _loaded: dict[Path, Checkpoint] = field(default_factory=dict, repr=False)
-
-    @property
-    def metrics(self) -> dict[str, Metrics]:
-        """Category -> metric -> value in [0, 1], or None if it is not available."""
-        return self.results.categories
-
-    @property
-    def mean(self) -> Metrics:
-        """Metric -> mean over the categories that have it."""
-        return self.results.mean
-
-    @property
-    def failed(self) -> dict[str, str]:
-        """Category -> why it has no metrics."""
-        return self.results.failed
-
-    @property
-    def stream(self) -> dict[str, Any] | None:
-        """Content of `results/continual.json` (docs/continual.md): matrices, ACC, forgetting; None without a stream."""
-        if self.config.protocol.name != "continual":
-            return None
-        results: dict[str, Any] = read_json(self.folder / "results" / STREAM)
-        return results
-
-    def timetable(self) -> str:
-        """Return a table of seconds and peak memory per stage, from `run.json`."""
-        stages = read_json(self.folder / "run.json")["stages"]
-        width = max(map(len, ("stage", *stages)))
-        lines = [f"{n:<{width}}  {s['seconds']:8.1f} s  {s['peak_bytes'] / 1e9:6.2f} GB" for n, s in stages.items()]
-        return "\n".join([f"{'stage':<{width}}     seconds  peak memory so far", *lines])
-
-    def predict(self, image: ImageLike, category: str | None = None) -> Prediction:
-        """Score one image: a file, a Pillow image, or a uint8 array `[H, W]`, `[H, W, 3]` or `[H, W, 4]`.
-
-        Args:
-            category: which detector to use; needed if the run has several, or if its only detector uses the name of
-                the category and has learned several.
-
-        Returns:
-            Prediction with a score `[]` and an anomaly map `[H, W]` at the resolution of the detector, None for a
-            method that scores images only.
-        """
-        checkpoint = self._checkpoint(category)
-        image = expand_path(image, "image") if isinstance(image, str | Path) else image
-        pixels = load_image(image, checkpoint.preprocessing)
-        device = next(checkpoint.detector.buffers()).device
-        prediction = checkpoint.detector.predict(pixels[None].to(device), [category or checkpoint.categories[0]])
-        return Prediction(
-            prediction.score[0].cpu(),
-            None if prediction.anomaly_map is None else prediction.anomaly_map[0].cpu(),
-            {name: maps[0].cpu() for name, maps in prediction.extra_maps.items()},
-            {name: scores[0].cpu() for name, scores in prediction.extra_scores.items()},
-        )
-
-    def _checkpoint(self, category: str | None) -> Checkpoint:
-        folder = find_checkpoint(self.folder, category)
-        if folder not in self._loaded:
-            self._loaded[folder] = load_checkpoint(folder, choose_device(self.config.device.split()[0]))
-        return self._loaded[folder]
 
 
 def _finish(run: RunContext) -> Run:
@@ -223,6 +146,16 @@ def _config_for_test(
     if any(len(checkpoint.categories) > 1 for checkpoint in loaded):
         own.protocol.name = "unified"
     return own
+
+
+def _with_asked_thresholds(
+    loaded: Sequence[Checkpoint], cfg: ConfigDict, options: ThresholdOptions
+) -> list[Checkpoint]:
+    """Give the checkpoints of a test the thresholds that the user asks for."""
+    categories = resolve_categories(open_run_dataset(cfg), cfg)
+    decided = [[name for name in categories if select_checkpoint(loaded, name) is each] for each in loaded]
+    check_one_detector(options, decided)
+    return [with_thresholds(each, names, options) for each, names in zip(loaded, decided, strict=True)]
 
 
 def _not_trained_on(category: str, trained: Sequence[str], loaded: Sequence[Checkpoint], path: Path) -> str:
@@ -254,18 +187,58 @@ def _warn_about_other_data(run: RunContext, path: Path) -> None:
         run.recorder.tracker.log("warning", text=f"{text}. The results are not comparable with those of that run")
 
 
+def _with_trained_shape(cfg: ConfigDict, trained: Checkpoint) -> ConfigDict:
+    """Replace `data.keep_aspect "rectangle"` by the size that the run of the checkpoint has chosen; return a config."""
+    if cfg.data.keep_aspect != RECTANGLE:
+        return cfg
+    own, shape = cfg.copy_and_resolve_references(), trained.preprocessing
+    with own.ignore_type():
+        own.data.resize, own.data.crop, own.data.keep_aspect = shape.resize, shape.crop, shape.keep_aspect
+        if "image_size" in own.model and "image_size" in trained.model:  # it follows data.crop
+            size = trained.model["image_size"]
+            own.model.image_size = tuple(size) if isinstance(size, list) else size
+    return own
+
+
+def _check_same_regions(cfg: ConfigDict, loaded: Sequence[Checkpoint], path: Path) -> None:
+    """Raise AnoframeError if a config asks for ignored regions that the checkpoints do not have.
+
+    The regions of a test are those in the checkpoints. The file that they were read from may be gone.
+    """
+    if cfg.data.ignore is None:
+        return
+    if not any(each.ignored for each in loaded):
+        raise AnoframeError(
+            f"{path} was trained without ignored regions, got data.ignore {cfg.data.ignore}: leave it out, or train "
+            "again"
+        )
+    try:
+        trained = load_config(find_run_config(path)).data.ignore
+    except AnoframeError:  # a checkpoint without its run
+        return
+    if cfg.data.ignore != trained:
+        raise AnoframeError(f"{path} was trained with data.ignore {trained}, got {cfg.data.ignore}: leave it unchanged")
+
+
 def _check_same_model(cfg: ConfigDict, trained: Checkpoint, path: Path) -> None:
     """Raise AnoframeError if a config has another model section or preprocessing than the checkpoint."""
-    model = to_plain(cfg.model)
-    if model != trained.model:
-        keys = [key for key in {**model, **trained.model} if model.get(key) != trained.model.get(key)]
+    model, own = (
+        fill_later_keys(dict(flatten({"model": section}))) for section in (to_plain(cfg.model), trained.model)
+    )
+    if model != own:
+        keys = {key.split(".")[1] for key in {**model, **own} if model.get(key) != own.get(key)}
         raise AnoframeError(
             f"{path} was trained with another model section than this config: {', '.join(sorted(keys))} differ. "
             "Leave out --config to test with the config of the checkpoint"
         )
-    for key, value in asdict(trained.preprocessing).items():
-        if cfg.data[key] != value:
-            raise AnoframeError(f"{path} was trained with data.{key} {value}, got {cfg.data[key]}: leave it unchanged")
+    shape = trained.preprocessing.settings()
+    if trained.tiling or cfg.data.tile is not None:
+        tiles = trained.tiling.settings() if trained.tiling else {"tile": None, "overlap": 0}
+        shape |= {"tile": tiles["tile"], "tile_overlap": tiles["overlap"]}
+    for key, value in shape.items():
+        given = list(cfg.data[key]) if isinstance(cfg.data[key], tuple) else cfg.data[key]
+        if given != value and not (key in ("resize", "crop", "tile") and given == [value, value]):
+            raise AnoframeError(f"{path} was trained with data.{key} {value}, got {given}: leave it unchanged")
 
 
 def _check_same_training(cfg: ConfigDict, path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from anoframe.config import ConfigDict
 from anoframe.data.fingerprint import FileHashes
@@ -34,6 +35,7 @@ def open_run(
     start: str,
     tested: Checkpoint | None = None,
     trained_files: FileHashes | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Iterator[RunContext]:
     """Plan a run, claim its folder, and hold the folder until the run ends.
 
@@ -44,11 +46,13 @@ def open_run(
         cfg: from `config_for_run`.
         output, start: as for `RunRecorder`.
         tested, trained_files: as for `Plan`.
+        provenance: further values for the provenance of the results.
 
     Raises:
         AnoframeError: as `Plan` and `RunRecorder`.
     """
     plan = Plan(cfg, tested, cfg.protocol.name == "continual", trained_files)
+    plan.provenance |= provenance or {}
     with RunRecorder(plan, output, start) as recorder:
         samples = RunSamples(plan, recorder.tracker)
         evaluator = Evaluator(plan, samples, recorder)

@@ -6,13 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from safetensors.torch import save
-from torch import Tensor
-
 from anoframe.config import to_plain
 from anoframe.errors import AnoframeError
-from anoframe.evaluation.decision import Threshold
-from anoframe.models.base import Detector, Observation, Phase
+from anoframe.evaluation.decision import HeldBack, Threshold, estimate_threshold
+from anoframe.models.base import ContinualDetector, Detector, Observation, Phase, TaskData
 from anoframe.runs.evaluating import Evaluator
 from anoframe.runs.plan import Plan
 from anoframe.runs.protocols import Fit
@@ -23,7 +20,7 @@ from anoframe.training.checkpoint import PROVENANCE_KEYS, Checkpoint, load_check
 from anoframe.training.context import FitContext
 from anoframe.training.seeding import seed_everything
 from anoframe.training.stages import fit_learner
-from anoframe.training.threshold import estimate_thresholds
+from anoframe.training.threshold import score_held_back
 from anoframe.types import Sample
 from anoframe.utils.files import write_atomic
 
@@ -52,24 +49,30 @@ class Fitter:
             self._recorder.tracker.log("warning", text=f"{fit.name} is trained again: {error}")
             return None
 
-    def count_images(self, fit: Fit) -> int:
-        """Return the number of training images of a fit."""
-        return len(self._training_samples(fit))
+    def training_samples(self, categories: Sequence[str]) -> list[Sample]:
+        """Return the training samples of categories, one category after another."""
+        return [sample for samples in self._samples.train(categories).values() for sample in samples]
 
-    def run_stages(self, detector: Detector, fit: Fit, seed: int, stages: ReadStages) -> None:
+    def count_images(self, samples: Sequence[Sample]) -> int:
+        """Return the number of training images of samples, which are their tiles if images are cut."""
+        return len(self._samples.images(samples))
+
+    def run_stages(
+        self, detector: Detector, fit: Fit, seed: int, stages: ReadStages, samples: Sequence[Sample]
+    ) -> None:
         """Run the training stages of a fit, log the detector's messages after each, and write the training curves.
 
         Args:
             stages: returns the stages, again after each of them.
+            samples: training samples, in the order of the index.
         """
         if not stages():
             return
-        samples = self._training_samples(fit)
         training = self._training(fit, seed)
         features = self._samples.encode_for_all(detector, samples)
         read = log_messages(stages, detector, self._recorder.tracker)
         images = self._samples.images(samples)
-        fit_learner(detector, features, len(samples), self._recorder.clock, training, read, images)
+        fit_learner(detector, features, len(images), self._recorder.clock, training, read, images)
         if training.curves["phases"]:
             self._recorder.folder.write_curves(fit.name, training.curves)
 
@@ -77,23 +80,25 @@ class Fitter:
         self,
         fit: Fit,
         detector: Detector,
-        limits: Mapping[str, Threshold | None] | None = None,
-        extra: Mapping[str, Mapping[str, Tensor]] | None = None,
+        held_back: Mapping[str, HeldBack | None] | None = None,
+        extra: Mapping[str, bytes] | None = None,
+        training: Mapping[str, str] | None = None,
     ) -> Checkpoint:
         """Write the checkpoint of a fit and remove its training states; only the main process writes.
 
         Args:
-            limits: category -> its thresholds.
-            extra: file name -> further tensors for the folder of the checkpoint, written before the description that
-                marks it as complete.
+            held_back: category -> scores of its held-back images, which its threshold is estimated on.
+            extra: file name -> content of further files for the folder of the checkpoint, written before the
+                description that marks it as complete.
+            training: further entries of `Checkpoint.training`.
         """
-        checkpoint = self._checkpoint(fit, detector, dict(limits or {}))
+        checkpoint = self._checkpoint(fit, detector, held_back or {}, training)
         if not self._group.is_main:
             return checkpoint
         folder = self._recorder.folder.checkpoint(fit.name)
         with self._recorder.clock.stage("save"):
-            for name, tensors in (extra or {}).items():
-                write_atomic(folder / name, save({key: tensor.contiguous().cpu() for key, tensor in tensors.items()}))
+            for name, content in (extra or {}).items():
+                write_atomic(folder / name, content)
             description = save_checkpoint(folder, checkpoint)
             self._recorder.folder.end_training(fit.name)
         self._recorder.tracker.log("checkpoint", fit=fit.name, folder=folder, metadata=description)
@@ -101,17 +106,19 @@ class Fitter:
 
     def _train(self, fit: Fit) -> Checkpoint:
         """Train one detector, find its thresholds and save it."""
-        samples = self._training_samples(fit)
+        samples = self.training_samples(fit.training_categories)
         defects = sum(sample.is_defect for sample in samples)
         more = {"defects": defects} if defects else {}
         self._recorder.tracker.log("fit", name=fit.name, images=len(samples), **more)
         seed_everything(self._cfg.seed)
         with self._recorder.clock.stage("build"):
             detector = self._plan.new_detector()
-        self.run_stages(detector, fit, self._cfg.seed, detector.training_stages)
+        if isinstance(detector, ContinualDetector):
+            detector.prepare_task(TaskData(tuple(samples), len(samples)))
+        self.run_stages(detector, fit, self._cfg.seed, detector.training_stages, samples)
         with self._recorder.clock.stage("threshold"):
-            limits = self._thresholds(fit)
-        return self.save(fit, detector, limits)
+            held_back = self._held_back(fit)
+        return self.save(fit, detector, held_back)
 
     def _load_in_every_process(self, fit: Fit) -> Checkpoint | None:
         """Load a detector in the main process, which sends its learned state to the others."""
@@ -126,43 +133,67 @@ class Fitter:
         detector.load_learned_state(state)
         return self._checkpoint(fit, detector, {})
 
-    def _training_samples(self, fit: Fit) -> list[Sample]:
-        return [sample for samples in self._samples.train(fit.training_categories).values() for sample in samples]
-
     def _training(self, fit: Fit, seed: int) -> FitContext:
         folder = self._recorder.folder.training(fit.name) if self._group.is_main else None
         evaluate = partial(self._evaluator.evaluate_in_training, fit.categories)
         tracker = self._recorder.tracker
         return FitContext(fit.name, seed, self._plan.trainer, tracker, folder, evaluate, group=self._group)
 
-    def _thresholds(self, fit: Fit) -> dict[str, Threshold | None]:
-        """Find the thresholds of each category from held-back images; None for a category without thresholds."""
+    def _held_back(self, fit: Fit) -> dict[str, HeldBack | None]:
+        """Score the held-back images of each category; None for a category without any, which has no threshold."""
         training, options = self._samples.train(fit.categories), self._cfg.threshold
         if not options.held_back:
             return dict.fromkeys(training)
-        size, seed, tracker = self._plan.preprocessing.crop, self._cfg.seed, self._recorder.tracker
+        size, seed, tracker = self._plan.preprocessing.size, self._cfg.seed, self._recorder.tracker
         quiet = FitContext("threshold", seed, self._plan.trainer, Trackers(), group=self._group)
-        share, rate = options.held_back, options.false_positive_rate
         build, encode, read = self._plan.new_detector, self._samples.encode_for_all, self._samples.images
         try:
-            limits = estimate_thresholds(build, encode, read, training, share, rate, size, quiet)
+            held_back = score_held_back(build, encode, read, training, options.held_back, size, quiet)
         except AnoframeError as error:  # training may need more images than are left
             if not self._group.is_single:
                 raise
             tracker.log("warning", text=f"no threshold from held-back images: {error}")
             return dict.fromkeys(training)
-        for category in (name for name, limit in limits.items() if limit is None):
+        for category in (name for name, scores in held_back.items() if scores is None):
             tracker.log("warning", text=f"{category}: too few training images for a threshold")
-        return limits
+        return held_back
 
-    def _checkpoint(self, fit: Fit, detector: Detector, limits: dict[str, Threshold | None]) -> Checkpoint:
+    def _checkpoint(
+        self,
+        fit: Fit,
+        detector: Detector,
+        held_back: Mapping[str, HeldBack | None],
+        further: Mapping[str, str] | None = None,
+    ) -> Checkpoint:
         samples, provenance = self._samples.train(fit.categories), self._plan.provenance
-        counts = {category: len(each) for category, each in samples.items()}
+        counts = {category: sum(not s.synthetic for s in each) for category, each in samples.items()}
         training: dict[str, Any] = {key: provenance[key] for key in PROVENANCE_KEYS if key in provenance}
+        training |= further or {}
         if self._plan.is_supervised:
             training["train_defects"] = {name: sum(s.is_defect for s in each) for name, each in samples.items()}
+        if self._plan.synthetic:
+            training["train_synthetic"] = {name: sum(s.synthetic for s in each) for name, each in samples.items()}
         model = to_plain(self._cfg.model)
-        return Checkpoint(detector, self._plan.preprocessing, model, self._cfg.seed, counts, limits, training)
+        plan = self._plan
+        ignored = {category: region for category, region in plan.ignored.items() if category in counts}
+        rate = self._cfg.threshold.false_positive_rate
+        limits: dict[str, Threshold | None] = {
+            name: estimate_threshold(each.scores, each.peaks, rate) if each else None
+            for name, each in held_back.items()
+        }
+        kept = {name: each for name, each in held_back.items() if each}
+        return Checkpoint(
+            detector,
+            plan.preprocessing,
+            model,
+            self._cfg.seed,
+            counts,
+            limits,
+            training,
+            held_back=kept,
+            tiling=plan.tiling,
+            ignored=ignored,
+        )
 
 
 def log_messages(stages: ReadStages, detector: Detector, tracker: Tracker) -> ReadStages:

@@ -40,7 +40,7 @@ _RESULT_TYPES = {
     "metrics": dict[str, float | None],
     "counts": dict[str, int],
     "backbone": dict[str, Any],
-    "threshold": dict[str, float | None] | None,
+    "threshold": dict[str, float | list[str] | None] | None,
     "images": list[dict[str, Any]],
     "curves": dict[str, dict[str, list[float]] | None],
 }
@@ -308,8 +308,18 @@ def _check_format(path: Path, state: Any) -> None:
 
 
 def _folder_has_run(path: Path) -> str:
-    content = "the results of an earlier run" if (path / "metrics.json").exists() else "a run that has not finished"
+    is_finished = (path / "metrics.json").exists() or _has_finished(path)
+    content = "the results of an earlier run" if is_finished else "a run that has not finished"
     return f"{path} has {content}: continue it with --resume, choose another --output, or replace it with --overwrite"
+
+
+def _has_finished(path: Path) -> bool:
+    """Return whether `run.json` says that the run has finished; runs without detectors have no `metrics.json`."""
+    try:
+        state = read_json(path / "run.json")
+    except AnoframeError:
+        return False
+    return isinstance(state, dict) and state.get("status") == "finished"
 
 
 def _flat_without_data(provenance: Mapping[str, Any]) -> dict[str, Any]:

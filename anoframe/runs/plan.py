@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,26 @@ from anoframe.config import ConfigDict, to_plain
 from anoframe.config.comparison import RESULT_NEUTRAL_KEYS
 from anoframe.config.validation import check_ranges
 from anoframe.continual.results import STREAM
-from anoframe.continual.strategies import build_strategy
+from anoframe.continual.strategies import Replay, Strategy, build_strategy
 from anoframe.data.fingerprint import FINGERPRINT, FileHashes, fingerprint_data
+from anoframe.data.ignored import read_ignored
 from anoframe.data.manifest import Manifest, make_manifest
 from anoframe.data.masks import MaskSettings
 from anoframe.data.preprocessing import Preprocessing
+from anoframe.data.synthetic_samples import SyntheticSettings
 from anoframe.data.task_streams import Task
-from anoframe.data.validation import CategoryReport, check_dataset
+from anoframe.data.tiling import Tiling
+from anoframe.data.validation import check_dataset
+from anoframe.data.validation_report import CategoryReport
 from anoframe.distributed.process_group import join
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.provenance import git_commit, versions
 from anoframe.evaluation.results import CHOSEN_ON_TEST
 from anoframe.metrics.catalogue import METRICS, Level
 from anoframe.models.base import Detector
+from anoframe.models.components.exemplars import MemorySettings, quota
 from anoframe.models.factory import build_detector
+from anoframe.registry import check_arguments
 from anoframe.runs.disclosure import check_not_trained_on, check_training_defects, disclose
 from anoframe.runs.folder import run_folder
 from anoframe.runs.protocols import open_run_dataset, plan_fits, plan_tasks, resolve_categories
@@ -51,12 +57,14 @@ class Plan:
     Attributes:
         group: processes that work on the run together.
         preprocessing, masks, dataset, categories: what is read, and how.
+        tiling, ignored: tiles, None without; and category -> ignored region.
         fits: detectors to train and to evaluate.
         tasks: tasks of a stream; empty for another protocol.
         trainer: the `trainer` section of the config, None if it has none.
         warnings: oddities of the dataset that do not stop a run.
         is_test: whether the run only tests.
         is_supervised: whether the detector learns from defects; another one gets normal training images only.
+        synthetic: how its synthetic training samples are made; None for a detector that wants none.
         provenance: provenance of `metrics.json`, as far as it is known before training.
         files: hash of each image and mask; empty except in the main process, which alone reads them all.
         manifest: of the split; None for the official one, and except in the main process.
@@ -78,10 +86,12 @@ class Plan:
         self.is_test = tested is not None
         self.group = join(cfg.device)
         self.preprocessing = Preprocessing(**{name: cfg.data[name] for name in _PREPROCESSING})
+        self.tiling = _tiling(cfg, self.preprocessing)
         self.masks = MaskSettings(cfg.data.mask_rule, cfg.data.mask_frame)
         self.dataset = open_run_dataset(cfg)
         self.categories = resolve_categories(self.dataset, cfg)
         cfg.categories = tuple(self.categories)  # so that config.yaml repeats this run if a category is added on disk
+        self.ignored = tested.ignored if tested else read_ignored(cfg.data.ignore, self.categories)
         self.fits = plan_fits(cfg.protocol.name, self.categories)
         data = check_dataset(
             self.dataset, self.categories, decode_images, cfg.data.follow_links, self.masks, self.preprocessing
@@ -102,8 +112,12 @@ class Plan:
             if "selected" in training:
                 self._check_selection(detector.phase_names(), data.categories)
         self.is_supervised = detector.is_supervised
+        self.synthetic = _synthetic_settings(cfg) if detector.wants_synthetic_defects else None
         self.provenance = self._provenance() | training
         self.provenance |= disclose(detector, self.dataset.split, data.categories, tested)
+        if self.synthetic and not self.is_test:
+            images = {each.name: each.train_good for each in data.categories}
+            self.provenance["synthetic"] = {**asdict(self.synthetic), "images": images}
         self.files: FileHashes = {}
         self.manifest: Manifest | None = None
         if self.group.is_main:
@@ -135,9 +149,26 @@ class Plan:
             detector = build_detector(to_plain(self.cfg.model), self.cfg.seed)
         return detector.to(self.group.device).eval()
 
+    def new_strategy(self, detector: Detector) -> Strategy:
+        """Return the strategy of a stream of tasks for a detector.
+
+        Raises:
+            AnoframeError: it is unknown or does not fit to the detector, or its settings are wrong.
+        """
+        protocol = self.cfg.protocol
+        section = to_plain(protocol.memory)
+        check_arguments(MemorySettings, section, "protocol.memory")
+        memory = MemorySettings(**section) if protocol.strategy == "replay" else None
+        if memory and self.tiling:
+            raise AnoframeError(
+                "protocol.strategy replay keeps whole images, and with data.tile the training images are tiles: choose "
+                "another strategy, or train without tiles"
+            )
+        return build_strategy(protocol.strategy, detector, protocol.ewc_weight, memory, self.cfg.seed)
+
     def _check_detector(self, detector: Detector, counts: Sequence[CategoryReport]) -> None:
         protocol = self.cfg.protocol.name
-        detector.check_image_size(self.preprocessing.crop)
+        check_detector_shape(detector, self.preprocessing, self.tiling, bool(self.ignored))
         if not self.group.is_single:
             check_multi_device(detector, protocol, f"{self.group.size} processes")
         check_training_defects(detector, self.dataset.split, self.fits, counts)
@@ -175,8 +206,10 @@ class Plan:
         """
         if Path(STREAM).stem in self.categories:
             raise AnoframeError(f"category {Path(STREAM).stem!r} collides with results/{STREAM}: rename that category")
-        protocol = self.cfg.protocol
-        least = build_strategy(protocol.strategy, detector, protocol.ewc_weight).min_images
+        strategy = self.new_strategy(detector)
+        if isinstance(strategy, Replay):
+            quota(strategy.memory, len(self.categories))  # raises an error now, and not in the last task
+        least = strategy.min_images
         for number, task in enumerate(self.tasks):
             count = sum(training_images[category] for category in task)
             if count < least:
@@ -184,6 +217,13 @@ class Plan:
                     f"task {number} ({', '.join(task)}) has {count} training image{'s' * (count > 1)}, and "
                     f"{type(detector).__name__} needs {least} or more per task: add images, or merge two tasks"
                 )
+
+    def _shape_provenance(self) -> dict[str, Any]:
+        """Return tiles and ignored regions for the provenance; nothing without, as in earlier versions."""
+        tiles = self.tiling.settings() if self.tiling else {}
+        shape: dict[str, Any] = {"tile": tiles["tile"], "tile_overlap": tiles["overlap"]} if tiles else {}
+        ignored = {category: region.hash for category, region in self.ignored.items()}
+        return shape | ({"ignored_regions": ignored} if ignored else {})
 
     def _provenance(self) -> dict[str, Any]:
         cfg, protocol = self.cfg, self.cfg.protocol
@@ -193,15 +233,50 @@ class Plan:
             "seed": cfg.seed,
             "data": {
                 "name": self.dataset.name,
-                **{key: cfg.data[key] for key in (*_PREPROCESSING, *_MASKS)},
+                **self.preprocessing.settings(),
+                **{key: cfg.data[key] for key in _MASKS},
+                **self._shape_provenance(),
                 **self.dataset.split.provenance(),
             },
         }
         if self.tasks:
             provenance["stream"] = {"tasks": [list(task) for task in self.tasks], "strategy": protocol.strategy}
+            if protocol.strategy == "replay":
+                provenance["stream"]["memory"] = to_plain(protocol.memory)
         if not self.group.is_single:
             provenance["processes"] = self.group.size  # sums over processes round differently
         return {**provenance, "model": to_plain(cfg.model), "versions": versions(), "git": git_commit()}
+
+
+def check_detector_shape(
+    detector: Detector, preprocessing: Preprocessing, tiling: Tiling | None, has_ignored: bool
+) -> None:
+    """Check that a detector can use images of this shape, tiles, padding and ignored regions.
+
+    Raises:
+        AnoframeError: it cannot; names the keys to change.
+    """
+    detector.check_image_size(*(tiling.size if tiling else preprocessing.size))
+    if detector.scores_whole_images:
+        used = {"data.tile": bool(tiling), 'data.keep_aspect "pad"': preprocessing.pads, "data.ignore": has_ignored}
+        if names := [name for name, is_used in used.items() if is_used]:
+            raise AnoframeError(
+                f"{type(detector).__name__} scores images as a whole, not by its map, so it cannot leave out pixels or "
+                f"join tiles: set no {' and no '.join(names)}"
+            )
+
+
+def _tiling(cfg: ConfigDict, preprocessing: Preprocessing) -> Tiling | None:
+    """Return the tiles of a config; None without."""
+    if cfg.data.tile is None:
+        if cfg.data.tile_overlap:
+            raise AnoframeError(
+                f"data.tile_overlap {cfg.data.tile_overlap} has no effect without tiles: set data.tile, or leave it 0"
+            )
+        return None
+    tiling = Tiling(cfg.data.tile, cfg.data.tile_overlap)
+    tiling.check(preprocessing.size)
+    return tiling
 
 
 def check_devices(cfg: ConfigDict) -> None:
@@ -211,6 +286,19 @@ def check_devices(cfg: ConfigDict) -> None:
         AnoframeError: a stream of tasks, or a method without gradient training, which one process must train.
     """
     check_multi_device(build_detector(to_plain(cfg.model), cfg.seed), cfg.protocol.name, f"--device {cfg.device}")
+
+
+def _synthetic_settings(cfg: ConfigDict) -> SyntheticSettings:
+    """Return the section `data.synthetic` of a config, which may be missing.
+
+    Raises:
+        AnoframeError: a key or value is wrong.
+    """
+    section = to_plain(cfg.data.get("synthetic") or {})
+    check_arguments(SyntheticSettings, section, "data.synthetic")
+    settings = SyntheticSettings(**section)
+    settings.build()
+    return settings
 
 
 def _training_provenance(phases: Sequence[str], trainer: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from anoframe.config import ConfigDict
 from anoframe.config.validation import check_text
 from anoframe.continual.names import strategy_name
 from anoframe.data.dataset import Dataset, NormalSplit, choose_categories, open_dataset
+from anoframe.data.preprocessing import RECTANGLE
+from anoframe.data.rectangle import median_aspect, rectangle
 from anoframe.data.splits import FEW_SHOT, OFFICIAL, Split
 from anoframe.data.task_streams import STREAMS, Task, parse_tasks
 from anoframe.errors import AnoframeError, suggest
@@ -77,6 +79,38 @@ def config_for_run(cfg: ConfigDict, categories: Sequence[str] | None) -> ConfigD
     if not own.categories:
         raise AnoframeError("no category given: --cls_names NAME [NAME ...], or --cls_names all")
     return own
+
+
+def with_shape(cfg: ConfigDict) -> ConfigDict:
+    """Replace `data.keep_aspect "rectangle"` by the size that fits to the training images; return the config.
+
+    The rectangle has the median aspect ratio of all training images of the run, and about the number of pixels of
+    `data.crop`; the whole photograph is resized to it. Where it is a square, `data.resize` and `data.crop` stay.
+
+    Args:
+        cfg: from `config_for_run`; it is changed.
+
+    Raises:
+        AnoframeError: the dataset or its images cannot be read, or `data.crop` or `data.resize` is a pair.
+    """
+    data = cfg.data
+    if data.keep_aspect != RECTANGLE:
+        return cfg
+    if not isinstance(data.resize, int) or not isinstance(data.crop, int):
+        raise AnoframeError(
+            f'data.keep_aspect "rectangle" chooses height and width itself, got data.resize {data.resize} and '
+            f"data.crop {data.crop}: set one number each, or keep_aspect False"
+        )
+    dataset = open_run_dataset(cfg)
+    samples = [s for category in resolve_categories(dataset, cfg) for s in dataset.samples(category)]
+    size = rectangle(median_aspect(s.image for s in samples if s.split == "train"), data.crop)
+    with cfg.ignore_type():
+        if size != (data.crop, data.crop):
+            if "image_size" in cfg.get("model", {}) and cfg.model.image_size == data.crop:
+                cfg.model.image_size = size  # follows data.crop, as in the shipped configs
+            data.resize = data.crop = size
+        data.keep_aspect = False
+    return cfg
 
 
 def check_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> None:

@@ -20,7 +20,7 @@ from anoframe.evaluation.provenance import machine
 from anoframe.evaluation.results import Results
 from anoframe.models.summary import MethodSummary
 from anoframe.registry import check_arguments
-from anoframe.report.run_record import PICTURE_INDEX
+from anoframe.report.category_record import PICTURE_INDEX
 from anoframe.report.write import write_report
 from anoframe.runs.folder import FollowerFolder, RunFolder
 from anoframe.runs.plan import Plan
@@ -212,7 +212,8 @@ class RunRecorder(Recorder):
         with self.isolate_decoration("report.html"):
             write_report(self.folder.path)
         seconds = round(time.perf_counter() - self._started, 3)
-        self.tracker.log("finished", metrics=results.mean, seconds=seconds)
+        decided = {"decisions": results.mean_decisions} if results.decisions else {}
+        self.tracker.log("finished", metrics=results.mean, seconds=seconds, **decided)
         return results
 
 

@@ -17,6 +17,7 @@ from anoframe.utils.files import read_json, write_json
 from anoframe.utils.type_check import matches_type
 
 KEY_METRIC = "pixel_auroc"  # whose averages and forgetting come first in results/continual.json
+IMAGE_KEY_METRIC = "image_auroc"  # the same of a method without anomaly maps
 _ROW = {"row": dict[str, dict[str, float | None]], "about": dict[str, Any]}
 
 
@@ -48,7 +49,8 @@ class StreamRows:
 
         Args:
             metrics: category -> its metrics after the task.
-            about: `seconds`, `params_total`, `params_trainable` and `summary` of the task.
+            about: `seconds`, `params_total`, `params_trainable` and `summary` of the task; `key_metric`, `classes` and
+                `exemplars` of methods that have them, see `stream_results`.
         """
         write_json(self._path(fit), {"row": metrics, "about": about})
 
@@ -61,7 +63,7 @@ class StreamRows:
             "git": git_commit(),
             "strategy": plan.cfg.protocol.strategy,
             "class_order": [category for task in plan.tasks for category in task],
-            "key_metric": KEY_METRIC,
+            "key_metric": rows[-1]["about"].get("key_metric", KEY_METRIC) if rows else KEY_METRIC,
         }
         results = stream_results(plan.tasks, [row["row"] for row in rows], [row["about"] for row in rows], head)
         write_json(self._folder / STREAM, results)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from safetensors.torch import save
 
 from anoframe.continual.names import JOINT
-from anoframe.continual.strategies import Strategy, build_strategy
+from anoframe.continual.strategies import Strategy
 from anoframe.data.task_streams import Task
 from anoframe.errors import AnoframeError
+from anoframe.evaluation.class_measures import ClassifyingDetector, measure_classes
 from anoframe.evaluation.results import Metrics
-from anoframe.models.base import Observation, Phase
+from anoframe.models.base import Detector, Observation, Phase, TaskData
 from anoframe.runs.context import RunContext
+from anoframe.runs.exemplar_files import DIGEST, FILE, count_bytes, describe_exemplars, hash_content, read_exemplars
 from anoframe.runs.protocols import Fit
-from anoframe.runs.stream_rows import StreamRows
-from anoframe.training.checkpoint import Checkpoint
+from anoframe.runs.stream_rows import IMAGE_KEY_METRIC, StreamRows
+from anoframe.training.checkpoint import Checkpoint, read_training
 from anoframe.training.seeding import seed_everything
+from anoframe.types import Sample
 from anoframe.utils.tensor_files import read_tensors
 
 _STRATEGY_FILE = "strategy.safetensors"  # in the checkpoint of a task: what the strategy needs for the next task
@@ -67,28 +72,49 @@ class StreamRun:
 
     def _train_task(self, task: int, strategy: Strategy) -> Checkpoint:
         fit, fitter, started = self._fits[task], self._run.fitter, time.perf_counter()
-        count, seed = fitter.count_images(fit), _task_seed(self._plan.cfg.seed, task)
-        self._recorder.tracker.log("fit", name=fit.name, images=count)
+        data, seed = self._task_data(task, strategy), task_seed(self._plan.cfg.seed, task)
+        self._log_task(fit, data)
         seed_everything(seed)
-        strategy.start(task, count)
-        fitter.run_stages(strategy.detector, fit, seed, strategy.training_stages)
+        strategy.prepare(task, data)
+        strategy.start(task, fitter.count_images(data.samples[: data.num_new]))
+        fitter.run_stages(strategy.detector, fit, seed, strategy.training_stages, data.samples)
         strategy.finish()
-        self._record_task(fit, time.perf_counter() - started, _count_trained(strategy.training_stages()))
-        state = strategy.state()
-        return fitter.save(fit, strategy.detector, extra={_STRATEGY_FILE: state} if state else None)
+        extra, training = _strategy_files(strategy), {}
+        if strategy.has_memory:
+            exemplars = [data.samples[row] for row in strategy.exemplar_rows()]
+            content = describe_exemplars(exemplars, strategy.exemplar_class, self._plan.dataset.root)
+            extra[FILE], training[DIGEST] = content, hash_content(content)
+            self._record(fit, task_exemplars={"images": len(exemplars), "bytes": count_bytes(exemplars)})
+        parameters = count_trained(strategy.training_stages())
+        self._record(fit, task_seconds=round(time.perf_counter() - started, 3), task_parameters=parameters)
+        return fitter.save(fit, strategy.detector, extra=extra, training=training)
 
-    def _record_task(self, fit: Fit, seconds: float, parameters: int) -> None:
-        """Write the seconds of training (since the last resume) and the number of trained parameters to `run.json`."""
+    def _task_data(self, task: int, strategy: Strategy) -> TaskData:
+        """Return the training images of a task: the new ones, then the exemplars that the task before has left."""
+        new = self._run.fitter.training_samples(self._fits[task].training_categories)
+        exemplars = self._exemplars(self._fits[task - 1]) if task and strategy.has_memory else ()
+        return TaskData((*new, *exemplars), len(new))
+
+    def _exemplars(self, fit: Fit) -> tuple[Sample, ...]:
+        """Read the exemplars that a finished task has left."""
+        folder = self._recorder.folder.checkpoint(fit.name)
+        digest = read_training(folder).get(DIGEST)
+        candidates = self._run.fitter.training_samples(fit.categories)
+        return read_exemplars(folder, digest, candidates, self._plan.dataset.root)
+
+    def _log_task(self, fit: Fit, data: TaskData) -> None:
+        defects = sum(sample.is_defect for sample in data.samples)
+        more = {"defects": defects} if defects else {}
+        self._recorder.tracker.log("fit", name=fit.name, images=len(data.samples), **more)
+
+    def _record(self, fit: Fit, **values: Any) -> None:
+        """Write values of a task to `run.json`: seconds of training (since the last resume), numbers of parameters."""
         folder = self._recorder.folder
-        folder.write_state(
-            task_seconds={**folder.state.get("task_seconds", {}), fit.name: round(seconds, 3)},
-            task_parameters={**folder.state.get("task_parameters", {}), fit.name: parameters},
-        )
+        folder.write_state(**{name: {**folder.state.get(name, {}), fit.name: value} for name, value in values.items()})
 
     def _strategy_before(self, task: int) -> Strategy:
         """Return the strategy, with its detector, in the state that the task before left."""
-        protocol = self._plan.cfg.protocol
-        strategy = build_strategy(protocol.strategy, self._plan.new_detector(), protocol.ewc_weight)
+        strategy = self._plan.new_strategy(self._plan.new_detector())
         if task > 0:
             fit = self._fits[task - 1]
             checkpoint = self._run.fitter.load(fit)
@@ -127,9 +153,28 @@ class StreamRun:
             "params_total": detector.num_learned_values(),
             "params_trainable": state["task_parameters"][fit.name],
             "summary": summary.to_json(),
+            **self._about_classes(task, detector),
         }
+        if fit.name in state.get("task_exemplars", {}):
+            about["exemplars"] = state["task_exemplars"][fit.name]
         self._rows.write(fit, metrics, about)
         self._recorder.log_summary(fit.name, task, summary)
+
+    def _about_classes(self, task: int, detector: Detector) -> dict[str, Any]:
+        """Return what is measured of a detector that classifies images: top-1, calibration, novelty; else nothing."""
+        about: dict[str, Any] = {} if detector.has_maps else {"key_metric": IMAGE_KEY_METRIC}
+        if not isinstance(detector, ClassifyingDetector):
+            return about
+        with self._recorder.clock.stage("classify"):
+            seen = self._fits[task].categories
+            outputs = {name: self._run.evaluator.classify(detector, name) for name in self._plan.categories}
+            return about | {"classes": measure_classes(detector.class_names, outputs, seen)}
+
+
+def _strategy_files(strategy: Strategy) -> dict[str, bytes]:
+    """Return the files of a checkpoint with what the strategy needs for the next task, by name."""
+    state = strategy.state()
+    return {_STRATEGY_FILE: save({name: value.contiguous().cpu() for name, value in state.items()})} if state else {}
 
 
 def plan_task_fits(tasks: Sequence[Task], strategy: str) -> list[Fit]:
@@ -142,13 +187,13 @@ def plan_task_fits(tasks: Sequence[Task], strategy: str) -> list[Fit]:
     return fits
 
 
-def _count_trained(stages: Sequence[Observation | Phase]) -> int:
+def count_trained(stages: Sequence[Observation | Phase]) -> int:
     """Count the parameters that the phases of a task train; one that several phases train counts once."""
     phases = (stage for stage in stages if isinstance(stage, Phase))
     parameters = {id(parameter): parameter for phase in phases for parameter in phase.parameters.values()}
     return sum(parameter.numel() for parameter in parameters.values())
 
 
-def _task_seed(seed: int, task: int) -> int:
+def task_seed(seed: int, task: int) -> int:
     """Return the seed of a task; the first task has the seed of the run, as if it were the only one."""
     return int(np.random.SeedSequence((seed, task)).generate_state(1)[0]) if task else seed

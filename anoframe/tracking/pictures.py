@@ -13,16 +13,18 @@ _GAP = 4  # white pixels between the parts of a strip
 
 
 def cut_strip(strip: Image.Image) -> dict[str, Image.Image]:
-    """Cut a strip into its square parts: name -> part, from left to right.
+    """Cut a strip into its parts: name -> part, from left to right.
 
     Args:
-        strip: `[H, 4 H + 3 gaps]`; a picture of another shape, from a method without maps, is a single part `image`.
+        strip: four parts `[H, W]` and three gaps: square ones, or with the entry `panels` in the picture's `info`;
+            another picture, from a method without maps, is a single part `image`.
     """
-    side = strip.height
-    if strip.width != len(PARTS) * side + (len(PARTS) - 1) * _GAP:
+    side, gaps = strip.height, (len(PARTS) - 1) * _GAP
+    if strip.width != len(PARTS) * side + gaps and strip.info.get("panels") != str(len(PARTS)):
         return {"image": strip}
-    lefts = [index * (side + _GAP) for index in range(len(PARTS))]
-    return {name: strip.crop((left, 0, left + side, side)) for name, left in zip(PARTS, lefts, strict=True)}
+    width = (strip.width - gaps) // len(PARTS)
+    lefts = [index * (width + _GAP) for index in range(len(PARTS))]
+    return {name: strip.crop((left, 0, left + width, side)) for name, left in zip(PARTS, lefts, strict=True)}
 
 
 def open_pictures(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], Image.Image]]:

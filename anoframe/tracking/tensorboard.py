@@ -72,8 +72,14 @@ class TensorBoard:
         for category, values in metrics.items():
             self._scalars(f"look/{fit}/{phase}/{category}", values, epoch)
 
-    def _on_evaluated(self, category: str, metrics: Mapping[str, float | None], **_: Any) -> None:
-        self._scalars(f"test/{category}", metrics)
+    def _on_evaluated(
+        self,
+        category: str,
+        metrics: Mapping[str, float | None],
+        decisions: Mapping[str, float | None] | None = None,
+        **_: Any,
+    ) -> None:
+        self._scalars(f"test/{category}", {**metrics, **(decisions or {})})
 
     def _on_pictures(self, category: str, folder: Path, rows: Sequence[Mapping[str, Any]], **_: Any) -> None:
         for index, (row, strip) in enumerate(open_pictures(folder, rows)):
@@ -88,8 +94,10 @@ class TensorBoard:
     def _on_failed(self, category: str, reason: str, **_: Any) -> None:
         self._open.add_text(f"failed/{category}", reason)
 
-    def _on_finished(self, metrics: Mapping[str, float | None], **_: Any) -> None:
-        self._scalars("test/mean", metrics)
+    def _on_finished(
+        self, metrics: Mapping[str, float | None], decisions: Mapping[str, float | None] | None = None, **_: Any
+    ) -> None:
+        self._scalars("test/mean", {**metrics, **(decisions or {})})
 
     def _scalars(self, prefix: str, metrics: Mapping[str, float | None], step: int = 0) -> None:
         """Write metrics as scalars, without those that are not available."""

@@ -31,6 +31,7 @@ _LINES = {  # event -> line on the console; other events print nothing
     "warning": "warning: {text}",
     "fit": "fit {name}: {images} normal images",
     "supervised_fit": "fit {name}: {images} images, {defects} of them defects",
+    "class_fit": "fit {name}: {images} new images, {exemplars} exemplars",
     "features": "  {text}",
     "forecast": "  {text}",
     "training_resumed": "  {fit}: training continues at step {done} of its phase",

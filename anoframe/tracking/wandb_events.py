@@ -105,9 +105,15 @@ class EventWriter:
 
     # -------------------------------------------------------------------------------------------- evaluation
 
-    def on_evaluated(self, category: str, metrics: Mapping[str, float | None], **_: Any) -> None:
-        """Metrics of a category."""
-        self._log(metrics, f"test/{category}")
+    def on_evaluated(
+        self,
+        category: str,
+        metrics: Mapping[str, float | None],
+        decisions: Mapping[str, float | None] | None = None,
+        **_: Any,
+    ) -> None:
+        """Metrics of a category; with a threshold, misses and false alarms as well."""
+        self._log({**metrics, **(decisions or {})}, f"test/{category}")
 
     def on_pictures(self, category: str, folder: Path, rows: Sequence[Mapping[str, Any]], **_: Any) -> None:
         """Pictures of a category as a table: the parts of each strip, and its row of `pictures.json`."""
@@ -144,9 +150,15 @@ class EventWriter:
         """Reason of a failed category, in the summary."""
         self._run.summary[f"failed/{category}"] = reason
 
-    def on_finished(self, metrics: Mapping[str, float | None], seconds: float | None = None, **_: Any) -> None:
-        """Mean metrics, and the seconds of the run in the summary."""
-        self._log(metrics, "test/mean")
+    def on_finished(
+        self,
+        metrics: Mapping[str, float | None],
+        seconds: float | None = None,
+        decisions: Mapping[str, float | None] | None = None,
+        **_: Any,
+    ) -> None:
+        """Mean metrics and mean rates of misses and false alarms, and the seconds of the run in the summary."""
+        self._log({**metrics, **(decisions or {})}, "test/mean")
         if seconds is not None:
             self._run.summary["seconds"] = seconds
 
@@ -158,6 +170,7 @@ class EventWriter:
         last = results["cl_metrics"][-1]["by_metric"]
         metrics = {f"{name}/{key}": value for name, values in last.items() for key, value in values.items()}
         counts = {name: results[name][-1] for name in ("params_total", "params_trainable", "seconds")}
+        counts |= class_values(results)
         task = len(results["cl_metrics"]) - 1
         self._log({"task": task, **metrics, **counts}, "continual", commit=False)
         self._send_media(self._write_matrices, results=results)  # same row; it is sent without the table if this fails
@@ -252,3 +265,10 @@ class EventWriter:
         available = {f"{start}{name}": value for name, value in values.items() if value is not None}
         if available:
             self._run.log(available, step=self.row, commit=commit)
+
+
+def class_values(results: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return calibration and novelty after the last task, of a stream whose images are classified; else nothing."""
+    values = {name: results[name][-1] for name in ("ece", "category_top1") if results.get(name)}
+    novelty = (results.get("novelty") or [None])[-1] or {}
+    return values | {f"novelty/{name}/{key}": v for name, row in novelty.items() for key, v in row.items()}

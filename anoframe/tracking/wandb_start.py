@@ -81,7 +81,7 @@ def _init(
     supported = {name: value for name, value in undocumented.items() if name in wandb.Settings.model_fields}
     return wandb.init(
         mode=mode,  # type: ignore[arg-type]
-        id=id,
+        id=os.environ["WANDB_RUN_ID"] if _in_sweep() else id,
         resume="allow",
         reinit="create_new",  # leaves another run of the user in this process open
         dir=folder,
@@ -89,6 +89,9 @@ def _init(
         project=cfg.project or os.environ.get("WANDB_PROJECT") or "anoframe",
         entity=cfg.entity or os.environ.get("WANDB_ENTITY"),
         name=cfg.name or os.environ.get("WANDB_NAME") or _default_name(folder),
+        group=cfg.group or os.environ.get("WANDB_RUN_GROUP") or _default_group(folder),
+        job_type=cfg.job_type or os.environ.get("WANDB_JOB_TYPE") or job_type(folder),
+        notes=cfg.notes or os.environ.get("WANDB_NOTES") or "; ".join(disclosed.get("notes") or ()) or None,
         tags=_tags(cfg, disclosed) or None,
         settings=wandb.Settings(
             silent=True,
@@ -99,6 +102,28 @@ def _init(
             **supported,  # type: ignore[arg-type]
         ),
     )
+
+
+def _in_sweep() -> bool:
+    """Whether the agent of a sweep has started this process; it has chosen the id of the run."""
+    return bool(os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID"))
+
+
+def job_type(folder: Path) -> str:
+    """Return what a run does, by the folder that it writes to.
+
+    >>> [job_type(Path("runs/patchcore_224/separate/bottle", seed)) for seed in ("0", "0-test")]
+    ['train', 'test']
+    """
+    kinds = {"pretraining": "pretrain", "probe": "probe"}
+    if folder.name.endswith("-test"):
+        return "test"
+    return kinds.get(folder.parts[-3], "train") if len(folder.parts) > 3 and folder.name.isdigit() else "grid"
+
+
+def _default_group(folder: Path) -> str | None:
+    """Return config and protocol of a run, which its seeds and categories share; None for a grid."""
+    return None if job_type(folder) == "grid" else "/".join(folder.parts[-4:-2])[-128:]
 
 
 def _tags(cfg: ConfigDict, disclosed: Mapping[str, Any]) -> list[str]:

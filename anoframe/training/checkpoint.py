@@ -1,14 +1,16 @@
 """Checkpoints: a trained detector on disk, in `learned.safetensors` (tensors) and `detector.json` (how to build it).
 
+Beside them, `held_back.json` has the scores of the held-back images that thresholds are estimated on.
+
 The frozen backbone is not stored. The checkpoint holds its name and the fingerprint of its tensors, which are compared
 when the checkpoint is loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from anoframe.data.ignored import IgnoredRegion
 from anoframe.data.preprocessing import Preprocessing
+from anoframe.data.tiling import Tiling
 from anoframe.errors import AnoframeError, suggest
-from anoframe.evaluation.decision import Threshold
+from anoframe.evaluation.decision import HeldBack, Threshold
 from anoframe.models.base import Detector
 from anoframe.models.factory import build_detector
 from anoframe.registry import check_arguments
+from anoframe.training.held_back import read_held_back, write_held_back
 from anoframe.utils.files import check_plain_name, read_json, write_atomic, write_json
 from anoframe.utils.tensor_files import PICKLE, fingerprint, is_pickle
 from anoframe.utils.type_check import matches_type, type_words
@@ -36,8 +41,8 @@ _REQUIRED_KEYS = {
     "learned_sha256": str,
 }
 PROVENANCE_KEYS = ("trainer", "selected", "protocol_tag")  # of `training`, which results repeat
-_ABILITIES = ("uses_category", "accepts_new_categories")  # of the detector, written where they are true
-_THRESHOLDS = dict[str, dict[str, float | int | None] | None]
+_ABILITIES = ("uses_category", "category_is_optional", "accepts_new_categories")  # written where they are true
+_THRESHOLDS = dict[str, dict[str, float | int | list[str] | None] | None]
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,11 @@ class Checkpoint:
         seed: of the run.
         train_images: category -> number of images it was trained on.
         thresholds: category -> threshold; None if none could be estimated.
+        held_back: category -> scores of its held-back images, which thresholds for other rates are estimated on.
         training: how it was trained, for the provenance of results: `PROVENANCE_KEYS`, and `train_defects` (category ->
             number of defects among its images) of a supervised method; empty otherwise without gradient descent.
+        tiling: tiles that images are cut into; None: no tiles.
+        ignored: category -> its ignored region; empty: every pixel counts.
     """
 
     detector: Detector
@@ -62,6 +70,9 @@ class Checkpoint:
     train_images: dict[str, int]
     thresholds: dict[str, Threshold | None] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    held_back: dict[str, HeldBack] = field(default_factory=dict)
+    tiling: Tiling | None = None
+    ignored: dict[str, IgnoredRegion] = field(default_factory=dict)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -70,24 +81,66 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Write both files, `detector.json` last: a folder that has it is complete. Returns the content of that file."""
+    """Write all files, `detector.json` last: a folder that has it is complete. Returns the content of that file."""
     state = checkpoint.detector.learned_state()
     learned = save({name: value.contiguous().cpu() for name, value in state.items()})
     write_atomic(folder / "learned.safetensors", learned)
-    description = {
+    description: dict[str, Any] = {
         "format": FORMAT,
         "model": checkpoint.model,
         "backbone": _describe_backbone(checkpoint.detector),
-        "preprocessing": asdict(checkpoint.preprocessing),
+        "preprocessing": checkpoint.preprocessing.settings(),
+        **({"tiling": checkpoint.tiling.settings()} if checkpoint.tiling else {}),
+        **({"ignored": _ignored_to_json(checkpoint)} if checkpoint.ignored else {}),
         "seed": checkpoint.seed,
         "train_images": checkpoint.train_images,
-        "thresholds": {name: limits and asdict(limits) for name, limits in checkpoint.thresholds.items()},
+        "thresholds": {name: limits and limits.to_json() for name, limits in checkpoint.thresholds.items()},
         "training": checkpoint.training,
         "learned_sha256": fingerprint(state),
         **{name: True for name in _ABILITIES if getattr(checkpoint.detector, name)},
     }
+    write_held_back(folder, checkpoint.held_back, description["learned_sha256"])
     write_json(folder / "detector.json", description)
     return description
+
+
+@dataclass(frozen=True)
+class CheckpointThresholds:
+    """The thresholds of a checkpoint and what they are estimated on, read without its detector.
+
+    Attributes:
+        categories: that it was trained on.
+        thresholds, held_back: as in `Checkpoint`.
+    """
+
+    categories: tuple[str, ...]
+    thresholds: dict[str, Threshold | None]
+    held_back: dict[str, HeldBack]
+
+
+def read_thresholds(folder: Path) -> CheckpointThresholds:
+    """Read the thresholds of a checkpoint.
+
+    Raises:
+        AnoframeError: `detector.json` or `held_back.json` is damaged.
+    """
+    description = _read_description(folder / "detector.json")
+    with _naming_file(folder / "detector.json"):
+        thresholds = {name: _read_threshold(values) for name, values in description.get("thresholds", {}).items()}
+    held_back = read_held_back(folder, description["learned_sha256"])
+    return CheckpointThresholds(tuple(description["train_images"]), thresholds, held_back)
+
+
+def store_thresholds(folder: Path, thresholds: Mapping[str, Threshold]) -> None:
+    """Replace the thresholds of some categories in a checkpoint; one atomic write.
+
+    Raises:
+        AnoframeError: the checkpoint is damaged, or cannot be written.
+    """
+    description = _read_description(folder / "detector.json")
+    changed = {name: threshold.to_json() for name, threshold in thresholds.items()}
+    description["thresholds"] = {**description.get("thresholds", {}), **changed}
+    write_json(folder / "detector.json", description)
 
 
 def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
@@ -103,6 +156,8 @@ def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
     with _naming_file(path):
         check_arguments(Preprocessing, description["preprocessing"], "preprocessing")
         preprocessing = Preprocessing(**description["preprocessing"])
+        tiling = _read_tiling(description.get("tiling"))
+        ignored = _read_ignored(description.get("ignored", {}))
         detector = build_detector(description["model"], description["seed"])
     _check_backbone(folder, _describe_backbone(detector), description["backbone"])
     detector.to(device)
@@ -119,6 +174,9 @@ def load_checkpoint(folder: Path, device: torch.device) -> Checkpoint:
         description["train_images"],
         thresholds,
         description.get("training", {}),
+        held_back=read_held_back(folder, description["learned_sha256"]),
+        tiling=tiling,
+        ignored=ignored,
     )
 
 
@@ -165,7 +223,8 @@ def find_checkpoint(path: Path, category: str | None) -> Path:
     trained = {folder: trained_categories(folder) for folder in list_checkpoints(path).values()}
     names = [name for categories in trained.values() for name in categories]
     only = next(iter(trained)) if len(trained) == 1 else None
-    if category is None and only and len(names) > 1 and _has_ability(only, "uses_category"):
+    needs_category = only and _has_ability(only, "uses_category") and not _has_ability(only, "category_is_optional")
+    if category is None and len(names) > 1 and needs_category and only:
         any_name = ", or any other name" if _has_ability(only, "accepts_new_categories") else ""
         raise AnoframeError(
             f"the detector in {path} uses the name of the product: give it with --cls_names, of {', '.join(names)}"
@@ -186,6 +245,12 @@ def find_checkpoint(path: Path, category: str | None) -> Path:
 def trained_categories(folder: Path) -> tuple[str, ...]:
     """Categories that the checkpoint in a folder was trained on, from its `detector.json`."""
     return tuple(_read_description(folder / "detector.json")["train_images"])
+
+
+def read_training(folder: Path) -> dict[str, Any]:
+    """How the checkpoint in a folder was trained (`Checkpoint.training`), from its `detector.json`."""
+    training: dict[str, Any] = _read_description(folder / "detector.json").get("training", {})
+    return training
 
 
 def _has_ability(folder: Path, name: str) -> bool:
@@ -259,11 +324,30 @@ def _read_state(path: Path, sha256: str) -> dict[str, torch.Tensor]:
     return state
 
 
+def _ignored_to_json(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {category: region.to_json() for category, region in checkpoint.ignored.items()}
+
+
+def _read_tiling(values: Any) -> Tiling | None:
+    if values is None:
+        return None
+    if not matches_type(values, dict[str, Any]):
+        raise AnoframeError(f"its tiling is damaged, got {values!r}; fit the detector again")
+    check_arguments(Tiling, values, "tiling")
+    return Tiling(**values)
+
+
+def _read_ignored(values: Any) -> dict[str, IgnoredRegion]:
+    if not matches_type(values, dict[str, dict[str, Any]]):
+        raise AnoframeError(f"its ignored regions are damaged, got {values!r}; fit the detector again")
+    return {category: IgnoredRegion.from_json(tree, category) for category, tree in values.items()}
+
+
 def _read_threshold(values: dict[str, Any] | None) -> Threshold | None:
     if values is None:
         return None
     check_arguments(Threshold, values, "threshold")
-    return Threshold(**values)
+    return Threshold(**{**values, "given": tuple(values.get("given", ()))})
 
 
 def _check_backbone(folder: Path, current: dict[str, Any], expected: dict[str, Any]) -> None:

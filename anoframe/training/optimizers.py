@@ -15,6 +15,7 @@ from torch import nn
 from anoframe.errors import AnoframeError, suggest
 from anoframe.registry import check_arguments
 from anoframe.training.settings import TrainingSettings
+from anoframe.training.warmup_cosine import WarmupCosine
 
 WARMUP_DIVISOR = 1000  # a warm-up starts at the learning rate divided by this
 
@@ -94,7 +95,7 @@ def _parameter_groups(
 
 def build_schedule(
     settings: TrainingSettings, optimizer: torch.optim.Optimizer, steps_per_epoch: int, num_steps: int
-) -> Scheduler:
+) -> Scheduler | WarmupCosine:
     """Build a learning rate schedule, driven by `step_update(n)` before step `n`, from 0; it depends only on `n`.
 
     A warm-up replaces the first steps of the schedule and does not shift later decays, as in ADer.
@@ -106,6 +107,8 @@ def build_schedule(
         num_steps: length of the phase.
     """
     schedule, warmup = settings.schedule, settings.warmup_steps(steps_per_epoch)
+    if schedule.name == "warmup_cosine":
+        return WarmupCosine(optimizer, num_steps, schedule.warmup_share, schedule.final_share)
     start = max(group["lr"] for group in optimizer.param_groups) / WARMUP_DIVISOR
     common: dict[str, Any] = {"warmup_t": warmup, "warmup_lr_init": start, "warmup_prefix": False, "t_in_epochs": False}
     if schedule.name == "cosine":

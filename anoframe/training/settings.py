@@ -13,7 +13,7 @@ from anoframe.errors import AnoframeError, suggest
 from anoframe.metrics.catalogue import SUMMARY, names_of
 from anoframe.registry import check_arguments
 
-SCHEDULES = ("constant", "step", "cosine")
+SCHEDULES = ("constant", "step", "cosine", "warmup_cosine")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SELECTIONS = ("last", "best_on_test")
 SUMMARY_METRICS = "summary"  # value of `select_metric`
@@ -30,6 +30,8 @@ class Schedule:
     decay_epochs: float = 1.0
     decay_rate: float = 0.1
     final_lr: float = 0.0
+    warmup_share: float = 0.0  # of `warmup_cosine`, see anoframe/training/warmup_cosine.py
+    final_share: float = 0.001
 
     def __post_init__(self) -> None:
         if self.name not in SCHEDULES:
@@ -40,6 +42,12 @@ class Schedule:
                 raise AnoframeError(f"trainer.schedule.{key} must be 0 or more, got {value}")
         if not 0 <= self.final_lr < math.inf:
             raise AnoframeError(f"trainer.schedule.final_lr must be 0 or more, got {self.final_lr}")
+        if not 0 <= self.warmup_share < 1:
+            raise AnoframeError(
+                f"trainer.schedule.warmup_share must be at least 0 and below 1, got {self.warmup_share}"
+            )
+        if not 0 <= self.final_share <= 1:
+            raise AnoframeError(f"trainer.schedule.final_share must be between 0 and 1, got {self.final_share}")
         for key in ("decay_epochs", "decay_rate"):
             value = getattr(self, key)
             if not value > 0:

@@ -9,10 +9,11 @@ requested rather than more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import torch
 
-from anoframe.evaluation.decision import Threshold, estimate_threshold
+from anoframe.evaluation.decision import HeldBack, Threshold, ThresholdOptions, choose_threshold
 from anoframe.evaluation.predictions import collect
 from anoframe.features.extraction import FeatureBatch
 from anoframe.models.base import Detector
@@ -29,28 +30,48 @@ MIN_IMAGES = 10  # normal training images of a category below which a threshold 
 Extract = Callable[[Detector, Sequence[Sample]], Iterable[FeatureBatch]]
 
 
-def estimate_thresholds(
+class HasThresholds(Protocol):
+    """A checkpoint, or what `read_thresholds` read of one."""
+
+    @property
+    def thresholds(self) -> Mapping[str, Threshold | None]: ...
+
+    @property
+    def held_back(self) -> Mapping[str, HeldBack]: ...
+
+
+def resolve_threshold(checkpoint: HasThresholds, category: str, options: ThresholdOptions) -> Threshold | None:
+    """Return the threshold of a category that a user asks for; without options the stored one, None if there is none.
+
+    Test, predict, export and `--mode threshold` all choose their threshold here.
+
+    Raises:
+        AnoframeError: as `choose_threshold`.
+    """
+    where = f"the checkpoint of category {category!r}"
+    return choose_threshold(checkpoint.thresholds.get(category), checkpoint.held_back.get(category), options, where)
+
+
+def score_held_back(
     build: Callable[[], Detector],
     extract: Extract,
-    read: Callable[[Sequence[Sample]], TrainingImages],
+    read: Callable[[Sequence[Sample]], TrainingImages | None],
     training: Mapping[str, Sequence[Sample]],
     share: float,
-    rate: float,
-    size: int,
+    size: int | tuple[int, int],
     context: FitContext,
-) -> dict[str, Threshold | None]:
-    """Estimate a threshold for each category of a fit; None for a category with fewer than ten normal images.
+) -> dict[str, HeldBack | None]:
+    """Score held-back images of each category of a fit; None for a category with fewer than ten normal images.
 
     Only normal images are held out; the defects that a supervised method learns from train the second fit too.
 
     Args:
         build: builds an unfitted detector.
-        extract: returns the features of samples. Of several processes each one estimates all thresholds.
+        extract: returns the features of samples. Of several processes each one scores all images.
         read: returns the images of samples, for training stages that draw views of them.
         training: category -> its training images.
         share: of each category's images to hold out, in (0, 1).
-        rate: accepted share of normal images that are classified as defects.
-        size: side of the anomaly maps in pixels.
+        size: of the images and their maps in pixels: one number, or height and width.
         context: of the second fit; its seed also selects the images.
     """
     held_out: dict[str, list[Sample]] = {}
@@ -64,9 +85,11 @@ def estimate_thresholds(
     seed_everything(context.seed)
     detector = build()
     clock = StageTimer(Trackers())
-    fit_learner(detector, extract(detector, rest), len(rest), clock, context, images=read(rest))
+    images = read(rest)
+    count = len(rest) if images is None else len(images)  # with tiles there are more images than samples
+    fit_learner(detector, extract(detector, rest), count, clock, context, images=images)
     return {
-        category: _estimate(detector, extract(detector, samples), len(samples), rate, size) if samples else None
+        category: _score(detector, extract(detector, samples), len(samples), size) if samples else None
         for category, samples in held_out.items()
     }
 
@@ -81,9 +104,9 @@ def _hold_out(samples: Sequence[Sample], share: float, seed: int) -> list[Sample
     return [normal[i] for i in sorted(order[:count].tolist())]
 
 
-def _estimate(
-    detector: Detector, batches: Iterable[FeatureBatch], num_images: int, rate: float, size: int
-) -> Threshold:
+def _score(
+    detector: Detector, batches: Iterable[FeatureBatch], num_images: int, size: int | tuple[int, int]
+) -> HeldBack:
     predictions = collect(detector, batches, num_images, size)
-    pixel_maxima = [] if predictions.maps is None else predictions.maps.reshape(num_images, -1).max(1).tolist()
-    return estimate_threshold(predictions.scores.tolist(), pixel_maxima, rate)
+    peaks = () if predictions.maps is None else tuple(predictions.maps.reshape(num_images, -1).max(1).tolist())
+    return HeldBack(tuple(predictions.scores.tolist()), peaks)

@@ -52,7 +52,7 @@ class TrainingImages:
 
     def pixels(self, row: int) -> Tensor:
         """Read image `row` as uint8 `[3, H, W]`; raises AnoframeError if the file cannot be read."""
-        return self._reader.image(self.samples[row].image).pixels
+        return self._reader.sample(self.samples[row]).pixels
 
     def sample(self, row: int) -> Sample:
         """Return the sample of image `row`."""

@@ -13,6 +13,8 @@ from typing import Any, TextIO, cast
 from anoframe.distributed import process_group as distributed
 from anoframe.errors import AnoframeError, OutputError
 from anoframe.utils.files import is_interruption, way_out
+from anoframe.utils.imports import keep_imported_objects
+from anoframe.utils.threads import wait_without_spinning
 
 _CLOSED = (errno.EPIPE, errno.EIO, errno.EBADF)  # the reader has ended or the terminal is gone: nobody is there to tell
 
@@ -27,7 +29,9 @@ def run_command(command: Callable[[], int], resume: str) -> int:
     Returns:
         The status of the command; 2 for an error that the user can correct; 130 after Ctrl-C.
     """
-    with tolerant_console():
+    wait_without_spinning()
+    with tolerant_console(), ExitStack() as stack:
+        stack.callback(keep_imported_objects)  # the process ends: examining a million objects first takes half a second
         try:
             return command()
         except OutputError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Union, get_args, get_origin
 
 TYPE_WORDS = {
@@ -18,6 +19,32 @@ TYPE_WORDS = {
 }
 
 
+class Alternatives(type):
+    """Class of classes whose instances are those of any of `kinds`: `isinstance` accepts them all.
+
+    `ml_collections` calls `isinstance` and `issubclass` with the type of a value, so a plain union is not enough.
+
+    Attributes:
+        kinds: types, and words that a text value can be.
+    """
+
+    kinds: tuple[type | str, ...]
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return any(value == kind if isinstance(kind, str) else isinstance(value, kind) for kind in cls.kinds)
+
+
+@cache
+def alternatives(*kinds: type | str) -> Alternatives:
+    """Return the class whose instances are those of any of these types, or one of these words; always the same one.
+
+    >>> isinstance((3, 4), alternatives(int, tuple)), isinstance("3", alternatives(int, "auto"))
+    (True, False)
+    """
+    names = [kind if isinstance(kind, str) else kind.__name__ for kind in kinds]
+    return Alternatives("_or_".join(names), (), {"kinds": kinds})
+
+
 def matches_type(value: Any, hint: Any) -> bool:
     """Return whether a value matches an annotation made of plain types; an unsupported annotation matches any value.
 
@@ -27,6 +54,8 @@ def matches_type(value: Any, hint: Any) -> bool:
     >>> matches_type(3, float), matches_type(True, int), matches_type(["a", 1], tuple[int | str, ...])
     (True, False, True)
     """
+    if isinstance(hint, Alternatives):
+        return any(value == kind if isinstance(kind, str) else matches_type(value, kind) for kind in hint.kinds)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return any(matches_type(value, option) for option in arguments)
@@ -57,6 +86,8 @@ def type_words(hint: Any) -> str:
     >>> type_words(float), type_words(str | None), type_words(tuple[int, ...])
     ('a number', 'text or None', 'a list of values')
     """
+    if isinstance(hint, Alternatives):
+        return " or ".join(repr(kind) if isinstance(kind, str) else type_words(kind) for kind in hint.kinds)
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(type_words(option) for option in get_args(hint))
     kind = get_origin(hint) or hint

@@ -25,6 +25,7 @@ with cfg.unlocked():
     cfg.model.backbone.levels = (1, 2, 3)  # strides 4, 8 and 16: the first three branches of an HRNet
     cfg.model.backbone.precision = "float32"  # or "bfloat16", on processors that support it
     cfg.model.backbone.compile = False
+    cfg.model.backbone.engine = "torch"  # or "onnxruntime", "openvino": faster on a CPU, docs/runs.md
 
     cfg.model.synthesis = ConfigDict()  # the defects of the training; names and arguments: docs/synthesis.md
     cfg.model.synthesis.name = "cdo"  # rectangles of noise

@@ -13,6 +13,7 @@ with cfg.unlocked():
     cfg.model.backbone.levels = (1, 2, 3)  # strides 4, 8 and 16: layer1 to layer3 of a ResNet
     cfg.model.backbone.precision = "float32"  # or "bfloat16", on processors that support it
     cfg.model.backbone.compile = False  # True: a minute or two for compilation, then a tenth faster
+    cfg.model.backbone.engine = "torch"  # or "onnxruntime", "openvino": faster on a CPU, docs/runs.md
 
     cfg.model.num_channels = 550  # random subset of the channels of all levels; memory and time grow with its square
     cfg.model.regularization = 0.01  # added to the diagonal of each covariance, above 0

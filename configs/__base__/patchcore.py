@@ -13,6 +13,7 @@ with cfg.unlocked():
     cfg.model.backbone.levels = (2, 3)  # strides 8 and 16: layer2 and layer3 of a ResNet
     cfg.model.backbone.precision = "float32"  # or "bfloat16", on processors that support it
     cfg.model.backbone.compile = False  # True: a minute or two for compilation, then a tenth faster
+    cfg.model.backbone.engine = "torch"  # or "onnxruntime", "openvino": faster on a CPU, docs/runs.md
 
     cfg.model.embedding = ConfigDict()
     cfg.model.embedding.method = "pooled"  # or "concat", as in anomalib

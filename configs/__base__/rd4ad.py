@@ -20,6 +20,7 @@ with cfg.unlocked():
     cfg.model.backbone.levels = (1, 2, 3)  # strides 4, 8 and 16: layer1 to layer3 of a ResNet
     cfg.model.backbone.precision = "float32"  # or "bfloat16", on processors that support it
     cfg.model.backbone.compile = False  # True: a minute or two for compilation, then a tenth faster
+    cfg.model.backbone.engine = "torch"  # or "onnxruntime", "openvino": faster on a CPU, docs/runs.md
 
     cfg.model.loss = "flat"  # one cosine per level, as in the code; "local": one per location, as in the paper
     cfg.model.combine = "sum"  # or "product" of the levels' maps

@@ -28,8 +28,9 @@ with cfg.unlocked():
     cfg.model.backbone.levels = (0, 1, 2, 3)  # strides 2, 4, 8 and 16: 272 channels of an EfficientNet-b4
     cfg.model.backbone.precision = "float32"  # or "bfloat16", if the processor supports it
     cfg.model.backbone.compile = False  # True: one or two minutes at the start, then a tenth faster
+    cfg.model.backbone.engine = "torch"  # or "onnxruntime", "openvino": faster on a CPU, docs/runs.md
 
-    cfg.model.image_size = cfg.data.get_ref("crop")  # fixed: each position has its own learned queries
+    cfg.model.image_size = cfg.data.get_oneway_ref("crop")  # fixed: each position has its own learned queries
     cfg.model.stride = 16  # side of a token in pixels: 14 x 14 tokens
     cfg.model.width = 256
     cfg.model.heads = 8

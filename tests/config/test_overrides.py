@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from anoframe.config import flatten, load_config
+from anoframe.config import flatten, load_config, save_config
 from anoframe.config.key_names import find_moved_key, nearest_key
 from anoframe.config.overrides import dotted_options
 from anoframe.errors import AnoframeError
@@ -94,8 +94,10 @@ def test_value_is_converted_to_the_type_of_the_value_it_replaces(name, value, ex
         ("seed", "", "a whole number"),
         ("model.sigma", "wide", "a number"),
         ("model.sigma", "True", "a number"),
-        ("data.keep_aspect", "2", "True or False"),
-        ("data.keep_aspect", "maybe", "True or False"),
+        ("data.keep_aspect", "2", "True or False or 'pad' or 'rectangle'"),
+        ("data.keep_aspect", "maybe", "True or False or 'pad' or 'rectangle'"),
+        ("data.crop", "wide", "a whole number or a list of values"),
+        ("data.crop", "3.5", "a whole number or a list of values"),
         ("data.name", 3, "text"),
         ("data.root", 3, "text"),
         ("model.backbone.levels", 2, "a list of values"),
@@ -162,3 +164,29 @@ def test_moved_key_with_the_same_last_part_in_several_sections_is_the_nearest():
 
 def test_nothing_similar_is_not_suggested():
     assert nearest_key("zzz.qqq", ["model.sigma", "seed"]) is None
+
+
+@pytest.mark.parametrize("value", ["320,160", "(320, 160)", ["320", "160"], (320, 160), [320, 160]])
+def test_a_size_is_one_number_or_a_pair(value, tmp_path):
+    cfg = load_config(CONFIG, {"data.crop": value, "data.tile": "64"})
+    assert (cfg.data.crop, cfg.data.tile) == ((320, 160), 64)
+    save_config(cfg, tmp_path / "config.yaml")
+    again = load_config(tmp_path / "config.yaml", {"data.resize": value, "data.crop": "96", "data.tile": "64,32"})
+    assert (again.data.resize, again.data.crop, again.data.tile) == ((320, 160), 96, (64, 32))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("pad", "pad"), ("rectangle", "rectangle"), ("True", True), ("no", False)]
+)
+def test_keep_aspect_is_a_bool_or_a_word(value, expected, tmp_path):
+    cfg = load_config(CONFIG, {"data.keep_aspect": value})
+    assert cfg.data.keep_aspect == expected
+    save_config(cfg, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml").data.keep_aspect == expected
+
+
+def test_the_image_size_of_uniad_follows_the_crop_until_it_is_set():
+    cfg = load_config("uniad/uniad_lite0.py", {"data.crop": "320,160"})
+    assert cfg.model.image_size == (320, 160)
+    cfg = load_config("uniad/uniad_lite0.py", {"model.image_size": "112"})
+    assert (cfg.model.image_size, cfg.data.crop) == (112, 224)

@@ -18,8 +18,8 @@ CONFIG = "patchcore/patchcore_224.py"
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("crop: 64", "crop: wide", r"config\.yaml: data\.crop takes a whole number, got 'wide'"),
-        ("crop: 64", "crop: true", r"config\.yaml: data\.crop takes a whole number, got True"),
+        ("crop: 64", "crop: wide", r"config\.yaml: data\.crop takes a whole number or a list of values, got 'wide'"),
+        ("crop: 64", "crop: true", r"config\.yaml: data\.crop takes a whole number or a list of values, got True"),
         ("max_gb: 20.0", "max_gb: .nan", r"config\.yaml: cache\.max_gb takes a number, got nan"),
         ("pixel_thresholds: []", "pixel_thresholds: 3", r"config\.yaml: evaluation\.pixel_thresholds takes a list"),
         ("crop: 64", "corp: 64", r"config\.yaml: unknown config key 'data\.corp': did you mean 'crop'"),

@@ -12,7 +12,16 @@ import anoframe
 from anoframe.data.loco import Loco
 from anoframe.evaluation.dataset_metrics import spro_names
 from anoframe.metrics import catalogue, image_metrics, pixel_metrics
-from anoframe.metrics.catalogue import HEADLINE, METRICS, STREAM, SUMMARY, names_of, title_of
+from anoframe.metrics.catalogue import (
+    CLASS_METRICS,
+    DECISIONS,
+    HEADLINE,
+    METRICS,
+    STREAM,
+    SUMMARY,
+    names_of,
+    title_of,
+)
 
 PACKAGE = Path(anoframe.__file__).parent
 TITLES = {title for metric in METRICS.values() for title in (metric.title, metric.short_title)}
@@ -29,8 +38,11 @@ def test_every_pixel_metric_is_in_the_catalogue_in_its_order():
 
 def test_levels_partition_the_catalogue():
     common = tuple(name for name, metric in METRICS.items() if metric.every_dataset)
-    assert (*names_of("image"), *names_of("pixel"), *names_of("stream")) == common
+    levels = ("image", "pixel", "decision", "class", "stream")
+    assert tuple(name for level in levels for name in names_of(level)) == common
+    assert names_of("decision") == DECISIONS
     assert names_of("stream") == STREAM
+    assert names_of("class") == CLASS_METRICS
 
 
 def test_metrics_of_one_dataset_are_those_of_its_kinds_of_defects():
@@ -48,7 +60,7 @@ def test_headline_and_summary_metrics_are_image_and_pixel_metrics():
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
 def test_metric_is_described(metric):
-    assert metric.title.endswith(metric.short_title)
+    assert metric.title.endswith(metric.short_title) or metric.title.startswith(metric.short_title)
     assert metric.description
     assert METRICS[metric.name] is metric
 

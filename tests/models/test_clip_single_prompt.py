@@ -50,7 +50,7 @@ def test_a_temperature_of_zero_is_an_error():
 
 def test_images_of_another_size_are_an_error():
     with pytest.raises(AnoframeError, match=r"data.crop is 224"):
-        CLIPSinglePrompt(FakeCLIP()).check_image_size(224)
+        CLIPSinglePrompt(FakeCLIP()).check_image_size(224, 224)
 
 
 def test_it_is_zero_shot_and_says_that_it_is_not_winclip():

@@ -20,7 +20,7 @@ _FLAGS = (
     "--disable-component-update --disable-sync --hide-scrollbars --force-color-profile=srgb --remote-debugging-pipe"
 )
 _TIMEOUT = 60  # seconds; enough for a busy machine
-_KEYS = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39, "Tab": 9}
+_KEYS = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39, "Tab": 9, "Home": 36, "End": 35}
 
 
 def find_browser() -> str | None:
@@ -76,15 +76,15 @@ class Browser:
         os.close(self._write)
         os.close(self._read)
 
-    def open(self, path: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Open a file by its `file:` address, and wait until it is loaded."""
+    def open(self, path: Path, width: int = 1280, height: int = 900, dark: bool = False, smooth: bool = False) -> None:
+        """Open a file by its `file:` address, and wait until it is loaded; `smooth` lets it scroll smoothly."""
         self.complaints.clear()
         self.requests.clear()
         self._send(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        motion = {"name": "prefers-reduced-motion", "value": "reduce"}
+        motion = {"name": "prefers-reduced-motion", "value": "no-preference" if smooth else "reduce"}
         self._send("Emulation.setEmulatedMedia", features=[scheme, motion])
         self._send("Page.navigate", url=path.resolve().as_uri())
         self.wait(f"location.href === {json.dumps(path.resolve().as_uri())} && document.readyState === 'complete'")
@@ -109,6 +109,15 @@ class Browser:
         text = {"text": "\r"} if key == "Enter" else {}
         self._send("Input.dispatchKeyEvent", type="keyDown", **facts, **text)
         self._send("Input.dispatchKeyEvent", type="keyUp", **facts)
+
+    def move(self, x: float, y: float) -> None:
+        """Move the mouse to a point of the window, in CSS pixels."""
+        self._send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y, button="none")
+
+    def click(self, x: float, y: float) -> None:
+        """Click on a point of the window, in CSS pixels."""
+        for kind in ("mousePressed", "mouseReleased"):
+            self._send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def screenshot(self, path: Path, whole: bool = False) -> None:
         """Write a PNG of the window, or of the whole page."""

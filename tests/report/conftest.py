@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +112,17 @@ def older_run(run_copy) -> Path:
     """A copy of the finished run as an earlier version wrote it: without results."""
     shutil.rmtree(run_copy / "results")
     return run_copy
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Any]:
+    """A real browser; skips the test where there is none."""
+    pytest.importorskip("fcntl", reason="the browser is controlled through POSIX pipes")
+    from browser import BROWSERS, Browser, find_browser
+
+    program = find_browser()
+    if program is None:
+        pytest.skip(f"no browser: install one of {', '.join(BROWSERS)}, or set ANOFRAME_BROWSER to one")
+    browser = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()

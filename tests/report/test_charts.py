@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 
+from anoframe.report.category_record import Category, Scored
 from anoframe.report.charts import Line, Series, curve_chart, nice_ticks, score_chart, series_chart
-from anoframe.report.run_record import Category, Scored
 
 # ------------------------------------------------------------------------------------------------ scores
 

@@ -17,8 +17,9 @@ import pytest
 from anoframe.continual.results import stream_results
 from anoframe.metrics.auroc import auroc
 from anoframe.report.compare import read_finished
+from anoframe.report.dot_plot import Axis, round_ticks
 from anoframe.report.grid_export import csv_text, grid_json, markdown
-from anoframe.report.grid_page import _Axis, _ticks, grid_page
+from anoframe.report.grid_page import grid_page
 from anoframe.report.grid_table import IMAGES, SEEDS, Failure, Figure, describe_missing, summarise
 from anoframe.utils.files import write_json
 
@@ -222,8 +223,8 @@ def test_page_links_to_the_reports_and_escapes_names(run_like, tmp_path):
     [(0.0, 1.0), (0.9, 1.0), (0.852, 0.9913), (0.98, 0.9957), (0.4, 0.4004), (0.0, 0.002), (0.06, 0.73)],
 )
 def test_tick_labels_do_not_overlap_in_a_narrow_window(low, high):
-    axis = _Axis(low, high)
-    ticks = _ticks(axis)
+    axis = Axis(low, high)
+    ticks = round_ticks(axis)
     width = max(len(f"{tick:.4g}") for tick in ticks) * 7.5  # pixels of a label at most, see .ticks in report.css
     places = [105 * axis.share(tick / 100) for tick in ticks]
     assert ticks

@@ -20,19 +20,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    pytest.importorskip("fcntl", reason="the browser is controlled through POSIX pipes")
-    from browser import BROWSERS, Browser, find_browser
-
-    program = find_browser()
-    if program is None:
-        pytest.skip(f"no browser: install one of {', '.join(BROWSERS)}, or set ANOFRAME_BROWSER to one")
-    browser = Browser(program, tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
-
-
-@pytest.fixture(scope="module")
 def report(full_folder, tmp_path_factory, change):
     """The report of a run with different AUPRO values and a failed category."""
     folder = Path(shutil.copytree(full_folder, tmp_path_factory.mktemp("report") / "run"))

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from anoframe.evaluation.predictions import CategoryPredictions
+from anoframe.report.category_record import Category, Picture
 from anoframe.report.gallery import gallery
 from anoframe.report.pictures import Scale, category_scale, choose_images, contour, heatmap, strip
-from anoframe.report.run_record import Category, Picture
 from anoframe.types import Sample
 
 #                    0     1     2     3     4     5     6     7     8     9

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from anoframe.errors import AnoframeError
-from anoframe.report.run_record import Scored, read_run
+from anoframe.report.category_record import Scored
+from anoframe.report.run_record import read_run
 
 
 @pytest.mark.parametrize(

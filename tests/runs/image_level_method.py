@@ -49,8 +49,8 @@ class PooledMean(ObservingDetector):
         distance = (features["map"].mean((2, 3)) - self.mean).square().sum(1)
         return Prediction(distance, extra_scores={"letters": features["letters"]})
 
-    def check_image_size(self, size):
-        if size % 32:
+    def check_image_size(self, height, width):
+        if (size := height) % 32 or width != height:
             from anoframe.errors import AnoframeError
 
             raise AnoframeError(f"data.crop {size} is not a multiple of 32: --data.crop 64 --data.resize 64")

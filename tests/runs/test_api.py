@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 import anoframe
 from anoframe.config import flatten, load_config
 from anoframe.errors import AnoframeError
+from anoframe.evaluation.results import Results
 from anoframe.runs.folder import run_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -366,6 +368,41 @@ def test_path_array_and_pillow_image_predict_the_same(loaded, tiny_root):
     images = [path, str(path), picture, np.asarray(picture)]
     scores = {loaded.predict(image, "felt").score.item() for image in images}
     assert len(scores) == 1
+
+
+def test_a_list_of_images_gives_a_list_of_predictions(loaded, tiny_root):
+    files = [tiny_root / "felt/test/cut/000.png", str(tiny_root / "felt/test/good/000.png")]
+    alone = [loaded.predict(file, "felt").score.item() for file in files]
+    assert [prediction.score.item() for prediction in loaded.predict(files, "felt")] == alone
+    assert loaded.predict([], "felt") == []
+
+
+def test_a_prediction_has_a_decision_where_there_is_a_threshold(loaded, tiny_root):
+    file = tiny_root / "felt/test/cut/000.png"
+    assert loaded.predict(file, "felt").is_anomalous is None
+    score = loaded.predict(file, "felt").score.item()
+    assert loaded.predict(file, "felt", {"value": score}).is_anomalous is True
+    assert loaded.predict(file, "felt", {"value": score + 1}).is_anomalous is False
+
+
+def test_a_run_describes_itself_in_a_few_lines(finished):
+    lines = repr(finished).splitlines()
+    assert lines[0] == "Run: tiny, separate, seed 0"
+    assert lines[1] == f"folder: {finished.folder}"
+    assert f"image_auroc {100 * finished.mean['image_auroc']:.2f}" in lines[3]
+    assert len(lines) == 4
+
+
+def test_a_run_is_a_table_in_a_notebook(finished):
+    html = finished._repr_html_()
+    assert "<th>felt</th>" in html
+    assert f"<td>{100 * finished.metrics['felt']['image_auroc']:.2f}</td>" in html
+    assert (finished.folder / "report.html").as_uri() in html
+
+
+def test_names_are_escaped_in_a_notebook(finished):
+    attack = replace(finished, results=Results({"<script>": {"image_auroc": 0.5}}))
+    assert "<script>" not in attack._repr_html_()
 
 
 def test_a_loaded_run_predicts_like_the_finished_one(loaded, finished, tiny_root):

@@ -351,7 +351,7 @@ def test_an_earlier_prediction_in_another_folder_is_no_input(alone, parts, tmp_p
     summary = anoframe.predict(alone.folder, folder, tmp_path / "second")
     assert summary.images == 1
     assert any(
-        remark.startswith("3 output folders are not searched: written by anoframe") for remark in summary.remarks
+        remark.startswith("4 output folders are not searched: written by anoframe") for remark in summary.remarks
     )
 
 
@@ -369,7 +369,15 @@ def test_overwrite_leaves_nothing_of_the_earlier_prediction(alone, parts, tmp_pa
     shutil.rmtree(folder / "sub")
     anoframe.predict(alone.folder, folder, output, overlays=False, overwrite=True)
     files = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file())
-    expected = ["maps/000.png.npy", "maps/own.png.npy", "overlays/mine.jpg", "scores.csv", "scores.jsonl"]
+    expected = [
+        "maps/000.png.npy",
+        "maps/own.png.npy",
+        "overlays/mine.jpg",
+        "predictions.html",
+        "regions.csv",
+        "scores.csv",
+        "scores.jsonl",
+    ]
     assert files == expected
     assert not (output / "maps/sub").exists()
 
@@ -393,7 +401,7 @@ def test_overwrite_removes_the_drawings_of_a_killed_prediction(alone, parts, tmp
     anoframe.predict(alone.folder, folder, output, overlays=False, overwrite=True)
     files = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file())
     mine = [] if overlays else ["overlays/000.png.jpg"]
-    assert files == ["maps/000.png.npy", *mine, "scores.csv", "scores.jsonl"]
+    assert files == ["maps/000.png.npy", *mine, "predictions.html", "regions.csv", "scores.csv", "scores.jsonl"]
 
 
 def test_overwrite_removes_no_file_that_is_none_of_a_prediction(alone, parts, tmp_path):
@@ -421,7 +429,7 @@ def test_interrupted_prediction_says_how_to_continue(cli, alone, parts, tmp_path
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("anoframe.runs.predict.load_image", interrupt)
+    monkeypatch.setattr("anoframe.runs.predict.load_photograph", interrupt)
     done = cli("--mode", "predict", "--checkpoint", alone.folder, "--input", parts[0], "--output", tmp_path / "out")
     assert done.status == 130
     assert done.err.startswith("interrupted: scores.csv has the images until then")

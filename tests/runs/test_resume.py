@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 CATEGORIES = ["felt", "mesh"]
 FUNCTIONS = [  # in the order of a run
     "anoframe.runs.fitting.fit_learner",
-    "anoframe.runs.fitting.estimate_thresholds",
+    "anoframe.runs.fitting.score_held_back",
     "anoframe.runs.fitting.save_checkpoint",
     "anoframe.runs.evaluating.collect_distributed",
     "anoframe.runs.evaluating.category_metrics",

@@ -26,6 +26,7 @@ from anoframe.tracking import wandb as tracking
 from anoframe.tracking.factory import open_trackers
 from anoframe.tracking.tracker import Trackers
 from anoframe.tracking.wandb import WandB
+from anoframe.tracking.wandb_events import class_values
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +128,34 @@ def start(offline, cfg, recorder, tmp_path, monkeypatch):
 def test_run_has_name_project_and_tags_of_the_config(run):
     assert (run.run.run_id, run.run.project, run.run.display_name) == (ID, "anoframe", "tiny/separate/felt+mesh/0")
     assert sorted(run.run.tags) == ["first", "wood"]
+
+
+def test_run_has_group_and_job_type_of_its_folder(run):
+    assert (run.run.run_group, run.run.job_type, run.run.notes) == ("tiny/separate", "train", "")
+
+
+def test_group_job_type_and_notes_of_the_config_come_first(start, cfg, tmp_path):
+    section = cfg.wandb.copy_and_resolve_references()
+    section.update(group="own", job_type="ablation", notes="no coreset")
+    start(section, WANDB_MODE="offline", WANDB_RUN_GROUP="theirs", WANDB_NOTES="other").close("finished")
+    (logged,) = offline_runs(tmp_path)
+    assert (logged.run.run_group, logged.run.job_type, logged.run.notes) == ("own", "ablation", "no coreset")
+
+
+def test_a_trial_of_a_sweep_has_the_id_that_the_agent_chose(start, tmp_path):
+    start(WANDB_MODE="offline", WANDB_SWEEP_ID="s1", WANDB_RUN_ID="trial7").close("finished")
+    (logged,) = offline_runs(tmp_path)
+    assert logged.run.run_id == "trial7"
+
+
+def test_decisions_are_logged_with_the_metrics(start, tmp_path):
+    tracker = start(WANDB_MODE="offline")
+    tracker.log("evaluated", category="felt", metrics=METRICS, decisions={"misses": 3, "miss_rate": None})
+    tracker.log("finished", metrics=METRICS, decisions={"miss_rate": 0.5})
+    tracker.close("finished")
+    (logged,) = offline_runs(tmp_path)
+    assert (logged.values("test/felt/misses"), logged.values("test/mean/miss_rate")) == ([3], [0.5])
+    assert "test/felt/miss_rate" not in logged.summary
 
 
 def test_config_is_the_resolved_config(run, cfg):
@@ -570,3 +599,12 @@ def test_stream_whose_tables_cannot_be_sent_keeps_its_numbers(start, recorder, t
     assert [row["continual/task"] for row in run.history if "continual/params_total" in row] == [4]
     assert run.values("growth/total_adapters") == [15]
     assert len([text for text in recorder.texts() if "division by zero" in text]) == 1
+
+
+def test_calibration_and_novelty_of_a_classifier_are_values_of_the_stream():
+    novelty = {"energy": {"auroc": 0.75, "fpr95": 0.5}}
+    results = {"ece": [0.2, 0.1], "category_top1": [0.9, 0.8], "novelty": [None, novelty]}
+    expected = {"ece": 0.1, "category_top1": 0.8, "novelty/energy/auroc": 0.75, "novelty/energy/fpr95": 0.5}
+    assert class_values(results) == expected
+    assert class_values({"novelty": [novelty, None]}) == {}
+    assert class_values({}) == {}

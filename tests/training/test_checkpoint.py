@@ -232,6 +232,14 @@ def test_ambiguous_or_unknown_category_raises_an_error(finished, category, messa
         find_checkpoint(finished.folder, category)
 
 
+def test_a_category_is_asked_for_unless_it_is_optional(fit):
+    change_description(fit, uses_category=True, train_images={"felt": 6, "mesh": 6})
+    with pytest.raises(AnoframeError, match="uses the name of the product: give it with --cls_names, of felt, mesh"):
+        find_checkpoint(fit, None)
+    change_description(fit, category_is_optional=True)
+    assert find_checkpoint(fit, None) == fit
+
+
 def test_checkpoint_of_a_category_is_selected(finished):
     checkpoints = [load_checkpoint(finished.folder / "checkpoint" / name, CPU) for name in ("felt", "mesh")]
     assert select_checkpoint(checkpoints, "mesh") is checkpoints[1]

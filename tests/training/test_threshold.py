@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from anoframe.evaluation.decision import estimate_threshold
 from anoframe.features.extraction import FeatureBatch
 from anoframe.models.base import ObservingDetector
 from anoframe.tracking.tracker import Trackers
+from anoframe.training.checkpoint import read_thresholds
 from anoframe.training.context import FitContext
-from anoframe.training.threshold import _hold_out, estimate_thresholds
+from anoframe.training.threshold import _hold_out, score_held_back
 from anoframe.types import Prediction, Sample
 
 
@@ -70,20 +72,19 @@ def extract(detector, chosen):
     return [FeatureBatch(features, torch.zeros(len(chosen), 1, 2, 2, dtype=torch.bool), tuple(chosen))]
 
 
-def test_thresholds_are_just_above_scores_and_pixels_of_images_that_were_not_trained_on():
+def test_images_that_were_not_trained_on_are_scored():
     detector, felt = Observer(), samples(20)
     mesh = [Sample(f"{i}.png", "mesh", "train") for i in range(100, 105)]
     context = FitContext("threshold", 3, None, Trackers())
-    limits = estimate_thresholds(
-        lambda: detector, extract, lambda _: None, {"felt": felt, "mesh": mesh}, 0.2, 0.01, 2, context
+    held_back = score_held_back(
+        lambda: detector, extract, lambda _: None, {"felt": felt, "mesh": mesh}, 0.2, 2, context
     )
     held_out = _hold_out(felt, 0.2, 3)
     assert detector.trained == [*(sample for sample in felt if sample not in held_out), *mesh]
-    largest = max(int(sample.image.removesuffix(".png")) for sample in held_out)
-    assert limits["mesh"] is None, "too few images"
-    assert largest < limits["felt"].image < largest * (1 + 1e-6)
-    assert limits["felt"].pixel == pytest.approx(largest / 10, rel=1e-6)
-    assert limits["felt"].images == 4
+    numbers = [int(sample.image.removesuffix(".png")) for sample in held_out]
+    assert held_back["mesh"] is None, "too few images"
+    assert held_back["felt"].scores == tuple(numbers)
+    assert held_back["felt"].peaks == pytest.approx([number / 10 for number in numbers], rel=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,19 @@ def test_threshold_is_in_checkpoint_and_metrics(with_threshold):
     threshold = description["thresholds"]["felt"]
     assert threshold["images"] == 2
     assert with_threshold.results.provenance["thresholds"]["felt"] == threshold
+
+
+def test_held_back_scores_are_in_the_checkpoint_and_give_its_threshold(with_threshold):
+    folder = with_threshold.folder / "checkpoint/felt"
+    read = read_thresholds(folder)
+    assert read.categories == ("felt",)
+    scores = read.held_back["felt"]
+    assert len(scores.scores) == len(scores.peaks) == 2
+    assert estimate_threshold(scores.scores, scores.peaks, 0.01) == read.thresholds["felt"]
+
+
+def test_no_held_back_scores_without_held_back_images(without_threshold):
+    assert not (without_threshold.folder / "checkpoint/felt/held_back.json").exists()
 
 
 def test_threshold_changes_no_metric(with_threshold, without_threshold):

@@ -13,7 +13,7 @@ from torch.nn import functional
 from anoframe.backbones.clip import image_tower
 from anoframe.backbones.clip.building import build_model
 from anoframe.backbones.clip.image_tower import ImageTokens
-from anoframe.backbones.clip.text import TextFeatures
+from anoframe.backbones.clip.text import TextFeatures, is_causal
 from anoframe.backbones.clip.weights import find_source, model_settings, normalisation
 from anoframe.backbones.precision import autocast, check_precision
 from anoframe.errors import AnoframeError
@@ -44,6 +44,7 @@ class ClipEncoder(nn.Module):
         sha256: fingerprint of the weights in use.
         quick_gelu: whether the model has QuickGELU, as OpenAI's models, instead of GELU.
         has_text: whether there is a text encoder.
+        text_width: width of the tokens of the text tower; 0 if it is no plain causal transformer.
         text_features: the cache of text features; encoders that share weights also share it.
 
     Raises:
@@ -68,6 +69,7 @@ class ClipEncoder(nn.Module):
         self.sha256 = fingerprint(self.network.state_dict())
         self.quick_gelu = bool(settings.get("quick_gelu", False))
         self.embed_dim = int(settings["embed_dim"])
+        self.text_width = len(self.network.ln_final.weight) if is_causal(self.network) else 0
         self._read_geometry(settings)
         if precision == "bfloat16" and self._has_tokens:
             image_tower.convert_weights(self.network.visual, torch.bfloat16)
@@ -169,6 +171,21 @@ class ClipEncoder(nn.Module):
         if not prompts:
             return self.mean.new_zeros(0, self.embed_dim)
         return self.text_features.encode(self.network, prompts, self.mean.device, self.precision)
+
+    def encode_context(self, context: Tensor, texts: Sequence[str]) -> Tensor:
+        """Compute the embeddings of texts that start with learned vectors, with gradients to these vectors.
+
+        Args:
+            context: `[n, text_width]`, in place of the embeddings of the first n tokens.
+            texts: what follows.
+
+        Returns:
+            `[len(texts), E]`, not normalised.
+
+        Raises:
+            AnoframeError: a text is too long for the model's context.
+        """
+        return self.text_features.encode_context(self.network, context, texts)
 
     def describe(self) -> dict[str, Any]:
         """Return the description of the backbone that is stored with results and checkpoints."""

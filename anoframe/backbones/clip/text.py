@@ -56,6 +56,15 @@ class TextFeatures:
         cache.write(key, {"text": features})
         return features
 
+    def encode_context(self, model: Any, context: Tensor, texts: Sequence[str]) -> Tensor:
+        """Encode texts after context vectors, with gradients to these; see `ClipEncoder.encode_context`."""
+        tokens = self._tokenize([" ".join(["x"] * len(context) + [text]) for text in texts]).to(context.device)
+        tokens = tokens[:, : int((tokens != 0).sum(1).max())]  # a token does not see later ones
+        embeddings = model.token_embedding(tokens)
+        shared = context.expand(len(texts), -1, -1)
+        embeddings = torch.cat([embeddings[:, :1], shared, embeddings[:, 1 + len(context) :]], 1)
+        return encode_embeddings(model, embeddings, tokens)
+
     def _tokenize(self, prompts: Sequence[str]) -> Tensor:
         """Return token ids `[n, context]`, after a check that no prompt is cut off."""
         if self._tokenizer is None:
@@ -83,7 +92,7 @@ def encode_tokens(model: Any, tokens: Tensor, precision: str = "float32") -> Ten
             return encode_text(model, batch[0]).float()
 
     padded = nn.functional.pad(tokens, (0, 0, 0, -len(tokens) % _BATCH))
-    if _is_causal(model):  # a token does not see later ones, so those after the longest prompt change nothing
+    if is_causal(model):  # a token does not see later ones, so those after the longest prompt change nothing
         padded = padded[:, : int((padded != 0).sum(1).max())]
     batches = padded.view(-1, _BATCH, padded.shape[1])
     return torch.cat(map_images(encode_batch, batches))[: len(tokens)]
@@ -91,16 +100,21 @@ def encode_tokens(model: Any, tokens: Tensor, precision: str = "float32") -> Ten
 
 def encode_text(model: Any, tokens: Tensor) -> Tensor:
     """Encode token ids `[n, L]` as features `[n, E]`, not normalised; L may be below the context of a causal model."""
-    if not _is_causal(model):
+    if not is_causal(model):
         return model.encode_text(tokens, normalize=False)
+    return encode_embeddings(model, model.token_embedding(tokens), tokens)
+
+
+def encode_embeddings(model: Any, embeddings: Tensor, tokens: Tensor) -> Tensor:
+    """Encode embeddings of tokens `[n, L, width]` with a causal text tower, `[n, E]`; `tokens` tell where texts end."""
     length = tokens.shape[1]
-    states = model.token_embedding(tokens) + model.positional_embedding[:length]
+    states = embeddings + model.positional_embedding[:length]
     states = model.ln_final(model.transformer(states, attn_mask=model.attn_mask[:length, :length]))
     pooled: Tensor = text_global_pool(states, tokens, model.text_pool_type, eos_token_id=model.text_eos_id)
     return pooled @ model.text_projection
 
 
-def _is_causal(model: Any) -> bool:
+def is_causal(model: Any) -> bool:
     """Return whether a model is a plain `CLIP`, whose features are those of the end-of-text token of a causal tower."""
     return (
         getattr(model, "text_pool_type", None) == "argmax"

@@ -66,6 +66,20 @@ def open_cifar10(root: Path, split: str, reader: Reader) -> ImageArrays:
     raise AnoframeError(f"{root} has not all of {', '.join(stems)} of CIFAR-10, with or without .bin")
 
 
+def open_cifar100(root: Path, split: str, reader: Reader) -> ImageArrays:
+    """Open CIFAR-100 with its 100 fine labels, in its binary or its Python files, in `root` or a folder below it."""
+    for folder in (root, root / "cifar-100-binary", root / "cifar-100-python"):
+        if (folder / f"{split}.bin").is_file():
+            pixels, labels = _cifar_binary(folder / f"{split}.bin", label_bytes=2)
+        elif (folder / split).is_file():
+            pixels, labels = _cifar_python(folder / split, b"fine_labels")
+        else:
+            continue
+        images = np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        return ImageArrays(images, _names(labels, _fine_names(folder, root), root), root, split, reader)
+    raise AnoframeError(f"{root} has no {split} or {split}.bin of CIFAR-100: name the folder of its archive")
+
+
 def open_stl10(root: Path, split: str, reader: Reader) -> ImageArrays:
     """Open the binary files of STL-10; the split `unlabeled` has a single class."""
     folder = root / "stl10_binary" if (root / "stl10_binary").is_dir() else root
@@ -121,19 +135,35 @@ def _read_idx(root: Path, name: str) -> Arrays:
     raise AnoframeError(f"{root} has no {name} or {name}.gz: name the folder of the idx files")
 
 
-def _cifar_binary(path: Path) -> tuple[Arrays, Arrays]:
-    data = _read(path)
-    if data.size % 3073:
-        raise AnoframeError(f"{path} is damaged: its size is no multiple of 3073 bytes")
-    rows = data.reshape(-1, 3073)
-    return rows[:, 1:], rows[:, 0]
+def _fine_names(folder: Path, root: Path) -> list[str]:
+    """Read the names of the fine classes of CIFAR-100 from the file that lies beside its images."""
+    text, tree = folder / "fine_label_names.txt", folder / "meta"
+    try:
+        if text.is_file():
+            return text.read_text(encoding="utf-8").split()
+        with tree.open("rb") as file:
+            return [name.decode() for name in _ArrayUnpickler(file, encoding="bytes").load()[b"fine_label_names"]]
+    except (OSError, pickle.UnpicklingError, KeyError, TypeError, ValueError, EOFError, AttributeError) as error:
+        raise AnoframeError(
+            f"{root} has no readable {text.name} (binary files) or {tree.name} (Python files) of CIFAR-100 ({error}): "
+            "copy it from the archive"
+        ) from error
 
 
-def _cifar_python(path: Path) -> tuple[Arrays, Arrays]:
+def _cifar_binary(path: Path, label_bytes: int = 1) -> tuple[Arrays, Arrays]:
+    """Read a binary file; of several label bytes before the pixels the last one counts."""
+    data, length = _read(path), 3072 + label_bytes
+    if data.size % length:
+        raise AnoframeError(f"{path} is damaged: its size is no multiple of {length} bytes")
+    rows = data.reshape(-1, length)
+    return rows[:, label_bytes:], rows[:, label_bytes - 1]
+
+
+def _cifar_python(path: Path, label_key: bytes = b"labels") -> tuple[Arrays, Arrays]:
     try:
         with path.open("rb") as file:
             tree = _ArrayUnpickler(file, encoding="bytes").load()
-        return np.asarray(tree[b"data"], np.uint8).reshape(-1, 3072), np.asarray(tree[b"labels"], np.uint8)
+        return np.asarray(tree[b"data"], np.uint8).reshape(-1, 3072), np.asarray(tree[label_key], np.uint8)
     except (pickle.UnpicklingError, KeyError, TypeError, ValueError, EOFError, AttributeError) as error:
         raise AnoframeError(f"{path} is damaged, or no batch of CIFAR-10 ({error}); download it again") from error
 

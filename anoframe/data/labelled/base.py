@@ -51,6 +51,10 @@ class LabelledImages(ABC):
     def content(self, row: int) -> bytes:
         """Return what identifies image `row`: the bytes of its file, or its pixels in memory with their shape."""
 
+    def num_bytes(self, row: int) -> int:
+        """Return the size of image `row`: of its file, or of its pixels in memory."""
+        return len(self.content(row))
+
     def hashes(self) -> list[str]:
         """Compute the SHA-256 of the content of each image."""
         with ThreadPoolExecutor(THREADS) as pool:
@@ -106,6 +110,9 @@ class ImageArrays(LabelledImages):
         array = self._arrays[row]
         return repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()
 
+    def num_bytes(self, row: int) -> int:
+        return int(self._arrays[row].nbytes)
+
 
 class JoinedImages(LabelledImages):
     """The union of several sources, one after another."""
@@ -122,6 +129,10 @@ class JoinedImages(LabelledImages):
     def content(self, row: int) -> bytes:
         part, own = self._locate(row)
         return part.content(own)
+
+    def num_bytes(self, row: int) -> int:
+        part, own = self._locate(row)
+        return part.num_bytes(own)
 
     def _locate(self, row: int) -> tuple[LabelledImages, int]:
         number = bisect_right(self._ends, row)
@@ -146,6 +157,9 @@ class SelectedImages(LabelledImages):
 
     def content(self, row: int) -> bytes:
         return self._images.content(self._rows[row])
+
+    def num_bytes(self, row: int) -> int:
+        return self._images.num_bytes(self._rows[row])
 
 
 def manifest_hash(images: LabelledImages, hashes: Sequence[str]) -> str:

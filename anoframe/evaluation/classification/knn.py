@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anoframe.errors import AnoframeError
-from anoframe.evaluation.classification.features import LabelledFeatures, accuracies
+from anoframe.evaluation.classification.evaluator import ClassificationEvaluator, ClassPredictions
+from anoframe.evaluation.classification.features import LabelledFeatures
 
 _ROWS = 1024  # test features per block
 
@@ -29,7 +30,7 @@ class NearestNeighbours:
 
     def evaluate(self, train: LabelledFeatures, test: LabelledFeatures, seed: int) -> dict[str, float]:
         """Measure top-1 and top-5 on all test features; the seed changes nothing."""
-        return accuracies(self.votes(train, test.features), test.labels)
+        return ClassificationEvaluator().top_accuracies(ClassPredictions(self.votes(train, test.features), test.labels))
 
     def votes(self, train: LabelledFeatures, features: Tensor) -> Tensor:
         """Compute the votes `[N, C]` for features `[N, D]`."""

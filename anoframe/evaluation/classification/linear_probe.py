@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anoframe.errors import AnoframeError
-from anoframe.evaluation.classification.features import LabelledFeatures, accuracies
+from anoframe.evaluation.classification.evaluator import ClassificationEvaluator, ClassPredictions
+from anoframe.evaluation.classification.features import LabelledFeatures
 
 
 class LinearProbe:
@@ -45,7 +46,7 @@ class LinearProbe:
         first, second = self._scale(train.features, test.features)
         layer = self.fit(first, train.labels, len(train.classes), seed)
         with torch.no_grad():
-            return accuracies(layer(second), test.labels)
+            return ClassificationEvaluator().top_accuracies(ClassPredictions(layer(second), test.labels))
 
     def fit(self, features: Tensor, labels: Tensor, classes: int, seed: int) -> nn.Linear:
         """Train the layer on features `[N, D]`."""

@@ -14,7 +14,6 @@ from anoframe.types import Sample
 ClassOf = Callable[[Sample], str]
 
 NORMAL, DEFECTIVE = "normal", "defective"
-SYNTHETIC = "synthetic"  # defect type of an image with a synthetic defect, see Sample.defect
 
 
 def category_class(sample: Sample) -> str:

@@ -7,21 +7,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anoframe.errors import AnoframeError
+from anoframe.models.components.nearest_bounds import Bounds, build_bounds
 
 ENGINES = ("torch", "faiss")
 # Extra candidates that the fast distance formula passes on to the exact one, so that its rounding loses no neighbour.
 SPARE = 7
 # Columns per block; the smallest value of each block is computed first.
 _BLOCK = 64
-# Number of rows from which bounds pay for their axes (half a second for 1024 dimensions) and for undecided queries.
-_LARGE_BANK = 4096
-# Share of the variance that the axes may leave out. For patch features (EfficientNet-Lite0) a quarter of the axes is
-# enough, and one query in fifty (screws) to one in three (bottles) stays undecided.
-_LEFT_OUT = 0.05
 # Share of undecided queries from which bounds are switched off.
 _TOO_MANY = 0.6
-# Rounding error of |a|^2 + |b|^2 - 2ab in float32, as a share of |a|^2 + |b|^2, with a margin.
-_ROUNDING = 1e-5
 # Bank values gathered at a time when candidates are measured exactly: 2 MB of float32 stay in the cache.
 _GATHERED = 2**19
 
@@ -34,10 +28,11 @@ class Search:
     not depend on the other queries. Products of reduced precision (TF32, if enabled) may add candidates but do not
     change distances.
 
-    If most of a large bank's variance lies along few axes, lower bounds along these axes are computed first, and only
-    queries that they leave undecided are searched in all dimensions: the same result, several times faster.
+    Lower bounds of the distances come first where they pay: along the main axes of a large bank, and from a product in
+    bfloat16 on processors that have one. Only queries that they leave undecided are searched in float32: the same
+    result, several times faster.
 
-    Memory besides the bank: one copy of it, or one and a third, and `chunk * M` values per call.
+    Memory besides the bank: one copy of it, or up to 1.9, and `chunk * M` values per call.
 
     Args:
         bank: `[M, D]`.
@@ -52,7 +47,7 @@ class Search:
         self._centre = bank.mean(0)
         rows = bank - self._centre
         self._find = _Product(rows) if engine == "torch" else _Faiss(rows)
-        self._bounds = _Bounds.build(rows) if engine == "torch" else None
+        self._bounds: list[Bounds] = build_bounds(rows) if engine == "torch" else []
 
     def nearest(self, queries: Tensor, k: int = 1, chunk: int = 1024) -> tuple[Tensor, Tensor]:
         """Find the `k` nearest rows of each query, nearest first; among equally near rows the earlier one.
@@ -66,7 +61,7 @@ class Search:
             distances `[Q, k]` and indices into the bank `[Q, k]`.
         """
         k = min(k, len(self.bank))
-        chunks = [self._nearest_by_bounds(part, k) for part in queries.split(chunk)]
+        chunks = [self._nearest_by_bounds(part, k, list(self._bounds)) for part in queries.split(chunk)]
         return torch.cat([distances for distances, _ in chunks]), torch.cat([indices for _, indices in chunks])
 
     def _nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -75,18 +70,19 @@ class Search:
         distances, order = exact.sort(dim=1, stable=True)
         return distances[:, :k], candidates.gather(1, order[:, :k])
 
-    def _nearest_by_bounds(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        bounds = self._bounds
-        if bounds is None:
+    def _nearest_by_bounds(self, queries: Tensor, k: int, bounds: list[Bounds]) -> tuple[Tensor, Tensor]:
+        """Search with the first of the bounds, and what it leaves undecided with the next ones."""
+        if not bounds or k + SPARE >= len(self.bank):
             return self._nearest(queries, k)
-        candidates, bound_of_others = bounds(queries - self._centre, k + SPARE)
+        first, *others = bounds
+        candidates, bound_of_others = first(queries - self._centre, k + SPARE)
         distances, order = exact_distances(queries, self.bank, candidates).sort(dim=1, stable=True)
         distances, indices = distances[:, :k], candidates.gather(1, order[:, :k])
         undecided = (distances[:, -1] >= bound_of_others).nonzero()[:, 0]
         if len(undecided):
-            distances[undecided], indices[undecided] = self._nearest(queries[undecided], k)
-        if len(undecided) > _TOO_MANY * len(queries):
-            self._bounds = None  # they cost more than they save, and later queries will be similar
+            distances[undecided], indices[undecided] = self._nearest_by_bounds(queries[undecided], k, others)
+        if len(undecided) > _TOO_MANY * len(queries):  # it costs more than it saves, and later queries will be similar
+            self._bounds = [each for each in self._bounds if each is not first]
         return distances, indices
 
     def near(self, queries: Tensor, count: int, chunk: int = 1024) -> Tensor:
@@ -126,51 +122,6 @@ def _smallest(values: Tensor, count: int) -> Tensor:
     inside = blocks.gather(1, chosen[:, :, None].expand(-1, -1, _BLOCK)).flatten(1)
     place = inside.topk(count, dim=1, largest=False, sorted=False).indices
     return chosen.gather(1, place // _BLOCK) * _BLOCK + place % _BLOCK
-
-
-class _Bounds:
-    """Lower bounds of distances, from the main axes of the bank and the lengths of the residuals.
-
-    With `P` the projection onto the axes and `R` the residual, `|a - b|^2 = |Pa - Pb|^2 + |Ra - Rb|^2`, which is at
-    least `|Pa - Pb|^2 + (|Ra| - |Rb|)^2`: the distance between vectors with one dimension more than there are axes.
-    """
-
-    def __init__(self, rows: Tensor, axes: Tensor):
-        self.axes = axes  # [D, r], orthonormal
-        self.rows = self._reduce(rows)
-        self.norms = self.rows.square().sum(1)
-        self.largest = self.norms.max()
-
-    @classmethod
-    def build(cls, rows: Tensor) -> _Bounds | None:
-        """Return None if the bank is small, or if its variance needs so many axes that bounds would save nothing."""
-        count, width = rows.shape
-        if count < _LARGE_BANK:
-            return None
-        subset = rows[:: -(-count // max(4096, 4 * width))]  # bounds hold for any axes, so a subset of rows is enough
-        variance, axes = torch.linalg.eigh((subset.T @ subset).double())  # ascending
-        left_out = variance.clamp(min=0).cumsum(0) / variance.sum()
-        needed = -(-int((left_out > _LEFT_OUT).sum()) // 32) * 32
-        return cls(rows, axes[:, -needed:].to(rows.dtype)) if needed <= width // 3 else None
-
-    def _reduce(self, rows: Tensor) -> Tensor:
-        """Reduce `[n, D]` to `[n, r + 1]`: the projections, and the length of the residual."""
-        along = rows @ self.axes
-        residual = (rows.square().sum(1) - along.square().sum(1)).clamp(min=0).sqrt()
-        return torch.cat([along, residual[:, None]], dim=1)
-
-    def __call__(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Find the rows with the smallest bounds.
-
-        Returns:
-            row indices `[q, count]` in ascending order, and `[q]`, a lower bound of the distance to any other row.
-        """
-        reduced = self._reduce(queries)
-        order = torch.addmm(self.norms, reduced, self.rows.T, alpha=-2)
-        smallest = order.topk(count + 1, dim=1, largest=False)  # sorted: the last one is the bound of all others
-        norms = reduced.square().sum(1)
-        others = smallest.values[:, -1] + norms - _ROUNDING * (norms + self.largest)
-        return smallest.indices[:, :-1].sort(dim=1).values, others.clamp(min=0).sqrt()
 
 
 class _Faiss:

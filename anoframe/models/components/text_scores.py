@@ -42,9 +42,10 @@ def check_tau(tau: float) -> None:
         raise AnoframeError(f"model.tau, the temperature of the softmax, is above 0, got {tau}; published is 0.07")
 
 
-def check_image_side(clip: Any, size: int) -> None:
-    """Raise an AnoframeError if images of `size` pixels are not those of a CLIP model."""
-    if size != clip.image_size:
+def check_image_side(clip: Any, height: int, width: int) -> None:
+    """Raise an AnoframeError if images of this size are not the squares that a CLIP model takes."""
+    if (height, width) != (clip.image_size, clip.image_size):
+        size = height if height == width else f"{height} x {width}"
         raise AnoframeError(
             f"data.crop is {size}, and {clip.name} takes images of {clip.image_size} pixels: use --data.resize "
             f"{clip.image_size} --data.crop {clip.image_size}"

@@ -9,7 +9,7 @@ that learn from normal images. It has no anomaly map. What is published, what th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from anoframe.errors import AnoframeError, suggest
 from anoframe.models.base import Detector, Features, Observation, Phase, TrainingBatch
+from anoframe.models.components.image_embedding import embed, embedding_width, has_text
 from anoframe.models.raml.crops import NUM_CROPS, cut_crops, image_side
-from anoframe.models.raml.encoder import embed, embedding_width, has_text
 from anoframe.models.raml.loss import MACCL
 from anoframe.models.raml.network import SCALE_NAMES, LinearProbe, RAMLNetwork
 from anoframe.models.raml.report import summarise
@@ -46,9 +46,10 @@ class RAML(Detector):
             or `tile_size` is not the input of the backbone.
     """
 
-    is_supervised: ClassVar[bool] = True
-    uses_category: ClassVar[bool] = True  # for the prompts, and for the difficulty of categories in the loss
+    is_supervised = True
+    uses_category = True  # for the prompts, and for the difficulty of categories in the loss
     accepts_new_categories = True
+    scores_whole_images = True
 
     def __init__(
         self,
@@ -102,9 +103,10 @@ class RAML(Detector):
         if self.head == "linear" and self.text.fusion:
             raise AnoframeError("model.head linear has no text fusion, got model.text.fusion True: set it to False")
 
-    def check_image_size(self, size: int) -> None:
-        """Raise an AnoframeError if images of `data.crop = size` pixels do not fit the pyramid."""
+    def check_image_size(self, height: int, width: int) -> None:
+        """Raise an AnoframeError if images of this size do not fit the pyramid."""
         side = image_side(self.pyramid.mode, self.tile_size)
+        size = height if height == width else f"{height} x {width}"
         if size != side:
             raise AnoframeError(
                 f"raml with model.pyramid.mode {self.pyramid.mode!r} and model.tile_size {self.tile_size} needs images "

@@ -131,6 +131,14 @@ class UniAD(Detector):
             )
         return align_levels(self.backbone(images), self.grid)
 
+    def check_image_size(self, height: int, width: int) -> None:
+        if (height, width) != self.image_size:
+            sides = ",".join(map(str, dict.fromkeys((height, width))))
+            raise AnoframeError(
+                f"uniad is built for images of {' x '.join(map(str, self.image_size))} pixels (model.image_size), and "
+                f"data.crop or data.tile gives {height} x {width}: --model.image_size {sides}"
+            )
+
     def encoding(self) -> dict[str, Any] | None:
         describe = getattr(self.backbone, "encoding", None)
         return {"version": 1, "grid": list(self.grid), "backbone": describe()} if describe else None

@@ -51,6 +51,7 @@ class WinCLIP(Detector):
     """
 
     uses_category = True
+    scores_whole_images = True
     needs_text = True  # of the backbone
 
     def __init__(
@@ -98,8 +99,8 @@ class WinCLIP(Detector):
     def encoding(self) -> dict[str, Any] | None:
         return {"version": 1, "scales": list(self.scales), "backbone": self.clip.encoding()}
 
-    def check_image_size(self, size: int) -> None:
-        check_image_side(self.clip, size)
+    def check_image_size(self, height: int, width: int) -> None:
+        check_image_side(self.clip, height, width)
 
     def add_category(self, features: Features, categories: Sequence[str]) -> Features:
         """Add `text [B, 2, D]`, the normal and the defective prototype of each image's category."""

@@ -85,14 +85,41 @@
     return figure;
   };
 
+  /** A panel of a thumbnail, which is a part of a sheet. */
+  const sheetPanel = (sheet, label, place) => {
+    const figure = document.createElement("figure");
+    const frame = document.createElement("div");
+    const caption = document.createElement("figcaption");
+    const copy = sheet.cloneNode(true);
+    frame.className = "frame";
+    copy.style.setProperty("--side-of-pair", place);
+    copy.setAttribute("role", "img");
+    copy.setAttribute("aria-label", label);
+    frame.append(copy);
+    caption.textContent = label;
+    figure.append(frame, caption);
+    return figure;
+  };
+
   const show = (figure) => {
     current = figure;
-    const button = figure.querySelector("button");
-    const image = figure.querySelector("img");
-    const strip = button.classList.contains("strip");
-    panels.className = strip ? "panels strip" : "panels";
-    panels.setAttribute("style", button.getAttribute("style"));
-    panels.replaceChildren(...(strip ? labels : ["Picture"]).map((label, place) => panel(image, label, place)));
+    const isThumbnail = figure.closest(".thumbs") !== null;
+    const section = figure.closest("section") || document;
+    const strips = isThumbnail ? `.gallery figure[data-image="${figure.dataset.image}"]` : null;
+    const source = (strips && section.querySelector(strips)) || figure; // the larger picture, if there is one
+    const button = source.querySelector("button");
+    const image = source.querySelector("img");
+    if (image) {
+      const strip = button.classList.contains("strip");
+      panels.className = strip ? "panels strip" : "panels";
+      panels.setAttribute("style", button.getAttribute("style"));
+      panels.replaceChildren(...(strip ? labels : ["Picture"]).map((label, place) => panel(image, label, place)));
+    } else {
+      const sheet = button.querySelector(".sheet");
+      panels.className = "panels strip pair";
+      panels.removeAttribute("style");
+      panels.replaceChildren(...["Outlines", "Anomaly map"].map((label, place) => sheetPanel(sheet, label, place)));
+    }
     const caption = all("figcaption > *", figure).map((element) => element.cloneNode(true));
     document.getElementById("zoom-caption").replaceChildren(...caption);
     if (!zoom.open) zoom.showModal();
@@ -104,7 +131,7 @@
   };
 
   document.addEventListener("click", (event) => {
-    const button = event.target.closest(".gallery button");
+    const button = event.target.closest(".gallery button, .thumbs button");
     if (button) show(button.closest("figure"));
   });
   zoom.addEventListener("click", (event) => {
@@ -119,5 +146,5 @@
       step(by);
     }
   });
-  zoom.addEventListener("close", () => current.querySelector("button").focus());
+  zoom.addEventListener("close", () => current.isConnected && current.querySelector("button").focus());
 })();

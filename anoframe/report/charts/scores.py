@@ -8,8 +8,8 @@ from math import floor, isfinite
 
 from markupsafe import Markup, escape
 
+from anoframe.report.category_record import WRONG, Category, Scored
 from anoframe.report.charts.axes import nice_ticks, number
-from anoframe.report.run_record import WRONG, Category, Scored
 
 _BINS = 36
 _HALF_HEIGHT = 84  # pixels from the middle line of the histogram to its edge
@@ -67,6 +67,12 @@ class _Axis:
         return _WIDTH * (score - self.low) / (self.bin_width * self.bins)
 
 
+def score_range(scores: Sequence[float], threshold: float | None) -> tuple[float, float]:
+    """Scores at the left and the right end of the chart of these scores."""
+    axis = _Axis.over(scores, threshold)
+    return axis.low, axis.high
+
+
 def score_chart(category: Category) -> Markup:
     """Draw the histogram of good (up) and defect (down) images, then one row of dots per defect type.
 
@@ -81,7 +87,7 @@ def score_chart(category: Category) -> Markup:
     rows = [_bars(name, group, axis, highest) for name, group in (("good", good), ("defect", defects))]
     types = dict.fromkeys(image.defect for image in [*good, *sorted(defects, key=lambda image: image.defect)])
     rows += [_dots(name, [image for image in images if image.defect == name], axis) for name in types]
-    return Markup(f'<div class="scores">{"".join(rows)}{_score_ticks(axis)}</div>')
+    return Markup(f'<div class="scores" data-bins="{axis.bins}">{"".join(rows)}{_score_ticks(axis)}</div>')
 
 
 def _histogram(images: Sequence[Scored], axis: _Axis) -> list[int]:
@@ -127,7 +133,7 @@ def _dots(defect: str, images: Sequence[Scored], axis: _Axis) -> str:
     name = escape(defect)
     plot = _plot(f"scores of the {len(images)} images of {name}", _ROW_HEIGHT, paths, axis)
     label = f'<span class="row-name" title="{name}">{name}</span>'
-    return f'<div class="score-row">{label}{plot}{_count(images, axis.threshold)}</div>'
+    return f'<div class="score-row" data-defect="{name}">{label}{plot}{_count(images, axis.threshold)}</div>'
 
 
 def _count(images: Sequence[Scored], threshold: float | None) -> str:

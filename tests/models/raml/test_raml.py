@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from anoframe.backbones import FeaturePyramid
 from anoframe.errors import AnoframeError
 from anoframe.features.cache import find_encoding
-from anoframe.models.raml.encoder import CROPS_PER_PASS, embed
+from anoframe.models.components.image_embedding import IMAGES_PER_PASS, embed
 from anoframe.models.raml.model import RAML, text_score
 
 PLAIN = {"weight": 0.0, "fusion": False}
@@ -67,9 +67,9 @@ def test_levels_of_a_pyramid_are_pooled_and_concatenated(pyramid_backbone):
 
 
 def test_few_crops_at_a_time_go_through_the_encoder(clip):
-    crops = torch.rand(2 * CROPS_PER_PASS + 3, 3, 8, 8)
+    crops = torch.rand(2 * IMAGES_PER_PASS + 3, 3, 8, 8)
     vectors = embed(clip, crops)
-    assert [len(images) for images in clip.seen] == [CROPS_PER_PASS, CROPS_PER_PASS, 3]
+    assert [len(images) for images in clip.seen] == [IMAGES_PER_PASS, IMAGES_PER_PASS, 3]
     torch.testing.assert_close(vectors, clip(crops))
 
 
@@ -249,9 +249,11 @@ def test_the_tile_size_must_be_the_input_of_the_backbone(clip):
 @pytest.mark.parametrize(("mode", "side"), [("true", 32), ("tiles224", 8), ("reference", 8)])
 def test_the_size_of_the_images_is_checked_before_a_run(raml, mode, side):
     detector = raml(pyramid={"mode": mode})
-    detector.check_image_size(side)
+    detector.check_image_size(side, side)
     with pytest.raises(AnoframeError, match=rf"data\.crop 24: --data\.resize {side} --data\.crop {side}"):
-        detector.check_image_size(24)
+        detector.check_image_size(24, 24)
+    with pytest.raises(AnoframeError, match=rf"got data\.crop {side} x 24"):
+        detector.check_image_size(side, 24)
 
 
 def test_a_backbone_without_a_width_raises_an_error():

@@ -40,7 +40,7 @@ def build(cfg):
 @pytest.mark.parametrize("name", NAMES)
 def test_images_have_the_size_that_the_pyramid_needs(name):
     cfg = load_config(name)
-    build(cfg).check_image_size(cfg.data.crop)
+    build(cfg).check_image_size(cfg.data.crop, cfg.data.crop)
 
 
 @pytest.mark.parametrize("name", NAMES)

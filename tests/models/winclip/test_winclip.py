@@ -309,9 +309,11 @@ def test_an_image_tower_without_a_grid_of_patches_is_an_error(clip, monkeypatch)
 
 @BOTH
 def test_images_of_another_size_are_an_error_before_the_run(clip, method):
-    method(clip).check_image_size(32)
+    method(clip).check_image_size(32, 32)
     with pytest.raises(AnoframeError, match=r"data.crop is 224, .* use --data.resize 32 --data.crop 32"):
-        method(clip).check_image_size(224)
+        method(clip).check_image_size(224, 224)
+    with pytest.raises(AnoframeError, match=r"data.crop is 32 x 48, "):
+        method(clip).check_image_size(32, 48)
 
 
 def test_a_blur_changes_the_map_alone(clip, images_of):

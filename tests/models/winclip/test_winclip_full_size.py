@@ -47,4 +47,4 @@ def test_a_window_of_all_patches_gives_the_embedding_of_the_image(detector):  # 
 
 
 def test_images_of_240_pixels_fit(detector):
-    detector.check_image_size(240)
+    detector.check_image_size(240, 240)

@@ -1,0 +1,40 @@
+"""Faster imports of large packages, which take most of the time until the first result of a command."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# timm imports wandb, if it is installed, for a training script that is not used here. Trackers import it when needed.
+_NOT_NEEDED = ("wandb",)
+
+
+@contextmanager
+def quick_imports() -> Iterator[None]:
+    """Import modules in this block without collecting garbage, and without packages that nothing in it needs.
+
+    Importing torch and timm creates a million objects that live as long as the process. The collector would examine
+    them dozens of times without freeing any.
+    """
+    was_enabled = gc.isenabled()
+    hidden = [name for name in _NOT_NEEDED if name not in sys.modules]
+    gc.disable()
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: the import system raises ImportError
+    try:
+        yield
+    finally:
+        for name in hidden:
+            if name in sys.modules and sys.modules[name] is None:
+                del sys.modules[name]
+        if was_enabled:
+            gc.enable()
+
+
+def keep_imported_objects() -> None:
+    """Exclude all objects that exist now from garbage collection, also from the one at the end of the process.
+
+    For programs, not for libraries: a reference cycle among these objects is never freed.
+    """
+    gc.freeze()

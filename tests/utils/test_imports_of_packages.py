@@ -1,0 +1,61 @@
+"""Imports without garbage collection and without packages that are not needed."""
+
+import gc
+import subprocess
+import sys
+
+import pytest
+
+from anoframe.utils.imports import quick_imports
+
+
+def test_garbage_is_not_collected_inside_and_is_again_afterwards():
+    with quick_imports():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_a_collector_that_was_off_stays_off():
+    gc.disable()
+    try:
+        with quick_imports():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_the_collector_is_on_again_after_an_error():
+    with pytest.raises(ZeroDivisionError), quick_imports():
+        raise ZeroDivisionError
+    assert gc.isenabled()
+
+
+def test_wandb_is_hidden_inside_only(monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    (tmp_path / "wandb.py").write_text("marker = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    with quick_imports(), pytest.raises(ImportError):
+        import wandb
+    import wandb
+
+    assert wandb.marker == 1
+
+
+def test_a_package_that_is_imported_already_stays(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", sys)
+    with quick_imports():
+        import wandb
+
+        assert wandb is sys
+    assert sys.modules["wandb"] is sys
+
+
+def test_the_modules_of_a_prediction_import_neither_wandb_nor_scipy():
+    code = (
+        "import sys; from anoframe.utils.imports import quick_imports\n"
+        "with quick_imports(): import anoframe.runs.predict\n"
+        "print([name for name in ('wandb', 'scipy') if name in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"
