@@ -26,7 +26,11 @@ def main() -> None:
     options = parser.parse_args()
     model = build_model(0.01, Stages()).eval()
     model.model.memory_bank = torch.from_numpy(np.load(options.bank))
-    files = [export(options.folder, input_size=(CROP, CROP)) for export in (model.to_onnx, model.to_openvino)]
+    single = {"dynamic_axes": {}, "dynamic_shapes": None}  # its default is a batch of two, which takes no single image
+    files = [
+        model.to_onnx(options.folder, input_size=(CROP, CROP), **single),
+        model.to_openvino(options.folder, input_size=(CROP, CROP), onnx_kwargs=single),
+    ]
     versions = {name: importlib.metadata.version(name) for name in ("anomalib", "torch", "onnx", "openvino")}
     print(json.dumps({"files": [str(file) for file in files], "versions": versions}))
 

@@ -69,7 +69,7 @@ def export(
         checkpoint: a run folder, its `checkpoint/`, or the folder of one fit.
         format: `"onnx"` (`model.onnx`), `"openvino"` (`model.xml` and `model.bin`) or `"torch"` (`model.pt2`).
         precision: `"fp32"`; `"fp16"` halves the file and computes in float32; `"int8"` (OpenVINO) quantises
-            convolutions with ranges measured on the training images, and halves the other weights.
+            convolutions, and products that only choose a neighbour, with ranges measured on the training images.
         output: folder of the files.
         category: whose detector and threshold to export; needed if there are several of either.
         data_root: for `"int8"`: folder of the dataset, if it is not where the run had it.
@@ -94,6 +94,7 @@ def export(
     _check_shape(trained, checkpoint)
     size = Description(trained.preprocessing, None, category, (), {}).size
     method = str(trained.model["name"])
+    trained.detector.requires_grad_(False)  # nor do the outputs of the torch format
     module = ExportedDetector(trained.detector.eval(), size, category).eval()
     program = trace(module, size, method)
     description = _describe(folder, trained, category, format, precision, module.outputs)
@@ -185,7 +186,7 @@ def _build(
     converted = openvino_model.to_openvino(model.SerializeToString(deterministic=True))
     if images is not None:
         converted = openvino_model.quantise(converted, images, quantise_products)
-    return lambda output: openvino_model.save(converted, output, text, halve_weights=precision != "fp32")
+    return lambda output: openvino_model.save(converted, output, text, halve_weights=precision == "fp16")
 
 
 def _write(path: Path, data: bytes) -> Path:

@@ -31,7 +31,25 @@ def to_openvino(onnx_model: bytes) -> Any:
         import openvino
     except ImportError as error:
         raise AnoframeError("--format openvino needs the extra: pip install 'anoframe[openvino]'") from error
-    return openvino.Core().read_model(onnx_model)
+    model = openvino.Core().read_model(onnx_model)
+    _fold_transposes(model)
+    return model
+
+
+def _fold_transposes(model: Any) -> None:
+    """Give products with a transposed constant the constant itself, which quantisation then recognises as weights."""
+    from openvino import opset13
+
+    for op in model.get_ordered_ops():
+        transpose = op.input_value(1).get_node() if op.get_type_name() == "MatMul" else None
+        if transpose is None or transpose.get_type_name() != "Transpose":
+            continue
+        source, order = (transpose.input_value(i).get_node() for i in range(2))
+        if source.get_type_name() == order.get_type_name() == "Constant" and list(order.data) == [1, 0]:
+            product = opset13.matmul(op.input_value(0), source, False, True)
+            product.set_friendly_name(op.get_friendly_name())
+            for target in op.output(0).get_target_inputs():
+                target.replace_source_output(product.output(0))
 
 
 def quantise(model: Any, images: Sequence[NDArray[np.uint8]], products: bool) -> Any:
@@ -71,10 +89,8 @@ def _is_small_product(op: Any) -> bool:
     """Whether an operation is a matrix product without a large constant matrix."""
     if op.get_type_name() != "MatMul":
         return False
-    sizes = []
-    for source in (op.input_value(i).get_node() for i in range(2)):
-        constant = source.input_value(0).get_node() if source.get_type_name() == "Transpose" else source
-        sizes += [int(np.prod(constant.shape))] if constant.get_type_name() == "Constant" else []
+    sources = [op.input_value(i) for i in range(2)]
+    sizes = [int(np.prod(v.get_shape())) for v in sources if v.get_node().get_type_name() == "Constant"]
     return max(sizes, default=0) < _LEAST_WEIGHTS
 
 

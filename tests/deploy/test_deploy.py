@@ -91,8 +91,10 @@ def test_a_folder_gives_a_line_per_image_with_its_path(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     lines = list(model().predict_folder(tmp_path))
     assert [line["file"] for line in lines] == ["b.png", "bad.png", "sub/a.png"]
-    assert lines[0] == {"file": "b.png", "score": 10.0, "defect": False, "threshold": 100.0}
+    assert lines[0].items() >= {"file": "b.png", "score": 10.0, "defect": False, "threshold": 100.0}.items()
+    assert (lines[0]["width"], lines[0]["regions"]) == (30, [])
     assert lines[2]["defect"] is True
+    assert len(lines[2]["regions"]) == 1
     assert "zero bytes" in lines[1]["error"]
 
 

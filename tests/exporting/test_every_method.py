@@ -32,7 +32,7 @@ def exported(request):
 
 
 def _convert(detector, name, size=SIZE):
-    module = ExportedDetector(detector, size, "bottle").eval()
+    module = ExportedDetector(detector.requires_grad_(False), size, "bottle").eval()
     program = trace(module, size, name)
     model = onnx_model.to_onnx(program, module.outputs)
     return program, onnx_model.serialise(model, "{}"), module.outputs

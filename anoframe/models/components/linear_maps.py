@@ -46,6 +46,18 @@ def cubic_matrix(source: int, target: int) -> Matrix:
     return np.asarray(matrix / matrix.sum(1, keepdims=True))
 
 
+def pooling_matrix(source: int, middle: int, target: int) -> Matrix:
+    """Return the matrix `[target, source]` of torch's adaptive average pooling of a line to `middle` values.
+
+    These are then averaged in groups to `target` values, a divisor of `middle`.
+    """
+    matrix = np.zeros((middle, source))
+    for row in range(middle):
+        first, last = row * source // middle, -(-(row + 1) * source // middle)
+        matrix[row, first:last] = 1 / (last - first)
+    return np.asarray(matrix.reshape(target, middle // target, source).mean(1))
+
+
 def blur_matrix(length: int, sigma: float) -> Matrix:
     """Return the matrix `[length, length]` of `anomaly_map.gaussian_blur` on a line: 4 sigma, mirrored borders."""
     if sigma <= 0:

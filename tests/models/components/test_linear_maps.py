@@ -8,6 +8,7 @@ from anoframe.models.components.anomaly_map import gaussian_blur, upsample
 from anoframe.models.components.linear_maps import (
     blur_matrix,
     cubic_matrix,
+    pooling_matrix,
     resize_matrix,
     smoothing_matrix,
     transform,
@@ -27,6 +28,16 @@ def test_resizing_equals_interpolate(source, target, align_corners):
     rows, columns = resize_matrix(source, target, align_corners), resize_matrix(6, 11, align_corners)
     expected = upsample(maps, (target, 11), align_corners)
     torch.testing.assert_close(transform(maps, rows, columns), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("source", "middle", "target"), [(360, 1024, 512), (1008, 1024, 512), (45, 16, 16), (7, 12, 4)]
+)
+def test_pooling_equals_adaptive_and_average_pooling(source, middle, target):
+    lines = maps_of(5, source)
+    expected = F.avg_pool1d(F.adaptive_avg_pool1d(lines, middle), middle // target)
+    matrix = torch.from_numpy(pooling_matrix(source, middle, target)).float()
+    torch.testing.assert_close(lines @ matrix.T, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.7, 4.0, 20.0])
