@@ -15,8 +15,8 @@ from anoframe.report.grid_table import MEAN, Failure, Figure, resample_seeds
 Kind = Literal["classification", "detection"]
 CLASSIFICATION_METRICS = {"top1": "Top-1", "top5": "Top-5"}  # name -> title
 NOTE = (
-    "Percent; higher is better. Mean ± sample standard deviation over seeds; the highest mean of a column is bold. A "
-    "seed draws the encoder where it is random or trained here, and what the evaluation draws: the linear layer of the "
+    "Percent; higher is better. Mean ± sample standard deviation over seeds; the highest mean of a column is bold if no encoder "
+    "lacks it. A seed draws the encoder where it is random or trained here, and what the evaluation draws: the linear layer of the "
     "probe, the channels of PaDiM, the coreset of PatchCore. So encoders with fixed weights vary less. A detector's "
     "figure is the mean over the categories."
 )
@@ -90,9 +90,15 @@ class SurveySection:
     rows: Sequence[SurveyRow]
 
     def best(self, label: str, metric: str) -> float | None:
-        """Return the highest mean of a label; None if no two encoders differ."""
-        means = [row.figures[metric].mean for row in self.rows if row.label == label and metric in row.figures]
-        return max(means) if means and min(means) < max(means) else None
+        """Return the highest mean of a label; None if no two encoders differ, or a result of an encoder is missing.
+
+        Encoders that have no result of this evaluation at all do not count.
+        """
+        evaluated = {row.encoder for row in self.rows if row.figures}
+        figures = [row.figures.get(metric) for row in self.rows if row.label == label and row.encoder in evaluated]
+        means = [figure.mean for figure in figures if figure is not None]
+        is_complete = means and len(means) == len(figures)
+        return max(means) if is_complete and min(means) < max(means) else None
 
 
 @dataclass(frozen=True)
