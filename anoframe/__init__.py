@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anoframe.config import load_config as load_config
+    from anoframe.exporting.api import export as export
     from anoframe.runs.api import Run as Run
     from anoframe.runs.api import load_run as load_run
     from anoframe.runs.api import test as test
@@ -34,8 +35,9 @@ _MODULES = {
     "Run": "anoframe.runs.api",
     "predict": "anoframe.runs.predict",
     "set_threshold": "anoframe.runs.thresholds",
+    "export": "anoframe.exporting.api",
 }
-__all__ = ["Run", "__version__", "load_config", "load_run", "predict", "set_threshold", "test", "train"]
+__all__ = ["Run", "__version__", "export", "load_config", "load_run", "predict", "set_threshold", "test", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -42,6 +42,8 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         return _predict(options)
     if options.mode == "threshold":
         return _set_threshold(options)
+    if options.mode == "export":
+        return _export(options)
     if options.print_config or options.diff_config:
         _show_config(options)
         return 0
@@ -184,6 +186,32 @@ def _set_threshold(options: argparse.Namespace) -> int:
         if stored.remark:
             print(f"warning: {stored.category}: {stored.remark}", file=sys.stderr)
     print("stored: tests and predictions from now on use it; earlier results keep the threshold that they name")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    """Export a trained detector; returns 0."""
+    checkpoint = options.checkpoint or _raise_missing("--checkpoint")
+    names = options.cls_names or [None]
+    if len(names) > 1:
+        raise AnoframeError(f"--mode export uses one detector, got --cls_names {' '.join(names)}: name one category")
+    _announce(options, checkpoint)
+    with quick_imports():  # torch: only after the options are checked
+        from anoframe.exporting.api import export
+    exported = export(
+        checkpoint,
+        options.format or "onnx",
+        options.precision or "fp32",
+        options.output or "exported",
+        category=names[0],
+        data_root=options.overrides.get("data.root"),
+        overwrite=options.overwrite,
+        threshold=options.threshold,
+    )
+    for note in exported.notes:
+        print(f"note: {note}")
+    for file in exported.files:
+        print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     return 0
 
 

@@ -32,6 +32,7 @@ examples:
   anoframe --config patchcore/patchcore_lite0_224.py --cls_names all --protocol unified --seed 1
   anoframe --mode test --checkpoint runs/patchcore_lite0_224/separate/bottle/0
   anoframe --mode predict --checkpoint runs/patchcore_lite0_224/separate/bottle/0 --input parts/
+  anoframe --mode export --checkpoint runs/patchcore_lite0_224/separate/bottle/0 --format onnx
   anoframe --mode threshold --checkpoint runs/patchcore_lite0_224/separate/bottle/0 --false_positive_rate 0.001
   anoframe --config runs/patchcore_lite0_224/separate/bottle/0/config.yaml --output again
 
@@ -52,20 +53,22 @@ _PROTOCOL = (
 # ------------------------------------------------------------------------------------------------ effect of an option
 
 _RUNS = ("train", "test")
-_DECIDING = ("test", "predict", "threshold")
+_DECIDING = ("test", "predict", "threshold", "export")
 MODES_OF_OPTIONS: dict[str, Sequence[str]] = {  # option -> modes in which it has an effect
     "config": _RUNS,
     "checkpoint": _DECIDING,
     "input": ("predict",),
     "maps": ("predict",),
     "no_overlays": ("predict",),
+    "format": ("export",),
+    "precision": ("export",),
     "false_positive_rate": ("threshold",),
     "seed": ("train",),
     "device": (*_RUNS, "predict"),
     "protocol": ("train",),
-    "output": (*_RUNS, "predict"),
+    "output": (*_RUNS, "predict", "export"),
     "resume": _RUNS,
-    "overwrite": (*_RUNS, "predict"),
+    "overwrite": (*_RUNS, "predict", "export"),
     "cache": _RUNS,
     "print_config": _RUNS,
     "diff_config": _RUNS,
@@ -77,6 +80,7 @@ _TRAINED_WITH = (
     "threshold.held_back",
     "trainer.save_minutes",
 )  # keys of a config that a test does not read
+_READ_BESIDE_CHECKPOINT = (("device", "predict"), ("data.root", "export"))  # dotted options and their mode
 _HINTS = {  # option and mode -> what to do instead
     ("seed", "test"): "a test has the seed that the checkpoint was trained with",
     ("protocol", "test"): "a test has the protocol that the checkpoint was trained with",
@@ -127,7 +131,7 @@ def _check_dotted(name: str, mode: str) -> None:
             raise AnoframeError(
                 f"--{name} has no effect with --mode test: the checkpoint is trained already; leave it out"
             )
-    elif not deciding and not (name == "device" and mode == "predict"):
+    elif not deciding and (name, mode) not in _READ_BESIDE_CHECKPOINT:
         raise AnoframeError(f"--mode {mode} takes no --{name}: all values come from the checkpoint")
 
 
@@ -197,14 +201,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--cls_names", nargs="+", metavar="NAME", help="categories of the dataset, or all")
     add(
         "--mode",
-        choices=("train", "test", "predict", "threshold"),
+        choices=("train", "test", "predict", "threshold", "export"),
         default="train",
-        help="train also tests (default); threshold stores another threshold in a checkpoint",
+        help="train also tests (default); threshold stores another threshold in a checkpoint; export writes a model",
     )
     add("--checkpoint", metavar="DIR", help="for every mode but train: a run folder or its checkpoint folder")
     add("--input", nargs="+", metavar="PATH", help="for predict: images, or folders of images")
     add("--maps", choices=("npy", "png", "frame", "none"), help=_MAPS)
     add("--no_overlays", action="store_true", help="for predict: write no pictures with a heatmap")
+    add("--format", choices=("onnx", "openvino", "torch"), help="for export: format of the model (default onnx)")
+    add("--precision", choices=("fp32", "fp16", "int8"), help="for export: of the weights (default fp32)")
     add("--false_positive_rate", metavar="R", help="for threshold: accepted share of normal images called defects")
     add("--seed", metavar="N", help="the same seed gives the same result (default 0)")
     add("--device", nargs="+", metavar="D", help=_DEVICE)
@@ -212,7 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--output",
         metavar="DIR",
-        help="parent of run folders (default runs); for predict: folder (default predictions)",
+        help="parent of run folders (default runs); for predict and export: folder (default predictions, exported)",
     )
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", action="store_true", help="continue an interrupted run in its folder")

@@ -23,7 +23,7 @@ examples:
 def main(argv: Sequence[str] | None = None, prog: str = "tools/evaluate_encoder.py") -> int:
     """Run the command line; returns 0, 2 for an error the user can correct, or 130 after Ctrl-C."""
     words = list(sys.argv[1:] if argv is None else argv)
-    return run_command(lambda: _run(_parse(words, prog)), "the same command with --overwrite begins again")
+    return run_command(lambda: _run(_parse(words, prog)), "the same command with --resume continues this run")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -36,7 +36,8 @@ def _run(options: argparse.Namespace) -> int:
     with quick_imports():  # torch
         from anoframe.runs.probe_run import evaluate_encoder
 
-    result = evaluate_encoder(cfg, options.output, "overwrite" if options.overwrite else "new")
+    start = "resume" if options.resume else "overwrite" if options.overwrite else "new"
+    result = evaluate_encoder(cfg, options.output, start)
     for name, values in result.metrics.items():
         print(f"{name:<8} " + "   ".join(f"{key} {100 * value:.2f} %" for key, value in values.items()))
     print(f"report:  {result.folder / 'report.html'}")
@@ -57,7 +58,9 @@ def _parse(argv: Sequence[str], prog: str) -> argparse.Namespace:
     add("--seed", metavar="N", help="of the linear probe (default 0)")
     add("--device", metavar="D", help="auto, cpu, cuda or a number")
     add("--output", metavar="DIR", default="runs", help="parent of run folders (default runs)")
-    add("--overwrite", action="store_true", help="replace the run in the same folder")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="continue an interrupted run in its folder")
+    start.add_argument("--overwrite", action="store_true", help="replace the run in the same folder")
     add("--print_config", action="store_true", help="print the config as it would run, and exit")
     options, rest = parser.parse_known_args(argv)
     options.overrides = dotted_options(rest, parser)

@@ -50,7 +50,7 @@ CONFIG = "clap4clip/clap4clip_lite2.py"
 SPACES = ("state", "category")
 CLAP = "CLAP4CLIP"
 NONE: Mapping[str, Any] = {}
-CLASSIFIER = "model.classifier."
+NO_NOISE = "no noise at a test"  # no key of a config: the samples of the posterior are replaced by its mean
 # name -> strategy, changes of the section model.classifier
 METHODS: dict[str, tuple[str, Mapping[str, Any]]] = {
     CLAP: ("native", NONE),
@@ -63,6 +63,7 @@ METHODS: dict[str, tuple[str, Mapping[str, Any]]] = {
 ABLATIONS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "without VGA": ("native", {"vga": {"enabled": False}}),
     "deterministic": ("native", {"posterior": {"variational": False}}),
+    "posterior mean at a test": ("native", {NO_NOISE: True}),
     "without exemplars": ("native", {"memory": {"per_class": 0}}),
     "energy selector": ("native", {"memory": {"selector": "energy"}}),
     "routing alloc": ("native", {"routing": {"mode": "alloc"}}),
@@ -70,6 +71,7 @@ ABLATIONS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "without VGA, deterministic": ("native", {"vga": {"enabled": False}, "posterior": {"variational": False}}),
     "linear probe, no replay": ("native", {"name": "linear_probe", "memory": {"per_class": 0}}),
 }
+METHODS_AND_ABLATIONS = {**METHODS, **ABLATIONS}
 KEPT = {"linear_probe": ("name", "memory"), "zero_shot": ("name", "scale"), "nearest_class_mean": ("name", "scale")}
 Vectors = dict[Sample, Tensor]
 
@@ -130,6 +132,8 @@ def run(stream: Stream, method: tuple[str, Mapping[str, Any]], order: int, seed:
         cfg.model.defects,
         seed,
     ).eval()
+    if changes.get(NO_NOISE):
+        detector.learner._noise = _no_noise  # type: ignore[assignment]
     strategy = build_strategy(strategy_name, detector, cfg.protocol.ewc_weight)
     memory: list[Sample] = []
     rows, about = [], []
@@ -179,9 +183,14 @@ def _classifier(section: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[
     """Return the section of a classifier with some keys changed; a baseline keeps only the keys that it has."""
     kept = KEPT.get(changes.get("name", ""), tuple(section))
     own = {key: value for key, value in section.items() if key in kept}
-    for key, value in changes.items():
+    for key, value in ((key, value) for key, value in changes.items() if key != NO_NOISE):
         own[key] = {**own[key], **value} if isinstance(value, Mapping) else value
     return own
+
+
+def _no_noise(name: str, classes: range, shape: Sequence[int], device: torch.device) -> Tensor:
+    """Return zeros in place of the noise of a test."""
+    return torch.zeros(*shape[:-1], len(classes), shape[-1], device=device)
 
 
 def test(stream: Stream, detector: ClassIncremental) -> dict[str, Tensor]:
@@ -210,13 +219,13 @@ def evaluate(
 def image_scores(detector: ClassIncremental, logits: Tensor, category: str) -> dict[str, Tensor]:
     """Return the scores of `ClassIncremental.compute_prediction` from logits `[S, n, C]` of images of a category."""
     mean = logits.mean(0)
-    scores = {"_energy": energy(mean), "_unc": sample_variance(logits), "_max_softmax": least_confidence(mean)}
+    scores = {"_s_energy": energy(mean), "_s_unc": sample_variance(logits), "_max_softmax": least_confidence(mean)}
     if not detector.has_states:
-        return {"": scores["_energy"], **scores}
+        return {"": scores["_s_energy"], **scores}
     table = StateTable(detector.class_names)
     place = table.categories.index(category) if category in table.categories else -1
     given = table.conditional(mean, torch.full((len(mean),), place))
-    return {"": table.agnostic(mean), "_cond": given, **scores}
+    return {"": table.agnostic(mean), "_s_cond": given, **scores}
 
 
 def mixed_batches(stream: Stream, detector: ClassIncremental, seen: Sequence[str]) -> dict[str, float | None]:
@@ -268,7 +277,7 @@ def columns(runs: Sequence[Mapping[str, Any]]) -> list[Column]:
         Column("novelty AUROC", novelty("auroc")),
         Column("AUPR", novelty("aupr")),
         Column("FPR95", novelty("fpr95")),
-        Column("million values", [run["params_total"][-1] / 1e6 for run in runs], 2),
+        Column("million values", [run["params_total"][-1] / 1e6 for run in runs], 3),
         Column("exemplars, MB", [(run["exemplars"][-1] or {"bytes": 0})["bytes"] / 1e6 for run in runs], 2),
         Column("s per task", [mean(run["seconds"]) for run in runs]),
     ]
@@ -286,7 +295,7 @@ def _mean(values: Sequence[float | None], factor: float) -> float | None:
 def print_tables(output: Path, orders: Sequence[int]) -> None:
     """Print a markdown table for each class space and order, from the finished runs."""
     for space, order in product(SPACES, orders):
-        rows = [(name, _finished(output, space, name, order)) for name in {**METRICS_ORDER}]
+        rows = [(name, _finished(output, space, name, order)) for name in METHODS_AND_ABLATIONS]
         rows = [(name, runs) for name, runs in rows if runs]
         if not rows:
             continue
@@ -295,9 +304,17 @@ def print_tables(output: Path, orders: Sequence[int]) -> None:
         print("| method | runs | " + " | ".join(heads) + " |\n|" + "---|" * (len(heads) + 2))
         for name, runs in rows:
             print(f"| {name} | {len(runs)} | " + " | ".join(_cell(column) for column in columns(runs)) + " |")
+        print_categories(rows)
 
 
-METRICS_ORDER = {**METHODS, **ABLATIONS}
+def print_categories(rows: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> None:
+    """Print the image AUROC of each category after the last task, for each method."""
+    categories = rows[0][1][0]["config"]["class_order"]
+    print("\n| image AUROC at the end | " + " | ".join(categories) + " |\n|" + "---|" * (len(categories) + 1))
+    for name, runs in rows:
+        last = [run["class_performance"][f"task_{len(run['seconds']) - 1}"] for run in runs]
+        cells = [Column("", [_percent(row[category]["image_auroc"]) for row in last]) for category in categories]
+        print(f"| {name} | " + " | ".join(map(_cell, cells)) + " |")
 
 
 def _cell(column: Column) -> str:
@@ -335,6 +352,7 @@ def main() -> None:
     parser.add_argument("--spaces", nargs="+", choices=SPACES, default=SPACES)
     parser.add_argument("--orders", nargs="+", type=int, default=(0, 1), help="values of protocol.order_seed; 0: none")
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
+    parser.add_argument("--methods", nargs="+", choices=METHODS_AND_ABLATIONS, metavar="NAME", help="only these rows")
     parser.add_argument("--features", action="store_true", help="encode all images, and stop")
     parser.add_argument("--table", action="store_true", help="print the tables of finished runs, and stop")
     words = parser.parse_args()
@@ -342,10 +360,10 @@ def main() -> None:
         streams = {space: encode(words.data, words.categories, space) for space in words.spaces}
         for space, name, order, seed in () if words.features else planned(words.spaces, words.orders, words.seeds):
             path = _folder(words.output, space, name, order) / f"{seed}.json"
-            if path.exists():
+            if path.exists() or (words.methods and name not in words.methods):
                 continue
             started = time.perf_counter()
-            results = run(streams[space], METRICS_ORDER[name], order, seed)
+            results = run(streams[space], METHODS_AND_ABLATIONS[name], order, seed)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(results))
             print(f"{space}, {name}, order {order}, seed {seed}: {time.perf_counter() - started:.0f} s", flush=True)

@@ -118,7 +118,7 @@ COLUMNS: Sequence[Column] = (
     ("FPR95", novelty("energy", "fpr95"), 1),
     ("AUROC, max softmax", novelty("max_softmax", "auroc"), 1),
     ("AUROC, variance", novelty("variance", "auroc"), 1),
-    ("million values", lambda results: results["params_total"][-1] / 1e6, 2),
+    ("million values", lambda results: results["params_total"][-1] / 1e6, 3),
     ("exemplar kB", lambda results: results["exemplars"][-1]["bytes"] / 1e3, 0),
     ("seconds per task", lambda results: mean(results["seconds"]), 1),
 )

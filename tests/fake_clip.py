@@ -45,14 +45,14 @@ class FakeCLIP(nn.Module):
         pixels = images / 255 if images.dtype == torch.uint8 else images
         pixels = F.adaptive_avg_pool2d(pixels - self.mean, self.image_size)
         patches = self.patch(4 * pixels).flatten(2).transpose(1, 2)
-        sequence = torch.cat([self.class_token.expand(len(images), 1, -1), patches], 1) + self.position
+        sequence = torch.cat([self.class_token.expand(images.shape[0], 1, -1), patches], 1) + self.position
         tokens = self.after(self.layers(self.before(sequence)))
         return SimpleNamespace(embedding=self.project(tokens[:, 0]), patches=tokens[:, 1:], sequence=sequence)
 
     def encode_windows(self, sequence: Tensor, windows: Tensor) -> Tensor:
         rows = torch.cat([torch.zeros(len(windows), 1, dtype=torch.int64), windows + 1], 1)
         tokens = self.after(self.layers(self.before(sequence[:, rows].flatten(0, 1))))
-        return self.project(tokens[:, 0]).unflatten(0, (len(sequence), len(windows)))
+        return self.project(tokens[:, 0]).unflatten(0, (-1, len(windows)))
 
     def project(self, tokens: Tensor) -> Tensor:
         return tokens @ self.projection

@@ -290,6 +290,8 @@ GIVEN = {  # option -> words that give it
     "input": ("--input", "parts"),
     "maps": ("--maps", "png"),
     "no_overlays": ("--no_overlays",),
+    "format": ("--format", "onnx"),
+    "precision": ("--precision", "fp16"),
     "false_positive_rate": ("--false_positive_rate", "0.1"),
     "seed": ("--seed", "1"),
     "device": ("--device", "cpu"),
@@ -303,7 +305,7 @@ GIVEN = {  # option -> words that give it
 }
 WITHOUT_EFFECT = [
     (mode, option)
-    for mode in ("train", "test", "predict", "threshold")
+    for mode in ("train", "test", "predict", "threshold", "export")
     for option, modes in MODES_OF_OPTIONS.items()
     if mode not in modes
 ]

@@ -115,7 +115,7 @@ def load_encoder(export: EncoderExport) -> Encoder:
 def _read_metadata(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, "pt") as file:
-            metadata = dict(file.metadata() or {})
+            metadata = dict(sorted((file.metadata() or {}).items()))  # the library's order differs between processes
     except (SafetensorError, OSError) as error:
         raise AnoframeError(
             f"{path} is no exported encoder ({error}): name the encoder.safetensors of a run"

@@ -165,13 +165,13 @@ def check_size(value: object, name: str) -> int | tuple[int, int]:
     return sides[0] if len(set(sides)) == 1 else (sides[0], sides[1])
 
 
-def size_text(size: int | tuple[int, int] | list[int]) -> str:
-    """Return a size in words.
+def size_text(size: object) -> str:
+    """Return a size of a provenance in words; another value than a pair is taken for a square.
 
     >>> size_text(224), size_text((320, 160))
     ('224 x 224', '320 x 160')
     """
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = size if isinstance(size, list | tuple) and len(size) == 2 else (size, size)
     return f"{height} x {width}"
 
 

@@ -42,6 +42,14 @@ class VectorCache:
         """Store the vector of an image."""
         self._cache.write(cache_key(content, self._recipe), {_NAME: vector})
 
+    def read_all(self, contents: Sequence[str]) -> Tensor | None:
+        """Return the vectors `[N, D]` of a list of images that was stored as a whole, in one file; None otherwise."""
+        return self.read(cache_key("all", list(contents)))
+
+    def write_all(self, contents: Sequence[str], vectors: Tensor) -> None:
+        """Store the vectors of a list of images in one file: thousands of small ones take seconds to read."""
+        self.write(cache_key("all", list(contents)), vectors)
+
 
 @torch.no_grad()
 def encode_labelled(
@@ -70,6 +78,9 @@ def encode_labelled(
     Raises:
         AnoframeError: a vector that is not finite; names the image.
     """
+    stored = cache.read_all(hashes) if cache else None
+    if stored is not None:
+        return stored
     vectors = [cache.read(content) if cache else None for content in hashes]
     missing = [row for row, vector in enumerate(vectors) if vector is None]
     starts = range(0, len(missing), batch_size)
@@ -81,7 +92,10 @@ def encode_labelled(
             vectors[row] = vector
             if cache:
                 cache.write(hashes[row], vector)
-    return torch.stack([vector for vector in vectors if vector is not None])
+    joined = torch.stack([vector for vector in vectors if vector is not None])
+    if cache:
+        cache.write_all(hashes, joined)
+    return joined
 
 
 def _encode(

@@ -162,6 +162,17 @@ class Detector(Learner):
         result of an image must not depend on other images.
         """
 
+    def detection_graph(self, size: tuple[int, int]) -> nn.Module:
+        """Return a module that computes a `Prediction` from features, for export: one graph for batches of any size.
+
+        The default calls `compute_prediction`. A method overrides it if its detection has loops over images, searches
+        in blocks, or decisions that depend on values. Results equal those of `detect` up to rounding.
+
+        Args:
+            size: height and width of the maps.
+        """
+        return DetectionGraph(self, size)
+
     @torch.no_grad()
     def predict(self, images: Tensor, categories: Sequence[str] | None = None) -> Prediction:
         """Encode images `[B, 3, H, W]` and detect anomalies, with maps of the size of the images.
@@ -195,6 +206,17 @@ class Detector(Learner):
     def notes(self) -> Sequence[str]:
         """List the sentences that stand beside every result of this detector, for example on how it may be compared."""
         return ()
+
+
+class DetectionGraph(nn.Module):
+    """Detection by the `compute_prediction` of a trained detector; arguments as for `Detector.detection_graph`."""
+
+    def __init__(self, detector: Detector, size: tuple[int, int]):
+        super().__init__()
+        self.detector, self.size = detector, size
+
+    def forward(self, features: Features) -> Prediction:
+        return self.detector.compute_prediction(features, self.size)
 
 
 class ObservingDetector(Detector):

@@ -29,6 +29,7 @@ class Decisions:
         false_alarms, good: number of good images at or above the threshold, and of all good images.
         rate: false-alarm rate that was asked for, in percent; empty if not known.
         num_images: number of training images that the threshold was set on; empty if not known.
+        is_given: whether the user gave the threshold as a score.
         lowest_rate: the lowest rate that so few images can guarantee, in percent; empty if it is low enough.
     """
 
@@ -40,6 +41,7 @@ class Decisions:
     rate: str
     num_images: str
     lowest_rate: str
+    is_given: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,9 @@ def _decisions(category: Category) -> Decisions | None:
         false_alarms=outcomes["false alarm"],
         good=outcomes["false alarm"] + outcomes["passed"],
         rate=f"{100 * rate:.3g}" if isinstance(rate, (int, float)) else "",
-        num_images="" if images is None else str(images),
+        num_images=str(images) if images else "",
         lowest_rate=_lowest_rate(images, rate),
+        is_given="image" in (category.threshold.get("given") or ()),
     )
 
 

@@ -83,7 +83,7 @@ def class_view(record: ClassRecord | None, stream: Stream | None) -> ClassView |
 
 def _facts(record: ClassRecord) -> list[tuple[str, str]]:
     facts = [("top-1, each image by itself", percent(record.top1[-1]))] if record.top1 else []
-    if record.top1_mixed:
+    if record.top1_mixed and record.top1_mixed[-1] is not None:
         mixed, alone = record.top1_mixed[-1], record.top1[-1]
         difference = None if mixed is None or alone is None else mixed - alone
         sign = "+" if difference is not None and difference > 0 else ""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 from PIL import Image, ImageOps
@@ -22,6 +22,7 @@ from anoframe.errors import AnoframeError
 from anoframe.report.charts.axes import number
 from anoframe.report.templating import render, script
 from anoframe.utils.files import write_atomic
+from anoframe.utils.progress import progress
 from anoframe.utils.type_check import matches_type
 
 PAGE, THUMBNAILS = "predictions.html", "thumbnails"
@@ -39,6 +40,17 @@ class Counted:
     total: int = 0
 
 
+class _Row(NamedTuple):
+    """An image of the list."""
+
+    file: str
+    score: float | None
+    decision: str
+    overlay: str | None
+    regions: list[float] | None
+    remark: str
+
+
 def write_predictions_page(folder: Path, about: str = "") -> Path:
     """Write `predictions.html` and the thumbnails of a prediction.
 
@@ -54,7 +66,7 @@ def write_predictions_page(folder: Path, about: str = "") -> Path:
     counted = Counted()
     rows = heapq.nlargest(MOST, _count(_read(folder / "scores.jsonl"), counted), key=_rank)
     thresholds = [number(value) for value in sorted(counted.thresholds)]
-    tree = {"images": [_row(folder, row) for row in rows]}
+    tree = {"images": [_listed(folder, row) for row in progress(rows, "gallery", unit="image")]}
     text = json.dumps(tree, ensure_ascii=True, separators=(",", ":"))
     page = render(
         "predictions.html",
@@ -97,14 +109,17 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
                     yield row
 
 
-def _count(rows: Iterator[dict[str, Any]], counted: Counted) -> Iterator[dict[str, Any]]:
+def _count(rows: Iterator[dict[str, Any]], counted: Counted) -> Iterator[_Row]:
+    """Count the lines, and yield of each what the page shows, which is short: a line may list many regions."""
     for row in rows:
         decision = _decision(row)
         counted.decisions[decision] = counted.decisions.get(decision, 0) + 1
         counted.total += 1
         if matches_type(row.get("threshold"), float):
             counted.thresholds.add(float(row["threshold"]))
-        yield row
+        score = None if decision == _UNREAD else float(row["score"])
+        remark = str(row.get("error") or row.get("warning") or "")
+        yield _Row(row["file"], score, decision, _overlay(row), _regions(row), remark)
 
 
 def _decision(row: Mapping[str, Any]) -> str:
@@ -113,20 +128,16 @@ def _decision(row: Mapping[str, Any]) -> str:
     return {True: _DEFECT, False: _GOOD}.get(row.get("defect"), _UNDECIDED)  # type: ignore[arg-type]
 
 
-def _rank(row: Mapping[str, Any]) -> tuple[int, float]:
+def _rank(row: _Row) -> tuple[int, float]:
     """Files that were not read first, then defects, each with the highest scores first."""
-    order = (_UNDECIDED, _GOOD, _DEFECT, _UNREAD).index(_decision(row))
-    return max(order, 1), float(row["score"]) if order < 3 else 0.0
+    order = (_UNDECIDED, _GOOD, _DEFECT, _UNREAD).index(row.decision)
+    return max(order, 1), row.score or 0.0
 
 
-def _row(folder: Path, row: Mapping[str, Any]) -> list[Any]:
-    """Return what the script needs of an image: file, score, decision, overlay, thumbnail, regions, remark."""
-    decision = _decision(row)
-    overlay = _overlay(row)
-    thumbnail = _write_thumbnail(folder, overlay) if overlay else None
-    score = None if decision == _UNREAD else row["score"]
-    remark = str(row.get("error") or row.get("warning") or "")
-    return [row["file"], score, decision, overlay, thumbnail, _regions(row), remark]
+def _listed(folder: Path, row: _Row) -> list[Any]:
+    """Write the thumbnail of an image, and return what the script needs of it."""
+    thumbnail = _write_thumbnail(folder, row.overlay) if row.overlay else None
+    return [row.file, row.score, row.decision, row.overlay, thumbnail, row.regions, row.remark]
 
 
 def _regions(row: Mapping[str, Any]) -> list[float] | None:

@@ -15,10 +15,10 @@ from anoframe.report.grid_table import MEAN, Failure, Figure, resample_seeds
 Kind = Literal["classification", "detection"]
 CLASSIFICATION_METRICS = {"top1": "Top-1", "top5": "Top-5"}  # name -> title
 NOTE = (
-    "Percent; higher is better. Mean ± sample standard deviation over seeds; the highest mean of a column is bold if "
-    "no encoder lacks it. A seed draws the encoder where it is random or trained here, and what the evaluation draws: "
-    "the linear layer of the probe, the channels of PaDiM, the coreset of PatchCore. So encoders with fixed weights "
-    "vary less. A detector's figure is the mean over the categories."
+    "Percent; higher is better. Mean ± sample standard deviation over seeds; the highest mean of a column is bold"
+    " if no encoder lacks it. A seed draws the encoder where it is random or trained here, and what the "
+    "evaluation draws: the linear layer of the probe, the channels of PaDiM, the coreset of PatchCore. So "
+    "encoders with fixed weights vary less. A detector's figure is the mean over the categories."
 )
 NOTE_ON_INTERVALS = (
     f"Intervals are {100 * LEVEL:.0f} % percentile bootstraps over the seeds ({DRAWS} draws): with few seeds hardly "

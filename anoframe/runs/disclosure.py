@@ -8,7 +8,7 @@ from typing import Any
 
 from anoframe.data.fingerprint import FileHashes
 from anoframe.data.splits import Split, relative_name
-from anoframe.data.validation import CategoryReport
+from anoframe.data.validation_report import CategoryReport
 from anoframe.errors import AnoframeError
 from anoframe.models.base import Detector
 from anoframe.runs.protocols import Fit

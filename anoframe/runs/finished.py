@@ -111,7 +111,7 @@ class Run:
             raise AnoframeError(f"{self.folder} has an ignored region per category: name a category of this run")
         if decided is None and options.asked:
             raise AnoframeError(f"{self.folder} has one threshold per category: name a category of this run")
-        score = partial(_predict_one, checkpoint, category or checkpoint.categories[0], limit.image if limit else None)
+        score = partial(_predict_one, checkpoint, category, limit.image if limit else None)
         predictions = [score(each) for each in images]
         return predictions if isinstance(image, list | tuple) else predictions[0]
 
@@ -160,13 +160,16 @@ def load_run(path: str | Path) -> Run:
     return Run(folder, load_config(folder), Results.read(folder))
 
 
-def _predict_one(checkpoint: Checkpoint, category: str, limit: float | None, image: ImageLike) -> Prediction:
+def _predict_one(checkpoint: Checkpoint, category: str | None, limit: float | None, image: ImageLike) -> Prediction:
     """Score one image, with the threshold that decides about it."""
+    is_open = category is None and checkpoint.detector.category_is_optional
+    category = category or checkpoint.categories[0]
+    names = None if is_open else [category]
     image = expand_path(image, "image") if isinstance(image, str | Path) else image
     loaded = load_photograph(image, checkpoint.preprocessing, checkpoint.ignored.get(category))
     counted = None if loaded.counted is None else loaded.counted[None]
     prediction = predict_images(
-        checkpoint.detector, loaded.pixels[None], [category], checkpoint.tiling, counted, _TILES_PER_BATCH
+        checkpoint.detector, loaded.pixels[None], names, checkpoint.tiling, counted, _TILES_PER_BATCH
     )
     return Prediction(
         prediction.score[0].cpu(),

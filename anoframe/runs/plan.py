@@ -20,7 +20,8 @@ from anoframe.data.preprocessing import Preprocessing
 from anoframe.data.synthetic_samples import SyntheticSettings
 from anoframe.data.task_streams import Task
 from anoframe.data.tiling import Tiling
-from anoframe.data.validation import CategoryReport, check_dataset
+from anoframe.data.validation import check_dataset
+from anoframe.data.validation_report import CategoryReport
 from anoframe.distributed.process_group import join
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.provenance import git_commit, versions

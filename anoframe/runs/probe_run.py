@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from anoframe.data.manifest import Manifest
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.distributed.process_group import join
 from anoframe.errors import AnoframeError
-from anoframe.evaluation.classification.features import extract_features
+from anoframe.evaluation.classification.features import LabelledFeatures, extract_features
+from anoframe.evaluation.classification.kept_features import KeptFeatures
 from anoframe.evaluation.provenance import git_commit, versions
 from anoframe.registry import PROBES
 from anoframe.report.write import write_report
@@ -31,6 +33,7 @@ from anoframe.tracking.factory import check_tracking
 from anoframe.utils.files import safe_path, write_json
 from anoframe.utils.tensor_cache import TensorCache, cache_root
 from anoframe.utils.tensor_files import fingerprint
+from anoframe.utils.type_check import matches_type
 
 PROTOCOL = "probe"  # in the path of the run folder
 RESULT_FILE = "probes.json"
@@ -68,11 +71,14 @@ class ProbePlan:
         self.train, self.test = (self._open(split) for split in ("train", "test"))
         self.warnings: Sequence[str] = ()
         self.manifest: Manifest | None = None  # the split is that of the data
-        hashes = {split: getattr(self, split).hashes() for split in ("train", "test")}
+        self.hashes = {split: getattr(self, split).hashes() for split in ("train", "test")}
         self.files: FileHashes = {
-            PROTOCOL: {split: dict(zip(_names(getattr(self, split)), hashes[split], strict=True)) for split in hashes}
+            PROTOCOL: {
+                split: dict(zip(_names(getattr(self, split)), hashes, strict=True))
+                for split, hashes in self.hashes.items()
+            }
         }
-        self.provenance = self._provenance(hashes)
+        self.provenance = self._provenance(self.hashes)
         self.encoder.to(self.group.device).eval()
 
     def folder(self, output: str | Path) -> Path:
@@ -118,7 +124,7 @@ def evaluate_encoder(cfg: ConfigDict, output: str | Path = "runs", start: str = 
     Args:
         cfg: of `configs/__base__/probe.py`, or one that inherits it.
         output: parent of run folders.
-        start: `"new"`, `"resume"` (which begins again, features are not kept) or `"overwrite"`.
+        start: `"new"`, `"resume"` (features and probes that are done are not computed again) or `"overwrite"`.
 
     Raises:
         AnoframeError: as `ProbePlan` and `Recorder`, or several devices are requested.
@@ -127,26 +133,57 @@ def evaluate_encoder(cfg: ConfigDict, output: str | Path = "runs", start: str = 
         raise AnoframeError(f"--device {cfg.device}: an encoder is evaluated on one device")
     plan = ProbePlan(cfg)
     with Recorder(plan, output, start) as recorder:
-        sets = {}
-        for split, images in (("train", plan.train), ("test", plan.test)):
-            with recorder.clock.stage(f"encode {split}"):
-                sets[split] = extract_features(
-                    plan.encoder, images, plan.train.classes, cfg.data.batch_size, f"encode {split}"
-                )
-        metrics = {}
-        for name, probe in plan.probes.items():
-            with recorder.clock.stage(name):
-                metrics[name] = probe.evaluate(sets["train"], sets["test"], cfg.seed)
-            shown = ", ".join(f"{key} {100 * value:.2f} %" for key, value in metrics[name].items())
-            recorder.tracker.log("evaluated", category=name, metrics=metrics[name], summary=shown)
+        metrics = _evaluate_probes(plan, recorder)
         write_json(recorder.folder.path / RESULT_FILE, {"metrics": metrics, "provenance": plan.provenance})
-        recorder.folder.write_state(probes=metrics)
+        recorder.folder.end_training(PROTOCOL)
         recorder.write_state("finished")
         with recorder.isolate_decoration("report.html"):
             write_report(recorder.folder.path)
         flat = {f"{name}/{key}": value for name, values in metrics.items() for key, value in values.items()}
         recorder.tracker.log("finished", metrics=flat)
         return ProbeResults(recorder.folder.path, metrics)
+
+
+def _evaluate_probes(plan: ProbePlan, recorder: Recorder) -> dict[str, dict[str, float]]:
+    """Return the metrics of each probe, and record each in `run.json` as soon as it is known."""
+    done = _earlier_metrics(plan, recorder)
+    for name in done:
+        recorder.tracker.log("done", fit=name)
+    if len(done) == len(plan.probes):
+        return done
+    train, test = _labelled_features(plan, recorder)
+    for name, probe in plan.probes.items():
+        if name in done:
+            continue
+        with recorder.clock.stage(name):
+            done[name] = probe.evaluate(train, test, plan.cfg.seed)
+        recorder.folder.write_state(probes=done)
+        shown = ", ".join(f"{key} {100 * value:.2f} %" for key, value in done[name].items())
+        recorder.tracker.log("evaluated", category=name, metrics=done[name], summary=shown)
+    return {name: done[name] for name in plan.probes}
+
+
+def _earlier_metrics(plan: ProbePlan, recorder: Recorder) -> dict[str, dict[str, float]]:
+    """Return what an interrupted run has recorded, in the order of the probes; nothing if that is damaged."""
+    earlier = recorder.folder.state.get("probes", {})
+    if not matches_type(earlier, dict[str, dict[str, float]]):
+        return {}
+    return {name: earlier[name] for name in plan.probes if name in earlier}
+
+
+def _labelled_features(plan: ProbePlan, recorder: Recorder) -> list[LabelledFeatures]:
+    """Compute the features of the training and of the test images; they are kept until the run has finished."""
+    device, data = str(plan.group.device), plan.cfg.data
+    recipe = {"encoder": plan.description["sha256"], "size": plan.size, "batch": data.batch_size, "device": device}
+    sets = []
+    for split, hashes in plan.hashes.items():
+        kept = KeptFeatures(
+            recorder.folder.training(PROTOCOL), hashes, recipe, partial(recorder.tracker.log, "warning")
+        )
+        with recorder.clock.stage(f"encode {split}"):
+            images, classes = getattr(plan, split), plan.train.classes
+            sets.append(extract_features(plan.encoder, images, classes, data.batch_size, f"encode {split}", kept))
+    return sets
 
 
 def build_encoder(section: dict[str, Any], seed: int) -> tuple[Encoder, dict[str, Any], int]:

@@ -170,6 +170,7 @@ class EventWriter:
         last = results["cl_metrics"][-1]["by_metric"]
         metrics = {f"{name}/{key}": value for name, values in last.items() for key, value in values.items()}
         counts = {name: results[name][-1] for name in ("params_total", "params_trainable", "seconds")}
+        counts |= class_values(results)
         task = len(results["cl_metrics"]) - 1
         self._log({"task": task, **metrics, **counts}, "continual", commit=False)
         self._send_media(self._write_matrices, results=results)  # same row; it is sent without the table if this fails
@@ -264,3 +265,10 @@ class EventWriter:
         available = {f"{start}{name}": value for name, value in values.items() if value is not None}
         if available:
             self._run.log(available, step=self.row, commit=commit)
+
+
+def class_values(results: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return calibration and novelty after the last task, of a stream whose images are classified; else nothing."""
+    values = {name: results[name][-1] for name in ("ece", "category_top1") if results.get(name)}
+    novelty = (results.get("novelty") or [None])[-1] or {}
+    return values | {f"novelty/{name}/{key}": v for name, row in novelty.items() for key, v in row.items()}

@@ -8,7 +8,7 @@ with cfg.unlocked():
         del cfg[section]
 
     cfg.data = ConfigDict()
-    cfg.data.name = "images"  # images | classes | npz | cifar10 | stl10 | stl10_unlabeled | fashion_mnist | a dataset
+    cfg.data.name = "images"  # images | classes | npz | cifar10 | cifar100 | stl10 | fashion_mnist | a dataset ...
     cfg.data.root = placeholder(str)  # folder or file
     cfg.data.also = ()  # further data, KIND:PATH each: ("mvtec:data/mvtec", "images:photos")
     cfg.data.exclude = ()  # KIND:PATH each: images that are also in the test split of these data are left out, by hash

@@ -2,7 +2,7 @@
 
     python tools/main.py --config configs/cdo/cdo_lite0_256.py --cls_names bottle --data.root MVTec
 
-Expected: docs/cdo.md; no such expert was published.
+Cost: about 0.1 core seconds per image and epoch at 224 pixels. Expected: docs/cdo.md; no such expert was published.
 """
 
 from anoframe.config import inherit

@@ -865,7 +865,10 @@ def _(bench):
 
 
 @refused(
-    CONFIGS, "a value of another type", "data.crop takes a whole number, got 'wide'", way_out="takes a whole number"
+    CONFIGS,
+    "a value of another type",
+    "data.crop takes a whole number or a list of values, got 'wide'",
+    way_out="takes a whole number",
 )
 def _(bench):
     return bench.train("--data.crop", "wide")
@@ -879,6 +882,56 @@ def _(bench):
 )
 def _(bench):
     return bench.train("--data.crop", 65)
+
+
+@refused(
+    CONFIGS,
+    "a size of three numbers",
+    "resize must be a positive whole number of pixels, or a pair of them (height, width)",
+    way_out="a pair of them (height, width)",
+)
+def _(bench):
+    return bench.train("--data.resize", "64,64,3")
+
+
+@refused(
+    CONFIGS,
+    "a misspelt way to keep the aspect ratio",
+    "data.keep_aspect takes True or False or 'pad' or 'rectangle', got 'padd'",
+    way_out="'pad' or 'rectangle'",
+)
+def _(bench):
+    return bench.train("--data.keep_aspect", "padd")
+
+
+@refused(
+    CONFIGS,
+    "a rectangle that is to be chosen, and a given one",
+    'data.keep_aspect "rectangle" chooses height and width itself',
+    way_out="set one number each, or keep_aspect False",
+)
+def _(bench):
+    return bench.train("--data.keep_aspect", "rectangle", "--data.resize", "64,32", "--data.crop", "64,32")
+
+
+@refused(
+    CONFIGS,
+    "a tile larger than the image",
+    "data.tile 65 x 65 is larger than the images, 64 x 64",
+    way_out="lower data.tile, or raise data.resize and data.crop",
+)
+def _(bench):
+    return bench.train("--data.tile", 65)
+
+
+@refused(
+    CONFIGS,
+    "an overlap without tiles",
+    "data.tile_overlap 8 has no effect without tiles",
+    way_out="set data.tile, or leave it 0",
+)
+def _(bench):
+    return bench.train("--data.tile_overlap", 8)
 
 
 @refused(CONFIGS, "a seed out of range", "seed must be a whole number from 0", "got -1", way_out="from 0 to 2**32 - 1")
@@ -1047,7 +1100,7 @@ def _(bench):
 @refused(
     CONFIGS,
     "a value of another type in a config.yaml",
-    "RUN/config.yaml: data.crop takes a whole number, got 'wide'",
+    "RUN/config.yaml: data.crop takes a whole number or a list of values, got 'wide'",
     way_out="takes a whole number",
 )
 def _(bench):
@@ -1612,6 +1665,76 @@ def _(bench):
 )
 def _(bench):
     return bench.test("--data.crop", 48)
+
+
+@refused(
+    CHECKPOINTS,
+    "a checkpoint without ignored regions, tested with some",
+    "RUN was trained without ignored regions, got data.ignore clamps.json",
+    way_out="leave it out, or train again",
+)
+def _(bench):
+    return bench.test("--data.ignore", "clamps.json")
+
+
+@refused(
+    CHECKPOINTS,
+    "another false-positive rate, and a checkpoint without scores of held-back images",
+    "the checkpoint of category 'felt' has no scores of held-back normal images",
+    way_out="give the score itself with --threshold.value, or train again with --threshold.held_back 0.2",
+)
+def _(bench):
+    return bench.test("--threshold.false_positive_rate", 0.001)
+
+
+@refused(
+    CHECKPOINTS,
+    "two ways to set the threshold",
+    "threshold.value and threshold.false_positive_rate both set the threshold of images",
+    way_out="give one of them",
+)
+def _(bench):
+    return bench.test("--threshold.false_positive_rate", 0.001, "--threshold.value", 3)
+
+
+@refused(
+    CHECKPOINTS,
+    "a false-positive rate that is no share",
+    "threshold.false_positive_rate must be a share in (0, 1), got 5.0",
+    way_out="for example 0.01",
+)
+def _(bench):
+    return bench.test("--threshold.false_positive_rate", 5)
+
+
+@refused(
+    CHECKPOINTS,
+    "a pixel threshold for a checkpoint without thresholds",
+    "has no threshold for images, which decides",
+    way_out="add --threshold.value",
+)
+def _(bench):
+    return bench.test("--threshold.pixel_value", 3, "--cls_names", "felt")
+
+
+@refused(
+    CHECKPOINTS,
+    "an option that has no effect in a test",
+    "--seed goes with --mode train, and has no effect with --mode test",
+    way_out="a test has the seed that the checkpoint was trained with",
+)
+def _(bench):
+    return bench.test("--seed", 3)
+
+
+@refused(
+    CHECKPOINTS,
+    "a config value that has no effect in a test",
+    "--threshold.held_back has no effect with --mode test: the checkpoint is trained already",
+    way_out="leave it out",
+)
+def _(bench):
+    return bench.test("--threshold.held_back", 0.3)
 
 
 @refused(CHECKPOINTS, "a checkpoint of other categories", "was not trained on category 'mesh'", way_out="Known: felt")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from anoframe.data.cached_reader import Reader
-from anoframe.data.labelled.base import ImageArrays
+from anoframe.data.labelled.base import ImageArrays, SelectedImages
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.errors import AnoframeError
 from anoframe.features.labelled import VectorCache, encode_labelled
@@ -52,6 +52,15 @@ def test_cached_vectors_are_not_encoded_again(images, encode, tmp_path):
     other = VectorCache(TensorCache(tmp_path, 10**6), ["another encoder"], CPU, 4)
     encode_labelled(encode, images, images.hashes(), 4, CPU, other)
     assert len(encode.sizes) == 5
+
+
+def test_other_images_take_the_vectors_of_the_same_contents(images, encode, tmp_path):
+    cache = VectorCache(TensorCache(tmp_path, 10**6), ["encoder"], CPU, 4)
+    first = encode_labelled(encode, images, images.hashes(), 4, CPU, cache)
+    encode.sizes.clear()
+    part = SelectedImages(images, [3, 1])
+    assert torch.equal(encode_labelled(encode, part, part.hashes(), 4, CPU, cache), first[[3, 1]])
+    assert encode.sizes == []
 
 
 def test_a_vector_that_is_not_finite_names_its_image(images):

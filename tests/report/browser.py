@@ -76,15 +76,15 @@ class Browser:
         os.close(self._write)
         os.close(self._read)
 
-    def open(self, path: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Open a file by its `file:` address, and wait until it is loaded."""
+    def open(self, path: Path, width: int = 1280, height: int = 900, dark: bool = False, smooth: bool = False) -> None:
+        """Open a file by its `file:` address, and wait until it is loaded; `smooth` lets it scroll smoothly."""
         self.complaints.clear()
         self.requests.clear()
         self._send(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        motion = {"name": "prefers-reduced-motion", "value": "reduce"}
+        motion = {"name": "prefers-reduced-motion", "value": "no-preference" if smooth else "reduce"}
         self._send("Emulation.setEmulatedMedia", features=[scheme, motion])
         self._send("Page.navigate", url=path.resolve().as_uri())
         self.wait(f"location.href === {json.dumps(path.resolve().as_uri())} && document.readyState === 'complete'")

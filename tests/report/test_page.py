@@ -186,6 +186,14 @@ def test_too_few_held_back_images_are_noted(full_run, images, rate, expected):
     assert expected in text if expected else "guarantee" not in text
 
 
+def test_a_threshold_that_the_user_gave_is_named_as_such(full_run, change):
+    given = {"image": 5.0, "pixel": 1.5, "false_positive_rate": None, "images": 0, "given": ["image"]}
+    change(full_run / "results/felt.json", lambda tree: tree.update(threshold=given))
+    text = Reader(page_of(full_run)).text
+    assert text.count("The threshold was given by the user as a score") == 1
+    assert text.count("held-back normal training images, not on the test set") == 1  # of the other category
+
+
 def test_without_threshold_nothing_is_decided(full_run, change):
     for name in ("felt", "mesh"):
         change(full_run / f"results/{name}.json", lambda tree: tree.update(threshold=None))

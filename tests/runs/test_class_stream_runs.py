@@ -125,7 +125,6 @@ def test_the_report_shows_every_part(done):
     record = read_run(done.folder)
     assert record.class_record is not None
     assert [strip.shown for strip in record.class_record.strips] == [4] * 4
-    assert "colours.npz" not in page
 
 
 def test_damaged_results_are_named(done, tmp_path):
@@ -166,7 +165,7 @@ def test_a_run_killed_in_either_phase_resumes_to_the_same_bytes(done, config, tm
 def test_resuming_a_finished_run_trains_nothing(done, config, tmp_path, monkeypatch):
     copy = tmp_path / done.folder.relative_to(done.folder.parents[3])
     shutil.copytree(done.folder, copy)
-    monkeypatch.setattr(Clap4Clip, "_losses", None)
+    monkeypatch.setattr(Clap4Clip, "_losses", lambda *_: pytest.fail("it trains"))
     assert files_of(run_class_stream(config(), tmp_path, "resume").folder) == files_of(done.folder)
 
 

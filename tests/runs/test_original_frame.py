@@ -19,6 +19,7 @@ from anoframe.evaluation.decision import Threshold
 from anoframe.models.base import Detector
 from anoframe.report.pictures import Scale
 from anoframe.runs import predict as predicting
+from anoframe.runs import prediction_writer
 from anoframe.runs.original_frame import PhotographPrediction
 from anoframe.training.checkpoint import Checkpoint
 from anoframe.types import Prediction
@@ -46,7 +47,9 @@ class Redness(Detector):
 def checkpoint(preprocessing, tiling=None, ignored=None):
     thresholds = {"felt": Threshold(THRESHOLD, THRESHOLD, 0.01, 20)}
     regions = {"felt": ignored} if ignored else {}
-    return Checkpoint(Redness(), preprocessing, {}, 0, {"felt": 1}, thresholds, tiling=tiling, ignored=regions)
+    return Checkpoint(
+        Redness(), preprocessing, {"name": "redness"}, 0, {"felt": 1}, thresholds, tiling=tiling, ignored=regions
+    )
 
 
 def photograph(path, width, height, box, orientation):
@@ -182,7 +185,7 @@ def test_other_maps(run, tmp_path):
 
 
 def test_maps_that_fill_a_disk_are_remarked(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(predicting, "_LARGE_MAPS", 1000)
+    monkeypatch.setattr(prediction_writer, "_LARGE_MAPS", 1000)
     photograph(tmp_path / "a.png", 160, 120, (70, 50, 30, 24), 1)
     monkeypatch.setattr(predicting, "find_checkpoint", lambda *_: tmp_path)
     monkeypatch.setattr(predicting, "load_checkpoint", lambda *_: checkpoint(Preprocessing(30, 30, False)))

@@ -391,7 +391,7 @@ def test_overwrite_removes_the_drawings_of_a_killed_prediction(alone, parts, tmp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("anoframe.runs.predict._Writer._append", kill)
+        patch.setattr("anoframe.runs.prediction_writer.PredictionWriter._append", kill)
         with pytest.raises(KeyboardInterrupt):
             anoframe.predict(alone.folder, folder, output, maps="png", overlays=overlays)
     assert (output / "maps/000.png.png").exists()

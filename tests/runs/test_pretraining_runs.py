@@ -12,8 +12,9 @@ from safetensors import safe_open
 
 import anoframe
 from anoframe.backbones.exported import read_export
-from anoframe.config import load_config
+from anoframe.config import load_config, to_plain
 from anoframe.errors import AnoframeError
+from anoframe.models.factory import build_detector
 from anoframe.pretrain import main
 from anoframe.pretraining.simclr import SimCLR
 from anoframe.report.run_record import read_run
@@ -170,8 +171,16 @@ def test_every_method_runs_from_its_config(name, changes, tiny, tmp_path):
     assert read_export(result.file).facts["method"] == name.removesuffix("_resnet18")
 
 
-def test_a_detector_uses_the_export(done, tiny_root, tmp_path):
-    """S8: the whole way from the file to metrics."""
+@pytest.mark.parametrize(
+    ("config", "changes"),
+    [
+        ("patchcore/patchcore_lite0_224.py", {}),
+        ("padim/padim_lite0_224.py", {"model.num_channels": 20}),
+        ("padim/padim_resnet18_224.py", {"model.num_channels": 20, "model.backbone.weights": "default"}),
+    ],
+)
+def test_a_detector_uses_the_export(config, changes, done, tiny_root, tmp_path):
+    """S8: the whole way from the file to metrics, and to a run that is loaded again."""
     keys = {
         "model.backbone.name": f"exported:{done.folder}",
         "data.name": "folder",
@@ -182,14 +191,23 @@ def test_a_detector_uses_the_export(done, tiny_root, tmp_path):
         "threshold.held_back": 0.0,
         "report.pictures": 2,
         "device": "cpu",
+        **changes,
     }
-    run = anoframe.train(anoframe.load_config("patchcore/patchcore_lite0_224.py", keys), ["felt"], tmp_path)
-    backbone = run.results.provenance["backbone"] if hasattr(run.results, "provenance") else {}
+    run = anoframe.train(anoframe.load_config(config, keys), ["felt"], tmp_path)
     stored = json.loads((run.folder / "metrics.json").read_text())["provenance"]["backbone"]
     assert stored["tensors"] == len(read_export(done.file).state)
-    assert stored["method"] == "simclr"
-    assert not backbone or backbone == stored
+    assert (stored["method"], stored["weights"]) == ("simclr", "exported")
     assert 0 <= run.metrics["felt"]["image_auroc"] <= 1
+    image = tiny_root / "felt/test/cut/000.png"
+    assert anoframe.load_run(run.folder).predict(image).score == run.predict(image).score
+
+
+def test_a_config_that_names_weights_says_how_to_use_an_export(done):
+    """padim_resnet18_224 names the weights of torchvision, which an export does not take."""
+    keys = {"model.backbone.name": f"exported:{done.folder}"}
+    cfg = anoframe.load_config("padim/padim_resnet18_224.py", keys)
+    with pytest.raises(AnoframeError, match=r"brings its own weights.*--model\.backbone\.weights default"):
+        build_detector(to_plain(cfg.model))
 
 
 def test_accumulation_says_how_many_negatives_are_left(tiny):

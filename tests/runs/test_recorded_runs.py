@@ -216,7 +216,7 @@ def test_another_number_of_threads_is_a_warning(interrupted, train, monkeypatch)
 def test_a_run_without_defects_has_a_threshold_and_no_metric(
     train, enough_root, tmp_path, monkeypatch, capsys, good, says
 ):
-    monkeypatch.setattr("anoframe.data.validation._split_problems", lambda *args: [])
+    monkeypatch.setattr("anoframe.data.validation.split_problems", lambda *args: [])
     root = shutil.copytree(enough_root, tmp_path / "normal")
     shutil.rmtree(root / "felt/ground_truth")
     for name in ("cut", "dent", *(() if good else ("good",))):

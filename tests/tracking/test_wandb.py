@@ -26,6 +26,7 @@ from anoframe.tracking import wandb as tracking
 from anoframe.tracking.factory import open_trackers
 from anoframe.tracking.tracker import Trackers
 from anoframe.tracking.wandb import WandB
+from anoframe.tracking.wandb_events import class_values
 
 pytestmark = pytest.mark.slow
 
@@ -598,3 +599,12 @@ def test_stream_whose_tables_cannot_be_sent_keeps_its_numbers(start, recorder, t
     assert [row["continual/task"] for row in run.history if "continual/params_total" in row] == [4]
     assert run.values("growth/total_adapters") == [15]
     assert len([text for text in recorder.texts() if "division by zero" in text]) == 1
+
+
+def test_calibration_and_novelty_of_a_classifier_are_values_of_the_stream():
+    novelty = {"energy": {"auroc": 0.75, "fpr95": 0.5}}
+    results = {"ece": [0.2, 0.1], "category_top1": [0.9, 0.8], "novelty": [None, novelty]}
+    expected = {"ece": 0.1, "category_top1": 0.8, "novelty/energy/auroc": 0.75, "novelty/energy/fpr95": 0.5}
+    assert class_values(results) == expected
+    assert class_values({"novelty": [novelty, None]}) == {}
+    assert class_values({}) == {}

@@ -62,7 +62,7 @@ def convert_weights(tower: Any, dtype: torch.dtype) -> None:
 def embed_patches(tower: Any, pixels: Tensor) -> Tensor:
     """Embed normalised images `[B, 3, H, W]` as the sequence `[B, 1 + N, D]`: class token, then patches row by row."""
     patches = tower.conv1(pixels).flatten(2).transpose(1, 2)
-    class_token = tower.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+    class_token = tower.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
     return torch.cat([class_token, patches], 1) + tower.positional_embedding.to(patches.dtype)
 
 
@@ -101,6 +101,9 @@ def encode_windows(tower: Any, sequence: Tensor, windows: Tensor) -> Tensor:
     tokens = tower.ln_pre(sequence)
     qkv = _qkv(first, tokens)
     index = torch.cat([torch.zeros_like(windows[:, :1]), windows + 1], 1)  # [W, 1 + n], the class token is token 0
+    if torch.compiler.is_exporting():  # one graph for any number of images
+        vectors = _encode_window_tokens(tower, tokens[:, index].flatten(0, 1), qkv[:, index].flatten(0, 1))
+        return vectors.unflatten(0, (-1, len(windows)))
     outputs = []
     for image in range(len(sequence)):
         for chunk in _chunks(index, tokens):

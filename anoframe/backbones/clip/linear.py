@@ -14,7 +14,7 @@ _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends
 def linear(tokens: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Compute `tokens @ weight.T + bias`, without gradients, for tokens `[..., in]` and a weight `[out, in]`."""
     is_float32 = tokens.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if _ONEDNN is None or tokens.device.type != "cpu" or not is_float32:
+    if torch.compiler.is_exporting() or _ONEDNN is None or tokens.device.type != "cpu" or not is_float32:
         return functional.linear(tokens, weight, bias)
     product: Tensor = _ONEDNN(tokens.reshape(-1, tokens.shape[-1]), weight, bias, "none", [], "")
     return product.view(*tokens.shape[:-1], -1)

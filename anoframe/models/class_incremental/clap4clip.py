@@ -25,6 +25,7 @@ from anoframe.models.class_incremental.coop import ContextPrompts
 from anoframe.models.class_incremental.network import ClapNetwork, Draws
 from anoframe.models.class_incremental.noise import FixedNoise, draw_noise
 from anoframe.models.class_incremental.priors import Gaussian
+from anoframe.models.class_incremental.report import summarise
 from anoframe.models.class_incremental.routing import mean_direction, route
 from anoframe.models.class_incremental.settings import (
     ContextSettings,
@@ -306,14 +307,8 @@ class Clap4Clip(TextLearner):
         return kept + own + (0 if self.context is None else sum(map(Tensor.numel, self.context.parameters())))
 
     def summary(self) -> MethodSummary:
-        adapters = sum(parameter.numel() for parameter in self.network.adapters.parameters())
-        return MethodSummary(
-            {
-                "growth/adapters": len(self.network.adapters),
-                "growth/adapter_values": adapters,
-                "growth/classes": len(self.classes),
-            }
-        )
+        text = self.text_means if self.context is not None else self.text_features()  # no pass of the text tower
+        return summarise(self.network, text, self.task_classes, self.classes)
 
 
 def _parameters(part: nn.Module | nn.Parameter) -> list[nn.Parameter]:

@@ -14,6 +14,7 @@ from anoframe.models.class_incremental.base import category_class, state_class
 from anoframe.models.class_incremental.factory import build_classifier
 from anoframe.models.class_incremental.scores import StateTable, energy, least_confidence, sample_variance
 from anoframe.models.components.image_embedding import embed, embedding_width, has_text
+from anoframe.models.components.text_scores import check_image_side
 from anoframe.models.summary import MethodSummary
 from anoframe.types import Prediction, Sample
 
@@ -38,10 +39,10 @@ class ClassIncremental(ContinualDetector):
     """
 
     category_is_optional = True
+    scores_whole_images = True
     learns_classes = True
     has_memory = True
     has_maps = False
-    scores_whole_images = True
 
     def __init__(
         self,
@@ -76,12 +77,8 @@ class ClassIncremental(ContinualDetector):
         return {"version": 1, "pooled": not has_text(self.backbone), "backbone": describe()} if describe else None
 
     def check_image_size(self, height: int, width: int) -> None:
-        side = getattr(self.backbone, "image_size", None)
-        if side is not None and (height, width) != (side, side):
-            raise AnoframeError(
-                f"data.crop is {height} x {width}, and the backbone takes images of {side} x {side} pixels: use "
-                f"--data.resize {side} --data.crop {side}"
-            )
+        if has_text(self.backbone):
+            check_image_side(self.backbone, height, width)
 
     def add_category(self, features: Features, categories: Sequence[str]) -> Features:
         """Return `image` `[B, D]` and `category` `[B]`, the number of a learned category, or -1."""

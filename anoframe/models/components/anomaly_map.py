@@ -6,9 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anoframe.models.components.linear_maps import blur_matrix, resize_matrix, transform
+
 
 def upsample(scores: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
     """Resize `[B, h, w]` to `[B, H, W]` by bilinear interpolation."""
+    if torch.compiler.is_exporting():
+        matrices = (resize_matrix(a, b, align_corners) for a, b in zip(scores.shape[-2:], size, strict=True))
+        return transform(scores, *matrices)
     return F.interpolate(scores[:, None], size=size, mode="bilinear", align_corners=align_corners)[:, 0]
 
 
@@ -19,6 +24,8 @@ def gaussian_blur(maps: Tensor, sigma: float) -> Tensor:
     """
     if sigma <= 0:
         return maps
+    if torch.compiler.is_exporting():
+        return transform(maps, *(blur_matrix(length, sigma) for length in maps.shape[-2:]))
     if len(maps) > 1:  # one map at a time: torch chooses the convolution kernel, and so the rounding, by batch size
         return torch.cat([gaussian_blur(single, sigma) for single in maps.split(1)])
     radius = int(4 * sigma + 0.5)

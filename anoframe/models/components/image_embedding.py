@@ -44,6 +44,8 @@ def embed(backbone: nn.Module, images: Tensor) -> Tensor:
     Returns:
         `[N, D]` float32, not normalised.
     """
+    if torch.compiler.is_exporting():  # one graph for any number of images
+        return _embed(backbone, images)
     return torch.cat([_embed(backbone, chunk) for chunk in images.split(IMAGES_PER_PASS)])
 
 

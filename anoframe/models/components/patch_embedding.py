@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from anoframe.errors import AnoframeError
+from anoframe.models.components.linear_maps import pooling_matrix
 
 METHODS = ("pooled", "concat")
 
@@ -80,6 +82,10 @@ def pooled_embedding(levels: Sequence[Tensor], pretrain_dim: int, target_dim: in
 
 def _pool_neighbourhoods(level: Tensor, pretrain_dim: int, dim: int, patch_size: int) -> Tensor:
     """Pool neighbourhoods, channel-major, to `pretrain_dim` values, and these to `dim`, a divisor of it."""
+    if torch.compiler.is_exporting():
+        bins = pooling_matrix(level.shape[1] * patch_size**2, pretrain_dim, dim)
+        weights = torch.from_numpy(bins.reshape(dim, level.shape[1], patch_size, patch_size).astype(np.float32))
+        return F.conv2d(level, weights, padding=patch_size // 2)
     unfolded = F.unfold(level, kernel_size=patch_size, padding=patch_size // 2)
     blocks = unfolded.transpose(1, 2)  # [B, h_l * w_l, C_l * patch_size**2]
     blocks = F.avg_pool1d(F.adaptive_avg_pool1d(blocks, pretrain_dim), pretrain_dim // dim)

@@ -21,7 +21,7 @@ def anomaly_probability(embeddings: Tensor, prototypes: Tensor, tau: float) -> T
         `[B]` or `[B, N]`, in [0, 1]; 0.5 if both cosines are equal.
     """
     direction = prototypes[:, 1] - prototypes[:, 0]  # the softmax of two values is a sigmoid of their difference
-    rows = embeddings.view(len(embeddings), -1, embeddings.shape[-1])
+    rows = embeddings.view(embeddings.shape[0], -1, embeddings.shape[-1])
     difference = (rows @ direction[:, :, None]).view(embeddings.shape[:-1])
     return (difference / tau).sigmoid()
 

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from anoframe.errors import AnoframeError
 from anoframe.models.base import Features, Forecast, ObservingDetector
 from anoframe.models.components.anomaly_map import gaussian_blur, upsample
+from anoframe.models.padim.graph import PaDiMGraph
+from anoframe.models.padim.joining import resize_and_join
 from anoframe.models.padim.statistics import PositionStatistics
 from anoframe.models.padim.whitening import packed_size, whiten, whitening_matrices
 from anoframe.models.summary import MethodSummary
@@ -65,14 +66,12 @@ class PaDiM(ObservingDetector):
 
     def embed(self, features: Features) -> Tensor:
         """Compute the chosen channels at each position of the first level's grid: `[B, h, w, d]`."""
-        grid, offset, chosen = features[0].shape[-2:], 0, []
+        chosen, offset = [], 0
         for level in features:
             inside = (self.channels >= offset) & (self.channels < offset + level.shape[1])
-            maps = level[:, self.channels[inside] - offset]
-            if maps.shape[1]:
-                chosen.append(F.interpolate(maps, size=grid, mode="nearest"))
+            chosen.append(level[:, self.channels[inside] - offset])
             offset += level.shape[1]
-        return torch.cat(chosen, dim=1).permute(0, 2, 3, 1)
+        return resize_and_join(chosen, features[0].shape[-2:])
 
     # ------------------------------------------------------------------------------------------------ training
 
@@ -128,6 +127,10 @@ class PaDiM(ObservingDetector):
     def compute_prediction(self, features: Features, size: tuple[int, int]) -> Prediction:
         maps = gaussian_blur(upsample(self.distances(features), size), self.sigma)
         return Prediction(maps.flatten(1).max(1).values, maps)
+
+    def detection_graph(self, size: tuple[int, int]) -> nn.Module:
+        widths: Sequence[int] = self.backbone.channels  # type: ignore[assignment]
+        return PaDiMGraph(self.channels.tolist(), widths, self.mean, self.whitening, self.sigma, size)
 
     def distances(self, features: Features) -> Tensor:
         """Compute the Mahalanobis distance at each position: `[B, h, w]`."""

@@ -26,6 +26,7 @@ from anoframe.models.patchcore.coreset import (
     random_projection,
     selection_cost,
 )
+from anoframe.models.patchcore.graph import PatchCoreGraph
 from anoframe.models.patchcore.reweighting import reweight
 from anoframe.models.summary import MethodSummary
 from anoframe.registry import check_arguments
@@ -218,6 +219,9 @@ class PatchCore(ObservingDetector, ContinualDetector):
         extra = {name: torch.stack([result.extra[name] for result in results]) for name in results[0].extra}
         extra_maps = {name: upsample(values.unflatten(1, grid), size) for name, values in extra.items()}
         return Prediction(score, gaussian_blur(upsample(scores, size), self.sigma), extra_maps)
+
+    def detection_graph(self, size: tuple[int, int]) -> nn.Module:
+        return PatchCoreGraph(self, size)
 
     def patch_scores(self, patches: Tensor, search: Search | None = None) -> PatchScores:
         """Compute scores of one image's patches `[N, D]`, from the bank or from the entries of another search."""

@@ -28,6 +28,7 @@ from anoframe.models.base import Features, Observation, Phase, TrainingBatch
 from anoframe.models.components.anomaly_map import gaussian_blur, upsample
 from anoframe.models.components.nearest import SPARE, Search
 from anoframe.models.patchcore.model import PatchCore, PatchScores
+from anoframe.models.patchcore_noising.graph import NoisingGraph
 from anoframe.models.patchcore_noising.noise import (
     NoiseSettings,
     calibrate,
@@ -273,7 +274,13 @@ class PatchCoreNoising(PatchCore):
     # ------------------------------------------------------------------------------------------------ detecting
 
     def compute_prediction(self, features: Features, size: tuple[int, int]) -> Prediction:
-        bank = super().compute_prediction(features, size)
+        return self.with_student(super().compute_prediction(features, size), features, size)
+
+    def detection_graph(self, size: tuple[int, int]) -> nn.Module:
+        return NoisingGraph(self, size)
+
+    def with_student(self, bank: Prediction, features: Features, size: tuple[int, int]) -> Prediction:
+        """Combine the prediction of the bank with the student's; without a student it stays as it is."""
         if self.student is None:
             return bank
         maps, extra = self.student.anomaly_map(self._student_features(features), size, self.sigma), bank.extra_maps

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anoframe.errors import AnoframeError
+from anoframe.models.components.linear_maps import cubic_matrix, resize_matrix, transform
 from anoframe.models.raml.settings import SCALES
 
 NUM_CROPS = sum(SCALES)  # 21 per image
@@ -78,6 +79,9 @@ def _reduce(crops: Tensor, side: int) -> Tensor:
     """Reduce crops `[B, n, C, h, w]` to `side`, bicubic with antialiasing; crops of that size stay as they are."""
     if crops.shape[-1] == side:
         return crops
+    if torch.compiler.is_exporting():
+        matrix = cubic_matrix(crops.shape[-1], side)
+        return transform(crops, matrix, matrix).clamp(0, 1)
     resized = F.interpolate(crops.flatten(0, 1), (side, side), mode="bicubic", antialias=True)
     return resized.clamp(0, 1).unflatten(0, crops.shape[:2])  # bicubic overshoots at edges
 
@@ -86,6 +90,9 @@ def _enlarge(crops: Tensor, side: int) -> Tensor:
     """Enlarge crops `[B, n, C, h, w]` to `side`, bilinear, without aligned corners, as the public code does."""
     if crops.shape[-1] == side:
         return crops
+    if torch.compiler.is_exporting():
+        matrix = resize_matrix(crops.shape[-1], side)
+        return transform(crops, matrix, matrix)
     return F.interpolate(crops.flatten(0, 1), (side, side), mode="bilinear").unflatten(0, crops.shape[:2])
 
 

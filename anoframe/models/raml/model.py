@@ -123,7 +123,7 @@ class RAML(Detector):
         """
         mean, std = (getattr(self.backbone, name, None) for name in ("mean", "std"))
         crops = cut_crops(images, self.pyramid.mode, self.tile_size, mean, std)
-        vectors = embed(self.backbone, crops.flatten(0, 1)).view(len(images), NUM_CROPS, -1)
+        vectors = embed(self.backbone, crops.flatten(0, 1)).unflatten(0, (-1, NUM_CROPS))
         whole, *others = vectors.split(SCALES, 1)
         return dict(zip(SCALE_NAMES.values(), [whole[:, 0], *others], strict=True))
 

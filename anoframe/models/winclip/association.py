@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from anoframe.models.components.nearest import Search
@@ -24,5 +25,7 @@ class Association:
 
     def scores(self, queries: Tensor) -> Tensor:
         """Compute the scores `[B, N]` of unit vectors `[B, N, D]`."""
+        if torch.compiler.is_exporting():
+            return (1 - queries @ self.memory.T).amin(2) / 2
         distances, _ = self._search.nearest(queries.flatten(0, 1))
         return (distances[:, 0].square() / 4).clamp(max=1.0).view(queries.shape[:2])

@@ -324,6 +324,26 @@ def test_states_are_written_inside_both_phases(tmp_path, monkeypatch):
     assert (last.stage, last.steps > 0) == (2, True)
 
 
+@each_option
+def test_the_summary_has_a_row_per_task(trained, option):
+    summary = trained(option).summary()
+    assert summary.scalars["growth/adapters"] == (1 if option == "shared" else 3)
+    assert summary.scalars["growth/adapter_values"] % (12 * 13) == 0
+    (table,) = summary.tables
+    assert [row[:2] for row in table.rows] == [(0, "c0, c1"), (1, "c2, c3"), (2, "c4")]
+    if option == "deterministic":
+        assert [row[2] for row in table.rows] == [None] * 3
+    else:
+        assert all(0.001 <= row[2] < 1.5 for row in table.rows)
+
+
+def test_the_summary_before_training_has_no_rows():
+    assert classifier().summary().tables == ()
+    learner = classifier(text="prototypes")
+    Stream(learner).start((0, 1))
+    assert learner.summary().tables == ()
+
+
 # ------------------------------------------------------------------------------------------------- errors
 
 

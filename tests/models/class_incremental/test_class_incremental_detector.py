@@ -217,7 +217,7 @@ def test_other_classifiers_and_wrong_settings():
         detector(classes="states")
     with pytest.raises(AnoframeError, match=r"unknown model\.defects 'all'"):
         detector(defects="all")
-    with pytest.raises(AnoframeError, match=r"data\.crop is 64, and the backbone takes images of 32 pixels"):
-        detector().check_image_size(64)
+    with pytest.raises(AnoframeError, match=r"data\.crop is 64, and fake_clip takes images of 32 pixels"):
+        detector().check_image_size(64, 64)
     with pytest.raises(AnoframeError, match="needs the classes of a task"):
         detector().start_task(0, 5)
