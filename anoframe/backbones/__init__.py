@@ -30,6 +30,6 @@ def build_backbone(section: Mapping[str, Any]) -> FeaturePyramid | ClipEncoder:
     if str(section.get("name", "")).startswith("open_clip:"):
         from anoframe.backbones.clip.sharing import build_shared
 
-        return build_shared(section)
+        return build_shared({key: value for key, value in section.items() if (key, value) != ("engine", "torch")})
     check_arguments(FeaturePyramid, section, "model.backbone")
     return FeaturePyramid(**section)

@@ -143,6 +143,9 @@ def test_every_limit_of_a_range_is_accepted():
         "threshold.held_back": 0.0,
         "threshold.false_positive_rate": 0.999,
         "wandb.log_freq": 1,
+        "report.thumbnails": 0,
     }
+    of_classes = {"report.exemplars": 0, "evaluation.mixed_batch_size": 1, "evaluation.bins": 1}
     check_ranges(load_config(CONFIG, limits))
-    assert set(limits) == {allowed.key for allowed in validation._RANGES}
+    check_ranges(load_config("clap4clip/clap4clip_cifar10_5x2.py", of_classes))
+    assert {*limits, *of_classes} == {allowed.key for allowed in validation._RANGES}

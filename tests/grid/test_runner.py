@@ -34,16 +34,16 @@ def run_crash_grid(crash_config):
 @pytest.fixture
 def mesh_fails(monkeypatch):
     """Make the evaluation of one category fail."""
-    import anoframe.runs.evaluating as evaluating
+    from anoframe.evaluation import anomaly
 
-    original = evaluating.category_metrics
+    original = anomaly.category_metrics
 
     def fail_on_mesh(predictions, *args):
         if predictions.samples[0].category == "mesh":
             raise AnoframeError("mesh is damaged")
         return original(predictions, *args)
 
-    monkeypatch.setattr(evaluating, "category_metrics", fail_on_mesh)
+    monkeypatch.setattr(anomaly, "category_metrics", fail_on_mesh)
 
 
 def test_cell_equals_a_run_of_the_api(finished_grid, crash_config, tmp_path):

@@ -97,6 +97,7 @@ def test_features_can_be_cached_without_images(cached, first, no_encoder, monkey
         "anoframe.data.cached_reader.join_masks", join_masks
     )  # metrics need masks, pictures need images
     monkeypatch.setattr("anoframe.runs.evaluating.write_category_pictures", lambda *args: None)
+    monkeypatch.setattr("anoframe.runs.evaluating.write_thumbnails", lambda *args: None)
     monkeypatch.setattr("anoframe.runs.recording.write_report", lambda *args: None)
     assert cached(cache__images=False).metrics == first.metrics
 

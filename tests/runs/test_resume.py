@@ -24,7 +24,7 @@ FUNCTIONS = [  # in the order of a run
     "anoframe.runs.fitting.score_held_back",
     "anoframe.runs.fitting.save_checkpoint",
     "anoframe.runs.evaluating.collect_distributed",
-    "anoframe.runs.evaluating.category_metrics",
+    "anoframe.evaluation.anomaly.category_metrics",
     "anoframe.runs.evaluating.write_category_pictures",
 ]
 
@@ -104,7 +104,7 @@ def test_finished_work_is_not_repeated(folder, train, monkeypatch):
     monkeypatch.setattr("anoframe.runs.fitting.fit_learner", None)  # both detectors are trained already
     evaluated = []
     monkeypatch.setattr(
-        "anoframe.runs.evaluating.Evaluator._log_metrics", lambda self, category, result: evaluated.append(category)
+        "anoframe.runs.evaluating.Evaluator._log_metrics", lambda self, category, *rest: evaluated.append(category)
     )
     train("resume")
     assert evaluated == ["mesh"]
@@ -242,7 +242,7 @@ def test_a_second_run_on_a_folder_is_refused_with_the_id_of_the_first(folder, tr
 @pytest.fixture
 def mesh_fails(monkeypatch):
     """Makes measuring the second category fail, until it is undone."""
-    module, attribute = resolve("anoframe.runs.evaluating.category_metrics")
+    module, attribute = resolve("anoframe.evaluation.anomaly.category_metrics")
     original = getattr(module, attribute)
 
     def failing(predictions, *args):
@@ -335,7 +335,7 @@ def _killed(config: str, output: str, name: str) -> None:
     [
         "anoframe.runs.fitting.fit_learner",
         "anoframe.runs.fitting.save_checkpoint",
-        "anoframe.runs.evaluating.category_metrics",
+        "anoframe.evaluation.anomaly.category_metrics",
     ],
 )
 def test_a_killed_process_resumes_to_the_same_metrics(train, tiny_config, tmp_path, finished, function):
