@@ -156,3 +156,11 @@ def test_unavailable_task_is_left_out_of_the_mean():
 
 def test_without_available_values_there_is_no_mean():
     assert [average([[None]]), forgetting([[None, None]] * 2), backward_transfer([[None, 1.0]] * 2)] == [None] * 3
+
+
+def test_values_of_the_method_sheet_of_clap4clip():
+    matrix = [[90, None], [80, 95]]  # C18, in percent; worked out by hand
+    assert average(matrix) == pytest.approx(87.5)
+    assert forgetting(matrix) == pytest.approx(10)
+    assert backward_transfer(matrix) == pytest.approx(-10)
+    assert average_incremental(matrix) == pytest.approx((90 + 87.5) / 2)
