@@ -99,9 +99,15 @@ class Browser:
     def wait(self, condition: str) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + _TIMEOUT
-        while not self.run(f"!!({condition})"):
+        while not self._holds(condition):
             assert time.monotonic() < end, f"never true: {condition}"
             time.sleep(0.02)
+
+    def _holds(self, condition: str) -> bool:
+        try:
+            return bool(self.run(f"!!({condition})"))
+        except AssertionError:  # the page is being loaded again: elements are missing, or its script context has gone
+            return False
 
     def press(self, key: str) -> None:
         """Press and release a key; the focused element gets it."""

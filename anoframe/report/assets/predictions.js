@@ -113,7 +113,10 @@
     }
     if (facts(image)) parts.push(element("p", "note", facts(image)));
     large.querySelector(".large-picture").replaceChildren(...parts);
-    if (!large.open) large.showModal();
+    if (!large.open) {
+      large.showModal();
+      large.querySelector('[data-step="1"]').focus();
+    }
   };
 
   const step = (by) => {

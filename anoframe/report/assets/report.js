@@ -122,7 +122,10 @@
     }
     const caption = all("figcaption > *", figure).map((element) => element.cloneNode(true));
     document.getElementById("zoom-caption").replaceChildren(...caption);
-    if (!zoom.open) zoom.showModal();
+    if (!zoom.open) {
+      zoom.showModal();
+      zoom.querySelector('[data-step="1"]').focus();
+    }
   };
 
   const step = (by) => {
