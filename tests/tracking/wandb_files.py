@@ -115,8 +115,8 @@ def offline_runs(folder: Path, ended: bool = True) -> list[OfflineRun]:
     deadline = time.monotonic() + 20
     while True:
         runs = [OfflineRun(path.parent) for path in sorted((folder / "wandb").glob("offline-run-*/*.wandb"))]
-        begun = len(list((folder / "wandb").glob("offline-run-*")))  # a run whose file W&B has not written yet counts
-        if not ended or (len(runs) == begun and all(run.exit_code is not None for run in runs)):
+        has_begun = any((folder / "wandb").glob("offline-run-*"))  # its file may not be written yet
+        if not ended or (bool(runs) == has_begun and all(run.exit_code is not None for run in runs)):
             return runs
         assert time.monotonic() < deadline, f"a run in {folder} did not end"
         time.sleep(0.05)
