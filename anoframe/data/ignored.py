@@ -55,7 +55,7 @@ class IgnoredRegion:
         return np.asarray(canvas) > 0
 
     def preprocessed(self, width: int, height: int, preprocessing: Preprocessing) -> Mask:
-        """Return which pixels of the preprocessed image [H, W] are ignored: all of which any part is."""
+        """Return which pixels of the preprocessed image [H, W] are ignored: where the region covers any part."""
         levels = Image.fromarray(self.draw(width, height).astype(np.uint8) * 255)
         return np.asarray(preprocessing.resize_and_crop(levels, edge=False)) > 0
 

@@ -260,7 +260,7 @@ def _listed_drawings(scores: Path) -> Iterator[str]:
 
 
 def _is_drawing(parts: Sequence[str]) -> bool:
-    """Whether the parts of a path are those of a map or overlay, and lead to no other place."""
+    """Whether a path is that of a map or overlay inside the folder of the prediction."""
     return parts[0] in OUTPUTS[SCORES] and ".." not in parts and parts[-1].endswith((".npy", ".png", ".jpg"))
 
 

@@ -31,7 +31,7 @@ Extract = Callable[[Detector, Sequence[Sample]], Iterable[FeatureBatch]]
 
 
 class HasThresholds(Protocol):
-    """A checkpoint, or what `read_thresholds` read of one."""
+    """What has thresholds and scores of held-back images: a checkpoint, or the result of `read_thresholds`."""
 
     @property
     def thresholds(self) -> Mapping[str, Threshold | None]: ...

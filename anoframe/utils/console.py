@@ -31,7 +31,7 @@ def run_command(command: Callable[[], int], resume: str) -> int:
     """
     wait_without_spinning()
     with tolerant_console(), ExitStack() as stack:
-        stack.callback(keep_imported_objects)  # the process ends: examining a million objects first takes half a second
+        stack.callback(keep_imported_objects)  # the process ends: no need to examine all objects first
         try:
             return command()
         except OutputError as error:

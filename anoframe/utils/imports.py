@@ -15,8 +15,8 @@ _NOT_NEEDED = ("wandb",)
 def quick_imports() -> Iterator[None]:
     """Import modules in this block without collecting garbage, and without packages that nothing in it needs.
 
-    Importing torch and timm creates a million objects that live as long as the process. The collector would examine
-    them dozens of times without freeing any.
+    Importing torch and timm creates very many objects that live as long as the process. The collector would examine
+    them again and again without freeing any.
     """
     was_enabled = gc.isenabled()
     hidden = [name for name in _NOT_NEEDED if name not in sys.modules]
