@@ -218,10 +218,7 @@ class Reader:
         """Return the upright image, possibly decoded at a reduced size, and the size of the original."""
         with open_image(path, data) as file:
             if self.preprocessing.jpeg_draft and file.format in ("JPEG", "MPO"):
-                width, height = upright_size(file)
-                smallest = self.preprocessing.resize
-                sides = (smallest,) * 2 if isinstance(smallest, int) else self.preprocessing.resized_size(width, height)
-                size = reduce_jpeg(file, *sides)
+                size = reduce_jpeg(file, *self.preprocessing.least_sides(*upright_size(file)))
                 return to_rgb(file, path), size
             image = to_rgb(file, path)
             return image, image.size

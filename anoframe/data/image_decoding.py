@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from anoframe.errors import AnoframeError
@@ -99,6 +101,21 @@ def reduce_jpeg(image: Image.Image, width: int, height: int) -> tuple[int, int]:
     size = upright_size(image)
     image.draft("RGB", (height, width) if header_orientation(image) in SIDEWAYS else (width, height))
     return size
+
+
+def array_to_pillow(array: NDArray[np.uint8]) -> Image.Image:
+    """Convert a uint8 array `[H, W]`, `[H, W, 3]` RGB or `[H, W, 4]` RGBA to an RGB image; alpha is dropped.
+
+    Raises:
+        AnoframeError: another type or shape.
+    """
+    is_image_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if array.dtype != np.uint8 or not is_image_shape or 0 in array.shape:
+        raise AnoframeError(
+            "an image array must be uint8 of shape [H, W], [H, W, 3] or [H, W, 4], "
+            f"got {array.dtype} {list(array.shape)}; scale it to 0..255 and move its channels last"
+        )
+    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from anoframe.data.cached_reader import Reader, count_pixels, to_tensor
 from anoframe.data.ignored import IgnoredRegion
-from anoframe.data.image_decoding import to_rgb
+from anoframe.data.image_decoding import array_to_pillow, to_rgb
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.errors import AnoframeError
 from anoframe.types import Batch, Sample
@@ -154,20 +154,10 @@ def load_image(image: str | Path | Image.Image | np.ndarray, preprocessing: Prep
 def _to_pillow(image: object) -> Image.Image:
     """Convert an array or a Pillow image to an upright RGB image."""
     if isinstance(image, np.ndarray):
-        return _array_to_pillow(image)
+        return array_to_pillow(image)
     if isinstance(image, Image.Image):
         return to_rgb(image, getattr(image, "filename", "") or "image")
     raise AnoframeError(f"an image must be a path, a Pillow image or a NumPy array, got {type(image).__name__}")
-
-
-def _array_to_pillow(array: np.ndarray) -> Image.Image:
-    is_image_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
-    if array.dtype != np.uint8 or not is_image_shape or 0 in array.shape:
-        raise AnoframeError(
-            "an image array must be uint8 of shape [H, W], [H, W, 3] or [H, W, 4], "
-            f"got {array.dtype} {list(array.shape)}; scale it to 0..255 and move its channels last"
-        )
-    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 
 
 def num_workers(workers: int) -> int:

@@ -117,6 +117,10 @@ class Preprocessing:
             return int(box_height * width / height), box_height
         return box_width, int(box_width * height / width)
 
+    def least_sides(self, width: int, height: int) -> tuple[int, int]:
+        """Return the least width and height to which an image of this size may be decoded before it is resized."""
+        return (self.resize, self.resize) if isinstance(self.resize, int) else self.resized_size(width, height)
+
     def origin(self, width: int, height: int) -> tuple[int, int]:
         """Return row and column of the resized image at which the preprocessed image begins; negative if padded.
 

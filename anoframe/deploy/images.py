@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anoframe.data.geometry import Frame
-from anoframe.data.image_decoding import open_image, read_orientation, reduce_jpeg, to_rgb, upright_size
+from anoframe.data.image_decoding import (
+    array_to_pillow,
+    open_image,
+    read_orientation,
+    reduce_jpeg,
+    to_rgb,
+    upright_size,
+)
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.regions import find_regions
@@ -31,7 +38,7 @@ def load_pixels(image: ImageLike, preprocessing: Preprocessing) -> NDArray[np.ui
         AnoframeError: the file cannot be read, or the array or object is of another kind.
     """
     if isinstance(image, np.ndarray):
-        return preprocessing.to_array(_array_to_pillow(image))
+        return preprocessing.to_array(array_to_pillow(image))
     if isinstance(image, Image.Image):
         return preprocessing.to_array(to_rgb(image, getattr(image, "filename", "") or "image"))
     if not isinstance(image, str | os.PathLike):
@@ -40,10 +47,7 @@ def load_pixels(image: ImageLike, preprocessing: Preprocessing) -> NDArray[np.ui
     with open_image(path) as file:
         size = None
         if preprocessing.jpeg_draft and file.format in ("JPEG", "MPO"):
-            width, height = upright_size(file)
-            smallest = preprocessing.resize
-            sides = (smallest,) * 2 if isinstance(smallest, int) else preprocessing.resized_size(width, height)
-            size = reduce_jpeg(file, *sides)
+            size = reduce_jpeg(file, *preprocessing.least_sides(*upright_size(file)))
         return preprocessing.to_array(to_rgb(file, path), size)
 
 
@@ -68,13 +72,3 @@ def describe_photograph(
         bands = (np.where(np.isneginf(values), np.nan, values) for _, values in frame.bands(anomaly_map))
         facts |= {"pixel_threshold": limit, "regions": [region.to_json() for region in find_regions(bands, limit)]}
     return facts
-
-
-def _array_to_pillow(array: NDArray[np.uint8]) -> Image.Image:
-    is_image_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
-    if array.dtype != np.uint8 or not is_image_shape or 0 in array.shape:
-        raise AnoframeError(
-            "an image array must be uint8 of shape [H, W], [H, W, 3] or [H, W, 4], "
-            f"got {array.dtype} {list(array.shape)}; scale it to 0..255 and move its channels last"
-        )
-    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")

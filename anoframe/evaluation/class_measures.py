@@ -117,14 +117,14 @@ def _category_logits(names: Sequence[str], categories: Sequence[str], logits: Ar
 
 def logsumexp(logits: Array) -> Array:
     """Logarithm of the sum of exponentials over the last axis of `[n, C]`."""
-    peak = logits.max(1, keepdims=True)
-    return peak[:, 0] + np.log(np.exp(logits - peak).sum(1))
+    values: Array = torch.from_numpy(logits).logsumexp(1).numpy()
+    return values
 
 
 def softmax(logits: Array) -> Array:
     """Softmax over the last axis of `[n, C]`."""
-    exponents = np.exp(logits - logits.max(1, keepdims=True))
-    return exponents / exponents.sum(1, keepdims=True)
+    values: Array = torch.from_numpy(logits).softmax(1).numpy()
+    return values
 
 
 _CONFIDENCES = {

@@ -14,7 +14,7 @@ from torch import Tensor
 from anoframe.data.tiling import TileSample, Tiling
 from anoframe.errors import AnoframeError
 from anoframe.features.extraction import FeatureBatch
-from anoframe.models.base import Detector
+from anoframe.models.base import Detector, join_predictions
 from anoframe.types import Prediction, Sample
 
 
@@ -99,7 +99,7 @@ def predict_images(
             parts += [_take(prediction, row) for row in range(len(tiles))]
         limits = None if counted is None else counted[index : index + 1]
         results.append(restrict(join_tiles(parts, tiling, size), limits))
-    return _concatenate(results)
+    return join_predictions(results)
 
 
 def join_tiles(parts: Sequence[Prediction], tiling: Tiling, size: tuple[int, int]) -> Prediction:
@@ -200,15 +200,4 @@ def _take(prediction: Prediction, row: int) -> Prediction:
         None if prediction.anomaly_map is None else prediction.anomaly_map[rows],
         {name: values[rows] for name, values in prediction.extra_maps.items()},
         {name: values[rows] for name, values in prediction.extra_scores.items()},
-    )
-
-
-def _concatenate(parts: Sequence[Prediction]) -> Prediction:
-    first = parts[0]
-    maps = [part.anomaly_map for part in parts if part.anomaly_map is not None]
-    return Prediction(
-        torch.cat([part.score for part in parts]),
-        torch.cat(maps) if maps else None,
-        {name: torch.cat([part.extra_maps[name] for part in parts]) for name in first.extra_maps},
-        {name: torch.cat([part.extra_scores[name] for part in parts]) for name in first.extra_scores},
     )

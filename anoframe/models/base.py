@@ -8,8 +8,7 @@ How a detector is trained is described in `anoframe.models.learner`, whose names
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -135,7 +134,7 @@ class Detector(Learner):
             unknown = [UNKNOWN_CATEGORY] * len(first_tensor(features))
             features = self.add_category(features, unknown if categories is None else categories)
         self.prepare_detection()
-        return _join_predictions(self.map_in_eval_mode(lambda batch: self.compute_prediction(batch, size), features))
+        return join_predictions(self.map_in_eval_mode(lambda batch: self.compute_prediction(batch, size), features))
 
     def add_category(self, features: Features, categories: Sequence[str]) -> Features:
         """Add what depends on the category of each image to features; implemented by methods with `uses_category`.
@@ -189,19 +188,8 @@ class Detector(Learner):
         Returns:
             The results: one per image on a CPU, where each image is computed alone; else one for the whole batch.
         """
-        with self._eval_mode():
+        with self.eval_mode():
             return map_images_on_cpu(function, features)
-
-    @contextmanager
-    def _eval_mode(self) -> Iterator[None]:
-        training = self.training
-        if training:
-            self.eval()
-        try:
-            yield
-        finally:
-            if training:
-                self.train()
 
     def notes(self) -> Sequence[str]:
         """List the sentences that stand beside every result of this detector, for example on how it may be compared."""
@@ -298,7 +286,7 @@ def _join_features(batches: Sequence[Features]) -> Features:
     return [_join_features(level) for level in zip(*batches, strict=True)]
 
 
-def _join_predictions(batches: Sequence[Prediction]) -> Prediction:
+def join_predictions(batches: Sequence[Prediction]) -> Prediction:
     """Concatenate predictions of several batches."""
     first = batches[0]
     if len(batches) == 1:

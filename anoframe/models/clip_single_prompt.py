@@ -32,6 +32,7 @@ class CLIPSinglePrompt(Detector):
 
     uses_category = True
     scores_whole_images = True
+    has_maps = False
     accepts_new_categories = True
     needs_text = True  # of the backbone
 

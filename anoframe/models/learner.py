@@ -12,7 +12,8 @@ A detector (`anoframe.models.base`) is a learner that also encodes images and de
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -173,6 +174,18 @@ class Learner(nn.Module, ABC):
     def messages(self) -> Sequence[str]:
         """List one console line per event of the training so far; lines are only ever appended."""
         return ()
+
+    @contextmanager
+    def eval_mode(self) -> Iterator[None]:
+        """Eval mode in a block, and then the mode before."""
+        training = self.training
+        if training:
+            self.eval()
+        try:
+            yield
+        finally:
+            if training:
+                self.train()
 
     # ------------------------------------------------------------------------------------------------ checkpoints
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -108,15 +107,3 @@ class TextLearner(ClassIncrementalLearner):
     def unit_features(features: Tensor) -> Tensor:
         """Return features `[B, D]` of the encoder as unit vectors."""
         return F.normalize(features.float(), dim=-1)
-
-    @contextmanager
-    def eval_mode(self) -> Iterator[None]:
-        """Eval mode, and then the mode before."""
-        training = self.training
-        if training:
-            self.eval()
-        try:
-            yield
-        finally:
-            if training:
-                self.train()

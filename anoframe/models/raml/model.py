@@ -50,6 +50,7 @@ class RAML(Detector):
     uses_category = True  # for the prompts, and for the difficulty of categories in the loss
     accepts_new_categories = True
     scores_whole_images = True
+    has_maps = False
 
     def __init__(
         self,

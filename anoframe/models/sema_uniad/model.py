@@ -273,7 +273,7 @@ class SemaUniAD(UniAD, ContinualDetector):
     @torch.no_grad()
     def token_means(self, features: Tensor) -> dict[int, Tensor]:
         """Token means `[B, d]` of the input of each site, in eval mode, without noise or dropout."""
-        with self._eval_mode():
+        with self.eval_mode():
             return self._reconstruct_along_best(features, self._training_paths())[1]
 
     def z_scores(self, features: Tensor) -> list[Tensor]:
@@ -282,7 +282,7 @@ class SemaUniAD(UniAD, ContinualDetector):
         return [site.adapter.z_scores(means[index]).detach() for index, site in enumerate(self.sites)]
 
     @contextmanager
-    def _eval_mode(self) -> Iterator[None]:
+    def eval_mode(self) -> Iterator[None]:
         """Eval mode for a while; if it makes no difference, nothing is switched, which would take time."""
         training, differs = self.training, self.reconstruction.jitter.training
         if differs:
