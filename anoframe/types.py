@@ -60,6 +60,7 @@ class Prediction:
     extra_maps: dict[str, Tensor] = field(default_factory=dict)  # name -> [B, H, W], additional maps for the report
     extra_scores: dict[str, Tensor] = field(default_factory=dict)  # name -> [B], image scores that are measured as well
     threshold: float | None = None  # score from which on an image is a defect; a detector itself knows none
+    patch_scores: Tensor | None = None  # [B, h, w] whose maximum is the score, if the map is not made to have it
 
     @property
     def is_anomalous(self) -> bool | Tensor | None:

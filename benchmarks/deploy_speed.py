@@ -132,7 +132,8 @@ def list_sides(folder: Path, threads: int) -> list[Side]:
             sides.append(side(f"{label}: {kind} {precision}", "deploy", folder / name / f"{kind}_{precision}", name))
     for kind, file in PEER_FILES.items():
         if (folder / "anomalib" / file).is_file():
-            sides.append(side(f"anomalib, same bank: {kind}", kind, folder / "anomalib" / file, "peer"))
+            path = folder / "anomalib" / file
+            sides.append(side(f"anomalib, same bank: {kind}", f"anomalib {kind}", path, "peer"))
     return sides
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anoframe.data.tiling import TileSample, Tiling
 from anoframe.errors import AnoframeError
@@ -125,9 +125,11 @@ def join_tiles(parts: Sequence[Prediction], tiling: Tiling, size: tuple[int, int
 
 
 def restrict(prediction: Prediction, counted: Tensor | None) -> Prediction:
-    """Leave out the pixels that do not count: the score is then the maximum of the map over those that do.
+    """Leave out the pixels that do not count.
 
-    In the maps they get the least value of the counted pixels of their image. Extra scores are left out.
+    The score is the maximum over the patches of which at least half counts, if the prediction has scores of patches,
+    otherwise that of the map over the pixels that count. In the maps, the others get the least value of those that
+    count. Extra scores are left out.
 
     Args:
         prediction: of `B` images.
@@ -146,7 +148,17 @@ def restrict(prediction: Prediction, counted: Tensor | None) -> Prediction:
     inside = counted[:, 0].to(prediction.anomaly_map.device)
     maps = _fill(prediction.anomaly_map, inside)
     extra = {name: _fill(values, inside) for name, values in prediction.extra_maps.items()}
-    return Prediction(maps.flatten(1).amax(1), maps, extra)
+    return Prediction(_maximum(prediction.patch_scores, maps, inside), maps, extra)
+
+
+def _maximum(patches: Tensor | None, maps: Tensor, inside: Tensor) -> Tensor:
+    """Return the largest value of each image that counts; `maps` and `inside` are `[B, H, W]`."""
+    of_map = maps.flatten(1).amax(1)
+    if patches is None:
+        return of_map
+    counts = nn.functional.adaptive_avg_pool2d(inside[:, None].float(), patches.shape[-2:])[:, 0] >= 0.5
+    of_patches = patches.masked_fill(~counts, -torch.inf).flatten(1).amax(1)
+    return torch.where(of_patches > -torch.inf, of_patches, of_map)  # the counted part may be less than a patch
 
 
 def _fill(maps: Tensor, inside: Tensor) -> Tensor:
@@ -200,4 +212,5 @@ def _take(prediction: Prediction, row: int) -> Prediction:
         None if prediction.anomaly_map is None else prediction.anomaly_map[rows],
         {name: values[rows] for name, values in prediction.extra_maps.items()},
         {name: values[rows] for name, values in prediction.extra_scores.items()},
+        patch_scores=None if prediction.patch_scores is None else prediction.patch_scores[rows],
     )

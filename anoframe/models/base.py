@@ -292,9 +292,11 @@ def join_predictions(batches: Sequence[Prediction]) -> Prediction:
     if len(batches) == 1:
         return first
     maps = [batch.anomaly_map for batch in batches if batch.anomaly_map is not None]
+    patches = [batch.patch_scores for batch in batches if batch.patch_scores is not None]
     return Prediction(
         torch.cat([batch.score for batch in batches]),
         torch.cat(maps) if maps else None,
         {name: torch.cat([batch.extra_maps[name] for batch in batches]) for name in first.extra_maps},
         {name: torch.cat([batch.extra_scores[name] for batch in batches]) for name in first.extra_scores},
+        patch_scores=torch.cat(patches) if patches else None,
     )

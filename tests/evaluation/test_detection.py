@@ -98,6 +98,23 @@ def test_pixels_that_do_not_count_have_no_part_in_score_and_map():
     assert restricted.extra_scores == {}
 
 
+def test_the_score_is_that_of_the_patches_of_which_at_least_half_counts():
+    patches = torch.tensor([[[9.0, 1.0], [8.0, 2.0]]])
+    counted = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+    counted[..., 2:] = True  # the right half
+    prediction = Prediction(torch.tensor([9.0]), torch.rand(1, 4, 4), patch_scores=patches)
+    assert restrict(prediction, counted).score.tolist() == [2.0]
+    counted[..., :2, 1] = True  # half of the top left patch
+    assert restrict(prediction, counted).score.tolist() == [9.0]
+
+
+def test_where_less_than_a_patch_counts_the_score_is_the_maximum_of_the_map():
+    counted = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+    counted[..., 0, 0] = True
+    prediction = Prediction(torch.tensor([9.0]), torch.full((1, 4, 4), 0.5), patch_scores=torch.ones(1, 2, 2))
+    assert restrict(prediction, counted).score.tolist() == [0.5]
+
+
 def test_tiles_without_the_pixels_that_do_not_count():
     counted = torch.rand(3, 1, *SIZE, generator=torch.Generator().manual_seed(0)) < 0.7
     predictions = collect(Brightness(), tile_batches(5, counted), 3, SIZE)

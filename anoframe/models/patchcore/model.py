@@ -218,7 +218,8 @@ class PatchCore(ObservingDetector, ContinualDetector):
         scores = torch.stack([result.score for result in results]).unflatten(1, grid)  # [B, h, w]
         extra = {name: torch.stack([result.extra[name] for result in results]) for name in results[0].extra}
         extra_maps = {name: upsample(values.unflatten(1, grid), size) for name, values in extra.items()}
-        return Prediction(score, gaussian_blur(upsample(scores, size), self.sigma), extra_maps)
+        maxima = scores if self.image_score == "max" else None
+        return Prediction(score, gaussian_blur(upsample(scores, size), self.sigma), extra_maps, patch_scores=maxima)
 
     def detection_graph(self, size: tuple[int, int]) -> nn.Module:
         return PatchCoreGraph(self, size)
