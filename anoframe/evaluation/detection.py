@@ -156,7 +156,9 @@ def _maximum(patches: Tensor | None, maps: Tensor, inside: Tensor) -> Tensor:
     of_map = maps.flatten(1).amax(1)
     if patches is None:
         return of_map
-    counts = nn.functional.adaptive_avg_pool2d(inside[:, None].float(), patches.shape[-2:])[:, 0] >= 0.5
+    counts = (
+        nn.functional.adaptive_avg_pool2d(inside[:, None].float(), (patches.shape[1], patches.shape[2]))[:, 0] >= 0.5
+    )
     of_patches = patches.masked_fill(~counts, -torch.inf).flatten(1).amax(1)
     return torch.where(of_patches > -torch.inf, of_patches, of_map)  # the counted part may be less than a patch
 
