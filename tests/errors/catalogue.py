@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from PIL import Image
 from safetensors.torch import load, save_file
 
 import anoframe
+from anoframe import deploy
 from anoframe.backbones import build_backbone
 from anoframe.data.demo import make_demo
 from anoframe.data.task_streams import parse_tasks
@@ -2070,6 +2072,85 @@ def _(bench):
 )
 def _(bench):
     return bench.python(lambda: anoframe.load_run(bench.run).predict(np.zeros((8, 8)), "felt"))
+
+
+# ------------------------------------------------------------------------------------------------ export, deploy
+
+EXPORT = "Export and deployment"
+
+
+def _export(bench: Bench, *words: object, checkpoint: Path | None = None) -> Outcome:
+    folder = bench.folder / "exported"
+    return bench.call("--mode", "export", "--checkpoint", checkpoint or bench.run, "--output", folder, *words)
+
+
+@refused(EXPORT, "a format that does not exist", "--format", "onxx", way_out="onnx")
+def _(bench):
+    return _export(bench, "--format", "onxx")
+
+
+@refused(
+    EXPORT, "int8 for ONNX", "--format onnx has no precision 'int8'", way_out="--format openvino, or --precision fp32"
+)
+def _(bench):
+    return _export(bench, "--precision", "int8")
+
+
+@refused(EXPORT, "a category that was not trained", "no checkpoint for mesh", way_out="trained for")
+def _(bench):
+    return _export(bench, "--cls_names", "mesh")
+
+
+@refused(
+    EXPORT, "export over an earlier model", "has an exported model", way_out="choose another --output, or --overwrite"
+)
+def _(bench):
+    folder = bench.folder / "exported"
+    folder.mkdir()
+    (folder / "model.json").write_text("{}")
+    return _export(bench)
+
+
+@refused(
+    EXPORT,
+    "a detector that was trained with padding",
+    "was trained with padding, which an exported model does not have",
+    way_out="use --mode predict",
+    before_work=False,
+)
+def _(bench):
+    assert bench.train("--data.keep_aspect", "pad").status == 0
+    return _export(bench, checkpoint=bench.output / "tiny/separate/felt/0")
+
+
+@refused(EXPORT, "ONNX without its packages", "needs the package onnx", way_out="pip install 'anoframe[onnx]'")
+def _(bench):
+    bench.patch.setitem(sys.modules, "onnx", None)
+    return _export(bench)
+
+
+def _deploy(bench: Bench, name: str, content: bytes) -> Outcome:
+    path = bench.folder / name
+    path.write_bytes(content)
+    return bench.python(lambda: deploy.load(path))
+
+
+@refused(EXPORT, "a model file of another type", "model.pt2: a model is a file", way_out="or a folder that has one")
+def _(bench):
+    return _deploy(bench, "model.pt2", b"")
+
+
+@refused(EXPORT, "a damaged model file", "model.onnx cannot be loaded", way_out="export it again", varies=r"\(.*\)")
+def _(bench):
+    pytest.importorskip("onnxruntime")
+    return _deploy(bench, "model.onnx", b"not a model")
+
+
+@refused(EXPORT, "a folder without a model", "HERE/models", way_out="model.onnx")
+def _(bench):
+    folder = bench.folder / "models"
+    folder.mkdir()
+    return bench.python(lambda: deploy.load(folder))
 
 
 # ------------------------------------------------------------------------------------------------ machine, output

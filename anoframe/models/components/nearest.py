@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from anoframe.errors import AnoframeError
 from anoframe.models.components.nearest_bounds import Bounds, build_bounds
+from anoframe.models.components.smallest_columns import pad_bank, smallest_columns
 
 ENGINES = ("torch", "faiss")
 # Extra candidates that the fast distance formula passes on to the exact one, so that its rounding loses no neighbour.
 SPARE = 7
-# Columns per block; the smallest value of each block is computed first.
-_BLOCK = 64
+# Candidates of a query that the usual number leaves undecided: measuring them costs less than a search in float32.
+_MANY = 32
 # Share of undecided queries from which bounds are switched off.
 _TOO_MANY = 0.6
+# Scores of queries and bank rows at a time: 16 MB of float32 are used again and again, more would be mapped anew.
+_SCORES = 2**22
+_MOST_QUERIES = 1024
 # Bank values gathered at a time when candidates are measured exactly: 2 MB of float32 stay in the cache.
 _GATHERED = 2**19
 
@@ -29,10 +32,10 @@ class Search:
     change distances.
 
     Lower bounds of the distances come first where they pay: along the main axes of a large bank, and from a product in
-    bfloat16 on processors that have one. Only queries that they leave undecided are searched in float32: the same
-    result, several times faster.
+    bfloat16 on processors that have one. Queries that they leave undecided with a few candidates get more of them, and
+    only what is undecided then is searched in float32: the same result, faster.
 
-    Memory besides the bank: one copy of it, or up to 1.9, and `chunk * M` values per call.
+    Memory besides the bank: one copy of it, or up to 1.9, and per call `2 * chunk * M` values, on a CPU about 32 MB.
 
     Args:
         bank: `[M, D]`.
@@ -49,19 +52,20 @@ class Search:
         self._find = _Product(rows) if engine == "torch" else _Faiss(rows)
         self._bounds: list[Bounds] = build_bounds(rows) if engine == "torch" else []
 
-    def nearest(self, queries: Tensor, k: int = 1, chunk: int = 1024) -> tuple[Tensor, Tensor]:
+    def nearest(self, queries: Tensor, k: int = 1, chunk: int | None = None) -> tuple[Tensor, Tensor]:
         """Find the `k` nearest rows of each query, nearest first; among equally near rows the earlier one.
 
         Args:
             queries: `[Q, D]`.
             k: number of neighbours, at most `M` are returned.
-            chunk: number of queries processed at a time.
+            chunk: number of queries processed at a time; None: what fits into the cache.
 
         Returns:
             distances `[Q, k]` and indices into the bank `[Q, k]`.
         """
         k = min(k, len(self.bank))
-        chunks = [self._nearest_by_bounds(part, k, list(self._bounds)) for part in queries.split(chunk)]
+        parts = queries.split(chunk or self._chunk())
+        chunks = [self._nearest_by_bounds(part, k, list(self._bounds)) for part in parts]
         return torch.cat([distances for distances, _ in chunks]), torch.cat([indices for _, indices in chunks])
 
     def _nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -75,53 +79,59 @@ class Search:
         if not bounds or k + SPARE >= len(self.bank):
             return self._nearest(queries, k)
         first, *others = bounds
-        candidates, bound_of_others = first(queries - self._centre, k + SPARE)
-        distances, order = exact_distances(queries, self.bank, candidates).sort(dim=1, stable=True)
-        distances, indices = distances[:, :k], candidates.gather(1, order[:, :k])
-        undecided = (distances[:, -1] >= bound_of_others).nonzero()[:, 0]
+        centred = queries - self._centre
+        scores = first.scores(centred)
+        distances, indices = queries.new_empty(len(queries), k), scores.new_empty(len(queries), k, dtype=torch.long)
+        undecided = torch.arange(len(queries), device=queries.device)
+        for count in (k + SPARE, k + _MANY):
+            if not len(undecided) or count >= len(self.bank):
+                break
+            rows = slice(None) if len(undecided) == len(queries) else undecided
+            candidates, bound = _candidates(first, centred[rows], scores[rows], count)
+            nearest, order = exact_distances(queries[rows], self.bank, candidates).sort(dim=1, stable=True)
+            distances[rows], indices[rows] = nearest[:, :k], candidates.gather(1, order[:, :k])
+            undecided = undecided[nearest[:, k - 1] >= bound]
         if len(undecided):
             distances[undecided], indices[undecided] = self._nearest_by_bounds(queries[undecided], k, others)
         if len(undecided) > _TOO_MANY * len(queries):  # it costs more than it saves, and later queries will be similar
             self._bounds = [each for each in self._bounds if each is not first]
         return distances, indices
 
-    def near(self, queries: Tensor, count: int, chunk: int = 1024) -> Tensor:
+    def _chunk(self) -> int:
+        """Return the number of queries at a time: on a CPU what keeps the scores in memory that is used again."""
+        if self.bank.device.type != "cpu":
+            return _MOST_QUERIES
+        return min(max(_SCORES // len(self.bank), 64), _MOST_QUERIES)
+
+    def near(self, queries: Tensor, count: int, chunk: int | None = None) -> Tensor:
         """Find roughly the `count` nearest rows of each query, without the exact distances of `nearest`.
 
         Returns:
             Indices `[Q, count]` in ascending order; `count` is at most the size of the bank.
         """
         count = min(count, len(self.bank))
-        candidates = [self._find(part - self._centre, count) for part in queries.split(chunk)]
+        candidates = [self._find(part - self._centre, count) for part in queries.split(chunk or self._chunk())]
         return torch.cat(candidates).sort(dim=1).values
+
+
+def _candidates(bounds: Bounds, queries: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the rows with the smallest scores, `[q, count]` in ascending order, and `[q]`, a bound of all others."""
+    columns = smallest_columns(scores, count + 1)
+    values, order = scores.gather(1, columns).sort(dim=1)
+    candidates = columns.gather(1, order[:, :count]).sort(dim=1).values
+    return candidates, bounds.distances(queries, values[:, count])
 
 
 class _Product:
     """Candidates from a matrix product."""
 
     def __init__(self, rows: Tensor):
-        padding = -len(rows) % _BLOCK  # the last block is filled with rows at infinite distance
-        self.rows = F.pad(rows, (0, 0, 0, padding))
-        self.norms = F.pad(rows.square().sum(1), (0, padding), value=torch.inf)
+        self.rows, self.norms = pad_bank(rows, rows.square().sum(1))
 
     def __call__(self, queries: Tensor, count: int) -> Tensor:
         # |a|^2 is left out: it is the same for all rows of a query and does not change their order
         order = torch.addmm(self.norms, queries, self.rows.T, alpha=-2)  # [q, M]
-        return _smallest(order, count)
-
-
-def _smallest(values: Tensor, count: int) -> Tensor:
-    """Indices `[q, count]` of the smallest values in each row of `[q, M]`, unordered.
-
-    They lie in the `count` blocks of columns with the smallest minima, and minima are cheaper than a top-k.
-    """
-    blocks = values.unflatten(1, (-1, _BLOCK))
-    if blocks.shape[1] <= 8 * count:
-        return values.topk(count, dim=1, largest=False, sorted=False).indices
-    chosen = blocks.amin(2).topk(count, dim=1, largest=False, sorted=False).indices
-    inside = blocks.gather(1, chosen[:, :, None].expand(-1, -1, _BLOCK)).flatten(1)
-    place = inside.topk(count, dim=1, largest=False, sorted=False).indices
-    return chosen.gather(1, place // _BLOCK) * _BLOCK + place % _BLOCK
+        return smallest_columns(order, count)
 
 
 class _Faiss:
@@ -140,7 +150,7 @@ class _Faiss:
         return torch.from_numpy(indices).to(queries.device)
 
 
-def nearest(queries: Tensor, bank: Tensor, k: int = 1, chunk: int = 1024) -> tuple[Tensor, Tensor]:
+def nearest(queries: Tensor, bank: Tensor, k: int = 1, chunk: int | None = None) -> tuple[Tensor, Tensor]:
     """Call :meth:`Search.nearest` on a bank that is searched only once."""
     return Search(bank).nearest(queries, k, chunk)
 

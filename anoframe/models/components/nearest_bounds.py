@@ -1,7 +1,6 @@
 """Lower bounds of Euclidean distances, which decide most nearest-neighbour searches at a fraction of their cost.
 
-Each class is called with queries `[q, D]` and a number of candidates, and returns candidates, and a lower bound of the
-distance to every other row. A query whose nearest candidate is nearer than that bound needs no further search.
+A query whose nearest candidate is nearer than the bound of all other rows needs no further search.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from anoframe.models.components.smallest_columns import pad_bank
 
 # Number of rows from which axes pay for their computation (half a second for 1024 dimensions) and undecided queries.
 _LARGE_BANK = 4096
@@ -23,18 +24,13 @@ _BFLOAT16 = 2.0**-9
 
 
 class Bounds(Protocol):
-    """Lower bounds of the distances to the rows of one bank."""
+    """Lower bounds of the distances to the rows of one bank. Queries are relative to the same origin as the rows."""
 
-    def __call__(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Find the rows with the smallest bounds.
+    def scores(self, queries: Tensor) -> Tensor:
+        """Return `[q, M]`, which order the rows of a query as their bounds do. `M` includes the rows of `pad_bank`."""
 
-        Args:
-            queries: `[q, D]`, relative to the same origin as the rows.
-            count: number of candidates, less than the number of rows.
-
-        Returns:
-            row indices `[q, count]` in ascending order, and `[q]`, a lower bound of the distance to any other row.
-        """
+    def distances(self, queries: Tensor, scores: Tensor) -> Tensor:
+        """Return `[q]`, a lower bound of the distance to any row whose score is at least `scores`, `[q]`."""
 
 
 def build_bounds(rows: Tensor) -> list[Bounds]:
@@ -65,9 +61,10 @@ class AxisBounds:
 
     def __init__(self, rows: Tensor, axes: Tensor):
         self.axes = axes  # [D, r], orthonormal
-        self.rows = self._reduce(rows)
-        self.norms = self.rows.square().sum(1)
-        self.largest = self.norms.max()
+        reduced = self._reduce(rows)
+        norms = reduced.square().sum(1)
+        self.largest = norms.max()
+        self.rows, self.norms = pad_bank(reduced, norms)
 
     @classmethod
     def build(cls, rows: Tensor) -> AxisBounds | None:
@@ -87,13 +84,12 @@ class AxisBounds:
         residual = (rows.square().sum(1) - along.square().sum(1)).clamp(min=0).sqrt()
         return torch.cat([along, residual[:, None]], dim=1)
 
-    def __call__(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        reduced = self._reduce(queries)
-        order = torch.addmm(self.norms, reduced, self.rows.T, alpha=-2)
-        smallest = order.topk(count + 1, dim=1, largest=False)  # sorted: the last one is the bound of all others
-        norms = reduced.square().sum(1)
-        others = smallest.values[:, -1] + norms - _ROUNDING * (norms + self.largest)
-        return smallest.indices[:, :-1].sort(dim=1).values, others.clamp(min=0).sqrt()
+    def scores(self, queries: Tensor) -> Tensor:
+        return torch.addmm(self.norms, self._reduce(queries), self.rows.T, alpha=-2)
+
+    def distances(self, queries: Tensor, scores: Tensor) -> Tensor:
+        norms = queries.square().sum(1)  # that of the reduced queries but for rounding
+        return (scores + norms - _ROUNDING * (norms + self.largest)).clamp(min=0).sqrt()
 
 
 class Bfloat16Bounds:
@@ -104,19 +100,18 @@ class Bfloat16Bounds:
     """
 
     def __init__(self, rows: Tensor):
-        self.rows = rows.bfloat16()
-        self.norms = rows.square().sum(1)
-        rounded = self.rows.float()
-        self.longest = torch.maximum(self.norms.max().sqrt(), rounded.norm(dim=1).max())
+        norms, rounded = rows.square().sum(1), rows.bfloat16().float()
+        self.longest = torch.maximum(norms.max().sqrt(), rounded.norm(dim=1).max())
         self.largest_error = (rows - rounded).norm(dim=1).max()
+        padded, self.norms = pad_bank(rows, norms)
+        self.rows = padded.bfloat16()
 
-    def __call__(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        rounded = queries.bfloat16()
-        order = torch.sub(self.norms, rounded @ self.rows.T, alpha=2)  # [q, M] float32
-        smallest = order.topk(count + 1, dim=1, largest=False)  # sorted: the last one is the bound of all others
-        norms, again = queries.square().sum(1), rounded.float()
-        length, error = again.norm(dim=1), (queries - again).norm(dim=1)
+    def scores(self, queries: Tensor) -> Tensor:
+        return torch.sub(self.norms, queries.bfloat16() @ self.rows.T, alpha=2)  # float32
+
+    def distances(self, queries: Tensor, scores: Tensor) -> Tensor:
+        norms, rounded = queries.square().sum(1), queries.bfloat16().float()
+        length, error = rounded.norm(dim=1), (queries - rounded).norm(dim=1)
         product_error = error * self.longest + length * (self.largest_error + _BFLOAT16 * self.longest)
         rounding = _ROUNDING * (norms + self.longest.square())
-        others = smallest.values[:, -1] + norms - 2 * product_error - rounding
-        return smallest.indices[:, :-1].sort(dim=1).values, others.clamp(min=0).sqrt()
+        return (scores + norms - 2 * product_error - rounding).clamp(min=0).sqrt()

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from anoframe.errors import AnoframeError
 from anoframe.models.components import nearest as module
+from anoframe.models.components import smallest_columns
 from anoframe.models.components.nearest import Search, exact_distances, nearest
 
 examples = settings(max_examples=25, deadline=None)
@@ -136,7 +137,7 @@ def test_rounding_of_the_fast_formula_loses_no_neighbour(seed):
 @given(seed=st.integers(0, 10**6), rows=st.integers(1, 400), k=st.integers(1, 4), block=st.integers(1, 10))
 def test_neighbours_from_block_minima_equal_brute_force(seed, rows, k, block):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_BLOCK", block)
+        patch.setattr(smallest_columns, "_BLOCK", block)
         patch.setattr(module, "SPARE", 0)
         q, bank = points(seed, 7, 5), points(seed + 1, rows, 5)
         assert_allclose(nearest(q, bank, k)[0], brute_force(q, bank, k), atol=1e-7)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from models.components.test_nearest import brute_force, examples, points
 from numpy.testing import assert_allclose
 
+from anoframe.models.components import nearest as nearest_module
 from anoframe.models.components import nearest_bounds as module
 from anoframe.models.components.nearest import Search, exact_distances
 from anoframe.models.components.nearest_bounds import Bfloat16Bounds, build_bounds
@@ -46,6 +47,7 @@ def test_search_with_bounds_equals_brute_force(bounds_for_small_banks, seed, k, 
 
 
 def test_queries_that_bounds_leave_undecided_are_searched_in_all_dimensions(bounds_for_small_banks, monkeypatch):
+    monkeypatch.setattr(nearest_module, "_MANY", 1)
     # twenty rows per position along the axes, which differ only in the residual: all their bounds are near zero
     positions = along_few_axes(3, 10, rest=0)
     bank = (positions.repeat(20, 1) + 0.5 * points(5, 200, 100)).float()
@@ -58,12 +60,23 @@ def test_queries_that_bounds_leave_undecided_are_searched_in_all_dimensions(boun
     assert sum(searched) > 0
 
 
-def test_bounds_are_switched_off_if_they_leave_most_queries_undecided(bounds_for_small_banks):
+def test_bounds_are_switched_off_if_they_leave_most_queries_undecided(bounds_for_small_banks, monkeypatch):
+    monkeypatch.setattr(nearest_module, "_MANY", 1)
     positions = along_few_axes(3, 10, rest=0)
     bank = (positions.repeat(20, 1) + 0.5 * points(5, 200, 100)).float()
     search = Search(bank)
     search.nearest((positions + 0.5 * points(4, 10, 100)).float())
     assert not search._bounds
+
+
+def test_more_candidates_decide_what_a_few_leave_undecided(bounds_for_small_banks, monkeypatch):
+    # as above: about twenty rows have bounds near zero, and 33 candidates contain them
+    positions = along_few_axes(3, 10, rest=0)
+    bank = (positions.repeat(20, 1) + 0.5 * points(5, 200, 100)).float()
+    q = (positions + 0.5 * points(4, 10, 100)).float()
+    search = Search(bank)
+    monkeypatch.setattr(search, "_nearest", None)  # calling it would raise TypeError
+    assert_allclose(search.nearest(q)[0].double(), brute_force(q, bank, 1), rtol=1e-5)
 
 
 def test_decisive_bounds_avoid_the_search_in_all_dimensions(bounds_for_small_banks, monkeypatch):
@@ -107,7 +120,9 @@ def test_search_with_bfloat16_equals_brute_force(seed, k, width, scale, offset):
 @given(seed=st.integers(0, 10**6), count=st.integers(1, 39), width=st.integers(1, 200))
 def test_bfloat16_bounds_are_never_above_a_distance(seed, count, width):
     rows, q = points(seed, 40, width).float(), points(seed + 1, 10, width).float()
-    candidates, others = Bfloat16Bounds(rows)(q, count)
+    bounds = Bfloat16Bounds(rows)
+    scores = bounds.scores(q)[:, : len(rows)].sort(dim=1)
+    candidates, others = scores.indices[:, :count], bounds.distances(q, scores.values[:, count])
     distances = torch.cdist(q.double(), rows.double()).scatter(1, candidates, torch.inf)
     assert (others.double() <= distances.min(1).values).all()
 
