@@ -28,6 +28,7 @@ cfg = inherit("patchcore/patchcore_lite0_224.py")
 '''
     + TINY_DATA
     + """cfg.model.backbone.weights = "random"
+cfg.model.backbone.engine = "torch"
 cfg.model.coreset.ratio = 0.1
 cfg.report.pictures = 6
 """

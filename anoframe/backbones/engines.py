@@ -75,16 +75,11 @@ class EngineNetwork:
         self._lock = threading.Lock()
 
     def __call__(self, pixels: Tensor) -> list[Tensor]:
-        """Compute the maps of `[B, 3, H, W]`, one image at a time.
+        """Compute the maps of `[B, 3, H, W]`, on the CPU, one image at a time.
 
         Raises:
-            AnoframeError: the images are not on the CPU, or the network cannot be exported.
+            AnoframeError: the network cannot be exported.
         """
-        if pixels.device.type != "cpu":
-            raise AnoframeError(
-                f"model.backbone.engine {self.engine} runs on the CPU, and the images are on {pixels.device}: --device "
-                "cpu, or --model.backbone.engine torch"
-            )
         session = self._session((pixels.shape[-2], pixels.shape[-1]))
         images = [session.run(image[None]) for image in pixels.float().contiguous().numpy()]
         return [torch.from_numpy(np.concatenate(maps)) for maps in zip(*images, strict=True)]

@@ -37,7 +37,7 @@ class FeaturePyramid(nn.Module):
             processor that supports it, and is an error on any other. Features are float32 in both cases.
         compile: use `torch.compile`: the first image takes one or two minutes, later ones a tenth less time.
         engine: what computes the features on a CPU: `"torch"`, `"onnxruntime"` or `"openvino"`, see
-            :mod:`anoframe.backbones.engines`.
+            :mod:`anoframe.backbones.engines`; on another device torch does.
 
     Attributes:
         levels: module name of each level.
@@ -138,7 +138,7 @@ class FeaturePyramid(nn.Module):
         return (pixels - self.mean) / self.std
 
     def _features(self, pixels: Tensor) -> list[Tensor]:
-        if self._in_engine:
+        if self._in_engine and self._uses_engine:
             return self._in_engine(pixels)
         try:
             with autocast(pixels.device, self.precision):
@@ -146,6 +146,12 @@ class FeaturePyramid(nn.Module):
         except torch._dynamo.exc.TorchDynamoException as error:  # raised only with compile=True
             reason = str(error).strip().splitlines()[0]
             raise AnoframeError(f"torch.compile fails here ({reason}): --model.backbone.compile False") from error
+
+    @property
+    def _uses_engine(self) -> bool:
+        """Whether the engine computes: on a CPU. Another device, and an export of the whole detector, need torch."""
+        on_cpu = self.mean.device.type == "cpu"
+        return self._in_engine is not None and on_cpu and not torch.compiler.is_exporting()
 
     def with_levels(self, levels: Sequence[int | str]) -> FeaturePyramid:
         """Build the same network with other levels."""
@@ -181,7 +187,7 @@ class FeaturePyramid(nn.Module):
 
     def _describe_engine(self) -> dict[str, str]:
         """Return name and version of the engine; nothing for torch, whose version stands elsewhere."""
-        return {} if self.engine == "torch" else {"engine": self.engine, "engine_version": engine_version(self.engine)}
+        return {"engine": self.engine, "engine_version": engine_version(self.engine)} if self._uses_engine else {}
 
 
 @cache  # timm knows the levels of a model only after building it, which takes half of the time to build a backbone

@@ -20,6 +20,7 @@ from anoframe.evaluation.predictions import CategoryPredictions
 from anoframe.report.pictures import Scale, category_scale, heatmap, outlined
 from anoframe.report.sheet_record import THUMBNAIL_INDEX
 from anoframe.utils.files import write_atomic, write_json
+from anoframe.utils.parallel import map_in_threads
 
 MOST = 1000  # images with a thumbnail; the others are listed by name
 _COLUMNS = 10  # of pairs, in a sheet
@@ -51,13 +52,16 @@ def write_thumbnails(
         return
     scale = category_scale(predictions, threshold)
     side = thumbnail_side(len(chosen))
-    pairs: list[tuple[int, Image.Image]] = []
-    for i in chosen:
+
+    def draw(i: int) -> Image.Image | None:
         try:
             pixels = reader.image(predictions.samples[i].image).pixels.permute(1, 2, 0).numpy()
         except (AnoframeError, OSError, MemoryError):
-            continue
-        pairs.append((i, _pair(pixels, predictions, i, scale, side)))
+            return None
+        return _pair(pixels, predictions, i, scale, side)
+
+    drawn = zip(chosen, map_in_threads(draw, chosen), strict=True)
+    pairs = [(i, pair) for i, pair in drawn if pair is not None]
     columns = min(_COLUMNS, max(len(pairs), 1))
     rows = -(-len(pairs) // columns)
     sheet = Image.new("RGB", (columns * 2 * side, max(rows, 1) * side))

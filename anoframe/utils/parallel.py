@@ -1,8 +1,8 @@
-"""Compute the images of a batch one by one, several at once in threads, so that no result depends on its batch."""
+"""Work on several images at once in threads, each in one thread, so that no result depends on its batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -33,10 +33,19 @@ def map_images(function: Callable[[Any], T], batch: Any) -> list[T]:
         with torch.no_grad():  # grad mode is per thread
             return function(image)
 
+    return map_in_threads(call, _split(batch))
+
+
+def map_in_threads(function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
+    """Call `function` on each item, in as many threads as torch has, each of which computes with one.
+
+    Returns:
+        The results, in order.
+    """
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(call, _split(batch)))
+            return list(pool.map(function, items))
     finally:
         torch.set_num_threads(threads)  # a worker's setting is also the default of threads that start later
 

@@ -9,4 +9,5 @@ from anoframe.config import inherit
 
 cfg = inherit("patchcore_noising_256_100e.py")
 cfg.model.backbone.name = "tf_efficientnet_lite0"
+cfg.model.backbone.engine = "onnxruntime"  # on a CPU; most of a first run is the encoder, docs/runs.md
 cfg.model.coreset.ratio = 0.01

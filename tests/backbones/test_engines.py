@@ -99,10 +99,17 @@ def test_results_name_the_engine_and_its_version(engine):
     assert pyramid.with_levels((1,)).engine == engine
 
 
-def test_an_image_on_another_device_is_an_error(engine):
-    network = engines.EngineNetwork(engine, torch.nn.Identity(), ())
-    with pytest.raises(AnoframeError, match="--device cpu"):
-        network(torch.empty(1, 3, 8, 8, device="meta"))
+def test_another_device_computes_in_torch(engine):
+    pyramid = FeaturePyramid(**SECTION, engine=engine).to("meta")
+    assert [maps.device.type for maps in pyramid(images().to("meta"))] == ["meta", "meta"]
+    assert not {"engine", "engine_version"} & {*pyramid.describe()}
+
+
+def test_an_export_has_the_network_of_torch(engine):
+    pyramid = FeaturePyramid(**SECTION, engine=engine)
+    program = torch.export.export(pyramid, (images(1),))
+    for ours, expected in zip(program.module()(images(1)), FeaturePyramid(**SECTION)(images(1)), strict=True):
+        torch.testing.assert_close(ours, expected)
 
 
 def test_a_network_without_a_graph_is_an_error(engine):
