@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from anoframe.data.cached_reader import Reader, count_pixels, to_tensor
 from anoframe.data.ignored import IgnoredRegion
@@ -20,6 +20,7 @@ from anoframe.data.image_decoding import array_to_pillow, to_rgb
 from anoframe.data.preprocessing import Preprocessing
 from anoframe.errors import AnoframeError
 from anoframe.types import Batch, Sample
+from anoframe.utils.parallel import map_in_threads
 from anoframe.utils.tensor_cache import TensorCache
 
 Item = tuple[Tensor, Tensor, Sample, str | None]  # image uint8 [3, H, W], mask bool [1, H, W], content key of the image
@@ -173,6 +174,8 @@ class _ErrorReturningDataset(SampleDataset):
 
     def __getitems__(self, indices: list[int]) -> list[Item] | AnoframeError:
         try:
+            if get_worker_info() is None:  # not one of several processes, so that there is a processor for each thread
+                return map_in_threads(self.__getitem__, indices)
             return [self[index] for index in indices]
         except AnoframeError as error:
             return error

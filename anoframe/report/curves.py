@@ -11,7 +11,7 @@ from anoframe.metrics.threshold_sweep import Floats, PrCurve, RocCurve, Sweep
 
 MAX_POINTS = 200
 Curve = dict[str, list[float]]  # "x" and "y", of equal length, all in [0, 1]
-_MAX_EXACT = 8000  # points above which a curve is resampled before Visvalingam's method
+_MAX_EXACT = 2500  # points above which a curve is resampled before the method of Visvalingam, whose steps are slow
 _DIGITS = 6
 
 
@@ -40,7 +40,7 @@ def thin(x: Floats, y: Floats, count: int = MAX_POINTS) -> NDArray[np.int64]:
     """Return the rising indices of the `count` points that determine the shape of a line most, with both ends.
 
     Visvalingam's method: repeatedly remove the point whose triangle with its two neighbours is the smallest, so
-    corners stay. A line of more than 8000 points is first reduced to points spread evenly over its length.
+    corners stay. A line of more than 2500 points is first reduced to points spread evenly over its length.
     """
     kept = _resample(x, y)
     return kept[_visvalingam(x[kept], y[kept], count)]
