@@ -12,16 +12,17 @@ are skipped, so an interrupted call continues.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 import anoframe
+from anoframe.evaluation.decision import estimate_threshold
 from anoframe.utils.files import read_json
 
 CONFIG = "patchcore/patchcore_lite0_224.py"
-METRICS = ("image_auroc", "pixel_auroc", "aupro")
+METRICS = {"image AUROC": "image_auroc", "pixel AUROC": "pixel_auroc", "AUPRO": "aupro"}
+RATES = (0.01, 0.05)  # accepted shares of normal images called defects
 
 
 class Set(NamedTuple):
@@ -89,39 +90,40 @@ def run(options: argparse.Namespace, category: str, shape: str, seed: int) -> No
     print(category, shape, seed, finished.metrics[category]["image_auroc"], flush=True)
 
 
-def row(result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the figures of one finished run: metrics in percent, misses and false alarms."""
-    limit = result["threshold"]["image"]
-    called = [(image["defect"] != "good", image["score"] >= limit) for image in result["images"]]
-    misses = sum(is_defect and not is_called for is_defect, is_called in called)
-    alarms = sum(is_called and not is_defect for is_defect, is_called in called)
-    return {**{name: 100 * result["metrics"][name] for name in METRICS}, "misses": misses, "false alarms": alarms}
+def row(file: Path) -> dict[str, float]:
+    """Return the figures of one finished run: metrics in percent, misses and false alarms for each accepted rate."""
+    result = read_json(file)
+    figures = {title: 100 * result["metrics"][name] for title, name in METRICS.items()}
+    folder = file.parents[1] / "checkpoint" / file.stem
+    held_back = read_json(folder / "held_back.json")["categories"][file.stem]
+    for rate in RATES:
+        limit = estimate_threshold(held_back["scores"], held_back["peaks"], rate).image
+        called = [(image["defect"] != "good", image["score"] >= limit) for image in result["images"]]
+        figures[f"misses at {rate}"] = sum(is_defect and not is_called for is_defect, is_called in called)
+        figures[f"false alarms at {rate}"] = sum(is_called and not is_defect for is_defect, is_called in called)
+    return figures
 
 
 def table(options: argparse.Namespace) -> None:
     """Print a table in Markdown for each set: mean and standard deviation over the seeds that are finished."""
     for category in options.sets:
-        lines = []
+        lines, titles = [], []
         for shape in SHAPES:
             pattern = f"{shape}/{Path(CONFIG).stem}/separate/{category}/*/results/{category}.json"
             folders = sorted(options.output.glob(pattern))
-            rows = [row(read_json(path)) for path in folders]
+            rows = [row(path) for path in folders]
             if not rows:
                 continue
+            titles = list(rows[0])
             data = read_json(folders[0].parents[1] / "run.json")["provenance"]["data"]
             size = data["crop"] if isinstance(data["crop"], list) else [data["crop"]] * 2
             words = " x ".join(map(str, size)) + (f" in tiles of {data['tile']}" if "tile" in data else "")
             cells = [f"{mean(r[key] for r in rows):.1f}{_spread([r[key] for r in rows])}" for key in rows[0]]
             lines.append(f"| {shape} | {words} | {len(rows)} | {' | '.join(cells)} |")
         if lines:
-            print(f"\n{category}\n\n| way | network's image | seeds | {' | '.join(rows_header())} |")
-            print("|" + "---|" * (3 + len(rows_header())))
+            print(f"\n{category}\n\n| way | network's image | seeds | {' | '.join(titles)} |")
+            print("|" + "---|" * (3 + len(titles)))
             print("\n".join(lines))
-
-
-def rows_header() -> list[str]:
-    """Return the names of the columns."""
-    return ["image AUROC", "pixel AUROC", "AUPRO", "misses", "false alarms"]
 
 
 def _spread(values: list[float]) -> str:

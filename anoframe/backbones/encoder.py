@@ -12,12 +12,12 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from anoframe.backbones.weights import load_state
 from anoframe.errors import AnoframeError, suggest
+from anoframe.utils.imports import load_timm
 
 STEMS = ("imagenet", "small")
 
@@ -78,15 +78,15 @@ def create_network(architecture: str, stem: str = "imagenet", **options: Any) ->
         AnoframeError: unknown architecture or stem, or a model whose stem cannot be changed.
     """
     check_architecture(architecture)
-    network: Any = timm.create_model(architecture, **({"num_classes": 0} | options))
+    network: Any = load_timm().create_model(architecture, **({"num_classes": 0} | options))
     set_stem(getattr(network, "model", network), architecture, stem)
     return network
 
 
 def check_architecture(architecture: str) -> None:
     """Raise an AnoframeError, with the most similar name, if timm has no such model."""
-    if not timm.is_model(architecture):
-        raise AnoframeError(f"timm has no model {architecture!r}: {suggest(architecture, timm.list_models())}")
+    if not load_timm().is_model(architecture):
+        raise AnoframeError(f"timm has no model {architecture!r}: {suggest(architecture, load_timm().list_models())}")
 
 
 def set_stem(network: nn.Module, architecture: str, stem: str) -> None:
@@ -99,7 +99,7 @@ def set_stem(network: nn.Module, architecture: str, stem: str) -> None:
         raise AnoframeError(f"unknown encoder.stem {stem!r}: {suggest(stem, STEMS)}")
     if stem == "imagenet":
         return
-    config: Any = timm.get_pretrained_cfg(architecture)
+    config: Any = load_timm().get_pretrained_cfg(architecture)
     name = config.first_conv or ""
     layer = network.get_submodule(name) if isinstance(name, str) and name else None
     if not isinstance(layer, nn.Conv2d) or layer.stride != (2, 2):

@@ -12,7 +12,7 @@ import io
 import threading
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,11 +63,12 @@ class EngineNetwork:
 
     Args:
         engine: `"onnxruntime"` or `"openvino"`.
-        network: in eval mode, on the CPU; maps `[B, 3, H, W]` to a list of maps.
+        network: returns the network, in eval mode, on the CPU; it maps `[B, 3, H, W]` to a list of maps. Called only
+            if no graph of it is kept.
         identity: JSON types that determine the network besides the image size: architecture, levels, hash of weights.
     """
 
-    def __init__(self, engine: str, network: nn.Module, identity: Sequence[Any]):
+    def __init__(self, engine: str, network: Callable[[], nn.Module], identity: Sequence[Any]):
         check_engine(engine)
         self.engine = engine
         self._network, self._identity = network, list(identity)
@@ -97,7 +98,7 @@ class EngineNetwork:
         cache = TensorCache(cache_root() / ENGINE_CACHE, _MAX_BYTES)
         if kept := cache.read(key):
             return kept["graph"].numpy().tobytes()
-        graph = export_graph(self._network, size)
+        graph = export_graph(self._network(), size)
         cache.write(key, {"graph": torch.frombuffer(bytearray(graph), dtype=torch.uint8)})
         return graph
 

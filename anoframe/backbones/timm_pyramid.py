@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
+from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from anoframe.backbones.encoder import set_stem
 from anoframe.backbones.engines import EngineNetwork, check_engine, engine_version
 from anoframe.backbones.exported import PREFIX, EncoderExport, read_export
+from anoframe.backbones.network_facts import NetworkFacts, read_facts, write_facts
 from anoframe.backbones.precision import autocast, check_precision
-from anoframe.backbones.weights import load_state, pretrained_config, random_seed, resolve_source
+from anoframe.backbones.weights import find_local_file, load_state, pretrained_config, random_seed, resolve_source
 from anoframe.errors import AnoframeError, suggest
+from anoframe.utils.imports import load_timm
 from anoframe.utils.tensor_files import fingerprint
+
+_BUILDING = threading.Lock()  # several threads may need a network first
 
 
 class FeaturePyramid(nn.Module):
@@ -78,7 +83,11 @@ class FeaturePyramid(nn.Module):
             weights = f"hub:{tag}"
         self._architecture, self._stem = architecture, export.stem if export else "imagenet"
         self.weights = "exported" if export else resolve_source(architecture, weights)
-        info = _feature_info(architecture, self._stem)
+        file, facts = None, None
+        if not export:
+            file = find_local_file(self.weights)
+            facts = read_facts(name, levels, self.weights, file) if file or self.weights.startswith("random") else None
+        info = facts.levels if facts else _feature_info(architecture, self._stem)
         requested = [_level_index(level, info, name) for level in levels]
         if not requested or len(set(requested)) != len(requested):
             raise AnoframeError(f"model.backbone.levels names each level once and at least one, got {tuple(levels)}")
@@ -87,24 +96,48 @@ class FeaturePyramid(nn.Module):
         self.levels = tuple(info[i]["module"] for i in requested)
         self.channels = tuple(info[i]["num_chs"] for i in requested)
         self.strides = tuple(info[i]["reduction"] for i in requested)
-        state = export.state if export else load_state(architecture, self.weights)
-        self.network = _build_network(architecture, self._stem, indices, self.weights, state)
-        self.sha256 = fingerprint(self.network.state_dict())
-        if export:
-            mean, std = export.mean, export.std
-        else:
-            used = self.weights.partition(":")[2] if self.weights[:4] == "hub:" else tag
-            config = pretrained_config(architecture, used)
-            mean, std = config.mean, config.std
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-        self.requires_grad_(False).eval()
-        self.network.to(memory_format=torch.channels_last)  # a tenth faster on a CPU
+        self._known_sha256 = facts.sha256 if facts else None
+        if not facts:
+            sha256 = fingerprint(self.network.state_dict())
+            if export:
+                mean, std = export.mean, export.std
+            else:
+                used = self.weights.partition(":")[2] if self.weights[:4] == "hub:" else tag
+                config = pretrained_config(architecture, used)
+                mean, std = config.mean, config.std
+            facts = NetworkFacts(info, sha256, mean, std)
+            if not export:
+                write_facts(facts, name, levels, self.weights, file)
+        self.sha256 = facts.sha256
+        self.register_buffer("mean", torch.tensor(facts.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(facts.std).view(1, 3, 1, 1), persistent=False)
+        self.eval()
         self._compiled = torch.compile(self.network.forward) if compile else None
         self._in_engine: EngineNetwork | None = None
         if engine != "torch":
-            identity = (architecture, self._stem, indices, self.sha256, timm.__version__)
-            self._in_engine = EngineNetwork(engine, self.network, identity)
+            identity = (architecture, self._stem, indices, self.sha256, version("timm"))
+            self._in_engine = EngineNetwork(engine, lambda: self.network, identity)
+
+    @property
+    def network(self) -> nn.Module:
+        """The network, built when it is first needed; a run on cached features never needs it."""
+        with _BUILDING:
+            if "network" not in self._modules:
+                self._modules["network"] = self._build()
+        network = self._modules["network"]
+        assert network is not None
+        return network
+
+    def _build(self) -> nn.Module:
+        state = self._export.state if self._export else load_state(self._architecture, self.weights)
+        network: nn.Module = _build_network(self._architecture, self._stem, sorted(self._indices), self.weights, state)
+        if self._known_sha256 not in (None, fingerprint(network.state_dict())):
+            raise AnoframeError(
+                f"the weights of {self.name} ({self.weights}) are not those of an earlier run, although their file has "
+                "the same size and time: empty the cache with --cache clear"
+            )
+        network.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # a tenth faster on a CPU
+        return network.to(self.mean.device) if "mean" in self._buffers else network
 
     @cached_property
     def signed(self) -> tuple[bool, ...]:
@@ -180,7 +213,7 @@ class FeaturePyramid(nn.Module):
     def encoding(self) -> dict[str, Any]:
         """Return everything that determines the features; the values of the weights count, not their source."""
         name = f"{self._architecture}, {self._stem} stem" if self._export else self.name
-        network = {"name": name, "levels": list(self.levels), "sha256": self.sha256, "timm": timm.__version__}
+        network = {"name": name, "levels": list(self.levels), "sha256": self.sha256, "timm": version("timm")}
         normalisation = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
         computation = {"precision": self.precision, "compile": self.compile_network}
         return {**network, **normalisation, **computation, **self._describe_engine()}
@@ -193,11 +226,11 @@ class FeaturePyramid(nn.Module):
 @cache  # timm knows the levels of a model only after building it, which takes half of the time to build a backbone
 def _feature_info(architecture: str, stem: str) -> tuple[Mapping[str, Any], ...]:
     """Return timm's description of each feature level: `module`, `num_chs` (channels), `reduction` (stride)."""
-    if not timm.is_model(architecture):
-        raise AnoframeError(f"timm has no model {architecture!r}: {suggest(architecture, timm.list_models())}")
+    if not load_timm().is_model(architecture):
+        raise AnoframeError(f"timm has no model {architecture!r}: {suggest(architecture, load_timm().list_models())}")
     try:
         with torch.device("meta"):
-            network: Any = timm.create_model(architecture, features_only=True, **_branches(architecture))
+            network: Any = load_timm().create_model(architecture, features_only=True, **_branches(architecture))
             info = network.feature_info.info
             if stem != "imagenet":
                 info = _with_measured_strides(info, _create_network(architecture, stem, list(range(len(info)))))
@@ -277,7 +310,7 @@ def _create_network(architecture: str, stem: str, indices: list[int]) -> Any:
     """Create the network up to its deepest level with timm's random initialisation."""
     branches = _branches(architecture)
     options = branches or {"feature_cls": "getter"}
-    network = timm.create_model(architecture, features_only=True, out_indices=indices, **options)
+    network = load_timm().create_model(architecture, features_only=True, out_indices=indices, **options)
     set_stem(getattr(network, "model", network), architecture, stem)
     return network
 

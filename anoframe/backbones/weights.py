@@ -23,13 +23,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import timm
 import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
 from torch import Tensor
 
 from anoframe.errors import AnoframeError, suggest
+from anoframe.utils.imports import load_timm
 from anoframe.utils.paths import expand_path
 from anoframe.utils.tensor_files import read_tensors
 
@@ -98,6 +98,18 @@ def load_state(architecture: str, weights: str) -> State | None:
     return _load_file(architecture, expand_path(weights, "model.backbone.weights"))
 
 
+def find_local_file(weights: str) -> Path | None:
+    """Return the file of weights that is on disk without asking timm or the hub; None if there is none."""
+    kind, _, value = weights.partition(":")
+    if kind in ("random", "hub"):
+        return None
+    if kind == "package":
+        file = _package_file(PACKAGES[value]) if value in PACKAGES else None
+    else:
+        file = expand_path(weights, "model.backbone.weights")
+    return file if file is not None and file.is_file() else None
+
+
 def random_seed(weights: str) -> int:
     """Parse the seed of `random[:SEED]`."""
     seed = weights.partition(":")[2] or "0"
@@ -108,10 +120,10 @@ def random_seed(weights: str) -> int:
 
 def pretrained_config(architecture: str, tag: str = "") -> Any:
     """Return timm's configuration of pretrained weights: mean, std and hub repository. Default tag: timm's default."""
-    tags = [name.partition(".")[2] for name in timm.list_pretrained(architecture)]
+    tags = [name.partition(".")[2] for name in load_timm().list_pretrained(architecture)]
     if tag and tag not in tags:
         raise AnoframeError(f"timm has no weights {tag!r} for {architecture}: {suggest(tag, tags)}")
-    return timm.get_pretrained_cfg(f"{architecture}.{tag}" if tag else architecture)
+    return load_timm().get_pretrained_cfg(f"{architecture}.{tag}" if tag else architecture)
 
 
 # ------------------------------------------------------------------------------------------------ packages
@@ -123,13 +135,20 @@ def _load_package(architecture: str, name: str) -> State:
         raise AnoframeError(f"unknown weights package {name!r}: {suggest(name, PACKAGES)}")
     if package.architecture != architecture:
         raise AnoframeError(f"package {name!r} holds weights of {package.architecture}, not of {architecture}")
-    spec = importlib.util.find_spec(package.module)
-    if spec is None or not spec.submodule_search_locations:
+    path = _package_file(package)
+    if path is None:
         raise AnoframeError(_no_weights(architecture, f"the package {name} is not installed"))
-    path = Path(spec.submodule_search_locations[0]) / package.file
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != package.sha256:
         raise AnoframeError(f"{path} is not the file that {name} should hold: reinstall the package")
     return _rename_in_order(architecture, read_tensors(path), str(path))
+
+
+def _package_file(package: WeightsPackage) -> Path | None:
+    """Return the path of the file in an installed package; None if the package is not installed."""
+    spec = importlib.util.find_spec(package.module)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / package.file
 
 
 def _rename_in_order(architecture: str, state: State, source: str) -> State:
@@ -153,7 +172,7 @@ def _load_from_hub(architecture: str, tag: str) -> State:
     if not is_hub_reachable():
         raise AnoframeError(_no_weights(architecture, f"the hub does not answer, and {name!r} is not in its cache"))
     try:
-        return timm.create_model(name, pretrained=True).state_dict()
+        return load_timm().create_model(name, pretrained=True).state_dict()
     except Exception as error:  # timm and the hub raise many types, from a missing tag to a broken download
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise AnoframeError(_no_weights(architecture, f"the hub gave no {name!r}: {reason}")) from error
@@ -191,7 +210,7 @@ def _load_file(architecture: str, path: Path) -> State:
 def _expected_shapes(architecture: str) -> Mapping[str, torch.Size]:
     """Return names and shapes of the full model's `state_dict`."""
     with torch.device("meta"):
-        network = timm.create_model(architecture)
+        network = load_timm().create_model(architecture)
     return MappingProxyType({name: value.shape for name, value in network.state_dict().items()})
 
 

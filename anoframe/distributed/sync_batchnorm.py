@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -51,6 +52,8 @@ def sync_batchnorm_layers(module: nn.Module, group: Group) -> Iterator[SyncState
             raise AnoframeError(
                 f"{layer_class.__name__} cannot be synchronised over devices: --trainer.sync_batchnorm False"
             )
+    if layers:
+        _exclude_from_compilation()
     try:
         for layer in layers:
             layer.__class__ = SyncBatchNorm
@@ -60,6 +63,15 @@ def sync_batchnorm_layers(module: nn.Module, group: Group) -> Iterator[SyncState
         for layer, layer_class in zip(layers, classes, strict=True):
             layer.__class__ = layer_class
             del layer.sync_state
+
+
+@cache
+def _exclude_from_compilation() -> None:
+    """Keep torch's compiler away from `SyncBatchNorm`, which waits for other processes.
+
+    Not a decorator of the class: it imports the compiler, which takes as long as the rest of torch.
+    """
+    SyncBatchNorm.forward = torch.compiler.disable(SyncBatchNorm.forward)  # type: ignore[method-assign]
 
 
 def is_single_value_error(error: ValueError) -> bool:
@@ -72,7 +84,6 @@ class SyncBatchNorm(_BatchNorm):
 
     sync_state: Any
 
-    @torch.compiler.disable  # type: ignore[misc]  # it waits for other processes, which cannot be traced
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `[B, C, ...]`; `B` may differ between processes.
 

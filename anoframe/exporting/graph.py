@@ -33,6 +33,7 @@ class ExportedDetector(nn.Module):
     def __init__(self, detector: Detector, size: tuple[int, int], category: str):
         super().__init__()
         detector.prepare_detection()
+        getattr(detector.backbone, "network", None)  # built now, if an engine has computed in its place
         self.backbone, self.detection = detector.backbone, detector.detection_graph(size)
         self.products_may_be_rounded = bool(getattr(self.detection, "products_may_be_rounded", False))
         self._extract_features = detector.extract_features

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from timm.optim import create_optimizer_v2, get_optimizer_class, get_optimizer_info, list_optimizers
-from timm.scheduler import CosineLRScheduler, StepLRScheduler
-from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
 from anoframe.errors import AnoframeError, suggest
 from anoframe.registry import check_arguments
 from anoframe.training.settings import TrainingSettings
 from anoframe.training.warmup_cosine import WarmupCosine
+from anoframe.utils.imports import load_timm
+
+if TYPE_CHECKING:
+    from timm.scheduler.scheduler import Scheduler
 
 WARMUP_DIVISOR = 1000  # a warm-up starts at the learning rate divided by this
 
@@ -39,13 +40,17 @@ def build_optimizer(section: Mapping[str, Any], parameters: Mapping[str, nn.Para
     vector_decay = decay if arguments.pop("decay_vectors", False) else 0.0
     _check_name(name)
     _check_rates(rate, decay)
+    optim = load_timm("optim")
     try:
-        optimizer_class = get_optimizer_class(name, bind_defaults=False)
+        optimizer_class = optim.get_optimizer_class(name, bind_defaults=False)
         check_arguments(optimizer_class, {"params": [], **arguments}, f"optimizer {name!r}")
         arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
         _check_lengths(optimizer_class, arguments)
         groups = _parameter_groups(parameters, decay, vector_decay)
-        return create_optimizer_v2(groups, name, lr=rate, weight_decay=decay, **arguments)
+        optimizer: torch.optim.Optimizer = optim.create_optimizer_v2(
+            groups, name, lr=rate, weight_decay=decay, **arguments
+        )
+        return optimizer
     except (TypeError, ValueError) as error:
         raise AnoframeError(f"optimizer {name!r} rejects its arguments {arguments}: {error}") from error
     except (AssertionError, ImportError) as error:  # what timm raises where bitsandbytes or APEX is missing
@@ -55,10 +60,11 @@ def build_optimizer(section: Mapping[str, Any], parameters: Mapping[str, nn.Para
 
 
 def _check_name(name: Any) -> None:
-    names = [str(item) for item in list_optimizers()]
+    optim = load_timm("optim")
+    names = [str(item) for item in optim.list_optimizers()]
     if name not in names:
         raise AnoframeError(f"unknown trainer.optimizer.name {name!r}: {suggest(str(name), names)}")
-    if get_optimizer_info(name).second_order:
+    if optim.get_optimizer_info(name).second_order:
         raise AnoframeError(
             f"trainer.optimizer.name {name!r} needs second derivatives, which the gradient loop does not compute: "
             "choose another --trainer.optimizer.name"
@@ -112,6 +118,10 @@ def build_schedule(
     start = max(group["lr"] for group in optimizer.param_groups) / WARMUP_DIVISOR
     common: dict[str, Any] = {"warmup_t": warmup, "warmup_lr_init": start, "warmup_prefix": False, "t_in_epochs": False}
     if schedule.name == "cosine":
-        return CosineLRScheduler(optimizer, num_steps, lr_min=schedule.final_lr, **common)
+        cosine: Scheduler = load_timm("scheduler").CosineLRScheduler(
+            optimizer, num_steps, lr_min=schedule.final_lr, **common
+        )
+        return cosine
     decay_steps = settings.decay_steps(num_steps) if schedule.name == "step" else num_steps
-    return StepLRScheduler(optimizer, decay_steps, schedule.decay_rate, **common)
+    steps: Scheduler = load_timm("scheduler").StepLRScheduler(optimizer, decay_steps, schedule.decay_rate, **common)
+    return steps

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 # timm imports wandb, if it is installed, for a training script that is not used here. Trackers import it when needed.
 _NOT_NEEDED = ("wandb",)
@@ -30,6 +32,15 @@ def quick_imports() -> Iterator[None]:
                 del sys.modules[name]
         if was_enabled:
             gc.enable()
+
+
+def load_timm(part: str = "") -> ModuleType:
+    """Import timm, or a part of it, when it is needed.
+
+    With torchvision it takes as long as torch, and a run on features from the cache builds no network.
+    """
+    with quick_imports():
+        return importlib.import_module(f"timm.{part}" if part else "timm")
 
 
 def keep_imported_objects() -> None:

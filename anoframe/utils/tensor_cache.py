@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 CACHE_KINDS = ("images", "features")  # each with a switch of that name in the `cache` section of a config
 TEXT_CACHE = "text"  # features of prompts: always on, a few megabytes
 ENGINE_CACHE = "engines"  # exported graphs of frozen networks: on where a config names an engine
+NETWORK_CACHE = "networks"  # facts of frozen networks: always on, a few kilobytes
+_SMALL_CACHES = (TEXT_CACHE, ENGINE_CACHE, NETWORK_CACHE)
 _ENTRY = re.compile(r"\.?[0-9a-f]{40}\.safetensors(\.\d+\.part)?")  # .part: left by an interrupted writer
 _KEPT_FREE = 2 * 10**9  # bytes of the file system that stay free, or a tenth of a small one
 
@@ -46,7 +48,7 @@ def cache_root(folder: str | None = None) -> Path:
 
 def clear_caches(root: Path) -> int:
     """Remove every entry of every cache under `root`, and no other file; return the freed bytes."""
-    return sum(TensorCache(root / kind, max_bytes=0).clear() for kind in (*CACHE_KINDS, TEXT_CACHE, ENGINE_CACHE))
+    return sum(TensorCache(root / kind, max_bytes=0).clear() for kind in (*CACHE_KINDS, *_SMALL_CACHES))
 
 
 def cache_key(*parts: Any) -> str:

@@ -118,7 +118,7 @@ def test_a_network_without_a_graph_is_an_error(engine):
             return [torch.linalg.eigvals(image.mean(1)).real]
 
     with pytest.raises(AnoframeError, match=r"--model\.backbone\.engine torch"):
-        engines.EngineNetwork(engine, Complex(), ())(torch.zeros(1, 3, 8, 8))
+        engines.EngineNetwork(engine, Complex, ())(torch.zeros(1, 3, 8, 8))
 
 
 def test_torch_stands_in_no_description():

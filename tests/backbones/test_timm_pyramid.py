@@ -56,8 +56,8 @@ def test_wide_resnet_50_2_features_have_the_shapes_of_the_paper(wide_resnet, pix
 
 
 def test_wide_resnet_50_2_has_only_the_parameters_of_its_first_three_layers(wide_resnet):
-    assert sum(parameter.numel() for parameter in wide_resnet.parameters()) == 24_862_528
-    assert not [name for name in wide_resnet.state_dict() if "layer4" in name or ".fc." in name]
+    assert sum(parameter.numel() for parameter in wide_resnet.network.parameters()) == 24_862_528
+    assert not [name for name in wide_resnet.network.state_dict() if "layer4" in name or ".fc." in name]
 
 
 def test_wide_resnet_50_2_has_the_expected_levels_channels_and_strides(wide_resnet):
@@ -99,14 +99,15 @@ def test_train_keeps_eval_mode(weights_file):
 
 def test_batch_norm_statistics_do_not_change(weights_file, images):
     pyramid = FeaturePyramid(SMALL, (2, 3), str(weights_file))
-    before = {name: value.clone() for name, value in pyramid.state_dict().items()}
+    before = {name: value.clone() for name, value in pyramid.network.state_dict().items()}
     assert [name for name in before if name.endswith("running_mean")]
     pyramid.train()(images)
-    assert [name for name, value in pyramid.state_dict().items() if not torch.equal(value, before[name])] == []
+    after = pyramid.network.state_dict()
+    assert [name for name, value in after.items() if not torch.equal(value, before[name])] == []
 
 
 def test_no_parameter_requires_a_gradient(small):
-    assert not [name for name, parameter in small.named_parameters() if parameter.requires_grad]
+    assert not [name for name, parameter in small.network.named_parameters() if parameter.requires_grad]
 
 
 def test_features_require_no_gradient(small, images):
@@ -174,7 +175,7 @@ def test_levels_have_the_requested_order(small, weights_file, images):
 @pytest.mark.parametrize("deepest", [1, 2, 3])
 def test_the_network_ends_at_the_deepest_level(deepest, weights_file):
     pyramid = FeaturePyramid(SMALL, (1, deepest) if deepest > 1 else (1,), str(weights_file))
-    layers = {name.split(".")[2] for name in pyramid.state_dict() if ".layer" in name}
+    layers = {name.split(".")[1] for name in pyramid.network.state_dict() if ".layer" in name}
     assert layers == {f"layer{i}" for i in range(1, deepest + 1)}
 
 
@@ -276,6 +277,8 @@ def test_the_architecture_is_not_built_again_for_its_levels(monkeypatch):
     )
     pyramid = FeaturePyramid(SMALL, (1,), "random")
     assert pyramid.level_names((2, 3)) == ("layer2", "layer3")
+    assert calls == []
+    assert pyramid.network is pyramid.network
     assert calls == [(SMALL,)]
 
 
