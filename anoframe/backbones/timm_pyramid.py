@@ -19,6 +19,7 @@ from anoframe.backbones.network_facts import NetworkFacts, read_facts, write_fac
 from anoframe.backbones.precision import autocast, check_precision
 from anoframe.backbones.weights import find_local_file, load_state, pretrained_config, random_seed, resolve_source
 from anoframe.errors import AnoframeError, suggest
+from anoframe.utils.compilation import compile_deterministic
 from anoframe.utils.imports import load_timm
 from anoframe.utils.tensor_files import fingerprint
 
@@ -112,7 +113,7 @@ class FeaturePyramid(nn.Module):
         self.register_buffer("mean", torch.tensor(facts.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(facts.std).view(1, 3, 1, 1), persistent=False)
         self.eval()
-        self._compiled = torch.compile(self.network.forward) if compile else None
+        self._compiled = compile_deterministic(self.network.forward) if compile else None
         self._in_engine: EngineNetwork | None = None
         if engine != "torch":
             identity = (architecture, self._stem, indices, self.sha256, version("timm"))

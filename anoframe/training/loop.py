@@ -32,6 +32,7 @@ from anoframe.training.settings import TrainingSettings
 from anoframe.training.state import TrainingState
 from anoframe.training.views import ViewSource
 from anoframe.types import Sample
+from anoframe.utils.compilation import compile_deterministic
 from anoframe.utils.progress import ProgressBar
 
 
@@ -70,7 +71,7 @@ class PhaseTrainer:
         self._optimizer = build_optimizer(settings.optimizer, phase.parameters)
         self._schedule = build_schedule(settings, self._optimizer, self._steps_per_epoch, self._num_steps)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=settings.precision == "float16")
-        self._loss = torch.compile(phase.loss) if settings.compile else phase.loss
+        self._loss = compile_deterministic(phase.loss) if settings.compile else phase.loss
         self._done = 0  # steps
 
     # ------------------------------------------------------------------------------------------------ the loop

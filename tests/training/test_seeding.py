@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -44,3 +46,13 @@ def test_every_number_of_a_seed_matters(draw):
 
     assert draw_after(0, 1) == draw_after(0, 1)
     assert len({draw_after(0), draw_after(0, 1), draw_after(0, 2), draw_after(1, 2)}) == 4
+
+
+def test_deterministic_kernels_without_importing_the_compiler():
+    code = (
+        "import sys, torch; from anoframe.training.seeding import seed_everything; seed_everything(0)\n"
+        "print(torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(),"
+        " [name for name in ('torch._dynamo', 'torch._inductor') if name in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "True True []"
