@@ -85,22 +85,22 @@ def with_shape(cfg: ConfigDict) -> ConfigDict:
     """Replace `data.keep_aspect "rectangle"` by the size that fits to the training images; return the config.
 
     The rectangle has the median aspect ratio of all training images of the run, and about the number of pixels of
-    `data.crop`; the whole photograph is resized to it. Where it is a square, `data.resize` and `data.crop` stay.
+    `data.crop`; the whole photograph is resized to it. Where it is a square, `data.resize` and `data.crop` stay. A pair
+    of height and width in the config is the rectangle.
 
     Args:
         cfg: from `config_for_run`; it is changed.
 
     Raises:
-        AnoframeError: the dataset or its images cannot be read, or `data.crop` or `data.resize` is a pair.
+        AnoframeError: the dataset or its images cannot be read.
     """
     data = cfg.data
     if data.keep_aspect != RECTANGLE:
         return cfg
     if not isinstance(data.resize, int) or not isinstance(data.crop, int):
-        raise AnoframeError(
-            f'data.keep_aspect "rectangle" chooses height and width itself, got data.resize {data.resize} and '
-            f"data.crop {data.crop}: set one number each, or keep_aspect False"
-        )
+        with cfg.ignore_type():
+            data.keep_aspect = False
+        return cfg
     dataset = open_run_dataset(cfg)
     samples = [s for category in resolve_categories(dataset, cfg) for s in dataset.samples(category)]
     size = rectangle(median_aspect(s.image for s in samples if s.split == "train"), data.crop)

@@ -908,16 +908,6 @@ def _(bench):
 
 @refused(
     CONFIGS,
-    "a rectangle that is to be chosen, and a given one",
-    'data.keep_aspect "rectangle" chooses height and width itself',
-    way_out="set one number each, or keep_aspect False",
-)
-def _(bench):
-    return bench.train("--data.keep_aspect", "rectangle", "--data.resize", "64,32", "--data.crop", "64,32")
-
-
-@refused(
-    CONFIGS,
     "a tile larger than the image",
     "data.tile 65 x 65 is larger than the images, 64 x 64",
     way_out="lower data.tile, or raise data.resize and data.crop",
@@ -2079,14 +2069,14 @@ def _(bench):
 EXPORT = "Export and deployment"
 
 
-def _export(bench: Bench, *words: object, checkpoint: Path | None = None) -> Outcome:
-    folder = bench.folder / "exported"
-    return bench.call("--mode", "export", "--checkpoint", checkpoint or bench.run, "--output", folder, *words)
+def _export(bench: Bench, *words: object, checkpoint: Path | None = None, category: str = "felt") -> Outcome:
+    words = ("--output", bench.folder / "exported", "--cls_names", category, *words)
+    return bench.call("--mode", "export", "--checkpoint", checkpoint or bench.run, *words)
 
 
-@refused(EXPORT, "a format that does not exist", "--format", "onxx", way_out="onnx")
+@refused(EXPORT, "a format that does not exist", "unknown format 'onxx'", way_out="did you mean 'onnx'")
 def _(bench):
-    return _export(bench, "--format", "onxx")
+    return bench.python(lambda: anoframe.export(bench.run, "onxx"))
 
 
 @refused(
@@ -2096,9 +2086,9 @@ def _(bench):
     return _export(bench, "--precision", "int8")
 
 
-@refused(EXPORT, "a category that was not trained", "no checkpoint for mesh", way_out="trained for")
+@refused(EXPORT, "a category that was not trained", "velvet", way_out="felt, mesh")
 def _(bench):
-    return _export(bench, "--cls_names", "mesh")
+    return _export(bench, category="velvet")
 
 
 @refused(
