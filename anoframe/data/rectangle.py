@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -15,35 +15,32 @@ from anoframe.errors import AnoframeError
 STEP = 16  # pixels: sides are multiples of it, the stride of the deepest level that most methods use
 
 
-def median_aspect(images: Iterable[Path]) -> float:
-    """Return the median of height / width over image files, by their headers, after EXIF orientation.
+def read_aspects(images: Iterable[Path]) -> list[float]:
+    """Return height / width of image files, by their headers, after EXIF orientation.
 
-    Raises:
-        AnoframeError: there is no image, or the header of one cannot be read.
+    A file that cannot be read is left out: the check of the data says what is wrong with it.
     """
     with ThreadPoolExecutor(THREADS) as pool:
-        aspects = list(pool.map(_aspect, images))
-    if not aspects:
-        raise AnoframeError(
-            'data.keep_aspect "rectangle" needs training images to choose a shape from: set data.resize and data.crop '
-            "to a pair (height, width)"
-        )
-    return median(aspects)
+        return [aspect for aspect in pool.map(_aspect, images) if aspect is not None]
 
 
-def _aspect(path: Path) -> float:
-    with open_image(path) as image:
-        width, height = upright_size(image)
+def _aspect(path: Path) -> float | None:
+    try:
+        with open_image(path) as image:
+            width, height = upright_size(image)
+    except (AnoframeError, OSError):
+        return None
     return height / width
 
 
-def rectangle(aspect: float, side: int) -> tuple[int, int]:
-    """Return height and width with about this aspect ratio, height / width, and about `side` x `side` pixels.
+def rectangle(aspects: Sequence[float], side: int) -> tuple[int, int]:
+    """Return height and width with about the median of aspect ratios, height / width, and about `side` x `side` pixels.
 
     Both are multiples of 16, at least 32; a square side that is not a multiple of 16 stays as it is.
 
-    >>> rectangle(2.5, 224), rectangle(2 / 3, 224), rectangle(1.02, 224), rectangle(1.0, 100)
-    ((352, 144), (176, 272), (224, 224), (100, 100))
+    >>> rectangle([2.5], 224), rectangle([2 / 3], 224), rectangle([1.02], 224), rectangle([1.0], 100), rectangle([], 64)
+    ((352, 144), (176, 272), (224, 224), (100, 100), (64, 64))
     """
-    height, width = (max(2 * STEP, STEP * round(side * root / STEP)) for root in (math.sqrt(aspect), aspect**-0.5))
+    root = math.sqrt(median(aspects)) if aspects else 1.0
+    height, width = (max(2 * STEP, STEP * round(side * factor / STEP)) for factor in (root, 1 / root))
     return (side, side) if height == width else (height, width)

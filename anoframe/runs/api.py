@@ -20,7 +20,7 @@ from anoframe.runs.category_run import evaluate_checkpoints, train_fits
 from anoframe.runs.context import RunContext, open_run
 from anoframe.runs.finished import Run, load_run
 from anoframe.runs.folder import DATA_FILE, data_changes, recorded_files
-from anoframe.runs.protocols import config_for_run, open_run_dataset, resolve_categories, with_shape
+from anoframe.runs.protocols import choose_shape, config_for_run, open_run_dataset, resolve_categories
 from anoframe.runs.stream_run import StreamRun
 from anoframe.runs.thresholds import Asked, check_one_detector, rate_remarks, threshold_options, with_thresholds
 from anoframe.training.checkpoint import (
@@ -59,7 +59,11 @@ def train(
     """
     check_config(cfg)
     output = expand_path(output, "output")
-    with open_run(with_shape(config_for_run(cfg, categories)), output, start) as run:
+    cfg = config_for_run(cfg, categories)
+    remarks = choose_shape(cfg)
+    with open_run(cfg, output, start) as run:
+        for text in remarks:
+            run.recorder.tracker.log("warning", text=text)
         if run.plan.tasks:
             StreamRun(run).run()
         else:

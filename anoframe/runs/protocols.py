@@ -11,7 +11,7 @@ from anoframe.config.validation import check_text
 from anoframe.continual.names import strategy_name
 from anoframe.data.dataset import Dataset, NormalSplit, choose_categories, open_dataset
 from anoframe.data.preprocessing import RECTANGLE
-from anoframe.data.rectangle import median_aspect, rectangle
+from anoframe.data.rectangle import read_aspects, rectangle
 from anoframe.data.splits import FEW_SHOT, OFFICIAL, Split
 from anoframe.data.task_streams import STREAMS, Task, parse_tasks
 from anoframe.errors import AnoframeError, suggest
@@ -81,8 +81,8 @@ def config_for_run(cfg: ConfigDict, categories: Sequence[str] | None) -> ConfigD
     return own
 
 
-def with_shape(cfg: ConfigDict) -> ConfigDict:
-    """Replace `data.keep_aspect "rectangle"` by the size that fits to the training images; return the config.
+def choose_shape(cfg: ConfigDict) -> list[str]:
+    """Replace `data.keep_aspect "rectangle"` by the size that fits to the training images.
 
     The rectangle has the median aspect ratio of all training images of the run, and about the number of pixels of
     `data.crop`; the whole photograph is resized to it. Where it is a square, `data.resize` and `data.crop` stay. A pair
@@ -91,26 +91,43 @@ def with_shape(cfg: ConfigDict) -> ConfigDict:
     Args:
         cfg: from `config_for_run`; it is changed.
 
+    Returns:
+        A remark if categories of the run would have other rectangles by themselves.
+
     Raises:
-        AnoframeError: the dataset or its images cannot be read.
+        AnoframeError: the dataset cannot be read.
     """
     data = cfg.data
     if data.keep_aspect != RECTANGLE:
-        return cfg
-    if not isinstance(data.resize, int) or not isinstance(data.crop, int):
-        with cfg.ignore_type():
-            data.keep_aspect = False
-        return cfg
-    dataset = open_run_dataset(cfg)
-    samples = [s for category in resolve_categories(dataset, cfg) for s in dataset.samples(category)]
-    size = rectangle(median_aspect(s.image for s in samples if s.split == "train"), data.crop)
+        return []
+    size: int | tuple[int, int] = data.crop
+    remarks: list[str] = []
+    if isinstance(data.resize, int) and isinstance(data.crop, int):
+        size, remarks = _fitting_size(cfg)
     with cfg.ignore_type():
-        if size != (data.crop, data.crop):
+        if size not in (data.crop, (data.crop, data.crop)):
             if "image_size" in cfg.get("model", {}) and cfg.model.image_size == data.crop:
                 cfg.model.image_size = size  # follows data.crop, as in the shipped configs
             data.resize = data.crop = size
         data.keep_aspect = False
-    return cfg
+    return remarks
+
+
+def _fitting_size(cfg: ConfigDict) -> tuple[tuple[int, int], list[str]]:
+    """Return height and width for the training images of a run, and a remark if its categories differ."""
+    dataset, images = open_run_dataset(cfg), {}
+    for category in resolve_categories(dataset, cfg):
+        images[category] = [s.image for s in dataset.samples(category) if s.split == "train"]
+    aspects = {category: read_aspects(files) for category, files in images.items()}
+    size = rectangle([aspect for values in aspects.values() for aspect in values], cfg.data.crop)
+    others = {category: own for category, v in aspects.items() if (own := rectangle(v, cfg.data.crop)) != size}
+    if not others:
+        return size, []
+    names = ", ".join(f"{category} ({height} x {width})" for category, (height, width) in others.items())
+    return size, [
+        f"all categories of this run are resized to {size[0]} x {size[1]}, which is not the shape of {names}: run them "
+        "by themselves to give each its own"
+    ]
 
 
 def check_categories(cfg: ConfigDict, categories: Sequence[str] | None) -> None:

@@ -12,3 +12,4 @@ cfg = inherit("patchcore_224.py")
 cfg.model.backbone.name = "tf_efficientnet_lite0"
 cfg.model.backbone.engine = "onnxruntime"  # on a CPU; most of a first run is the encoder, docs/runs.md
 cfg.model.coreset.ratio = 0.01
+cfg.data.keep_aspect = "rectangle"  # photographs that are not square keep their shape, docs/shapes.md

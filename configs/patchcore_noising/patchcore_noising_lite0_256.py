@@ -11,3 +11,4 @@ cfg = inherit("patchcore_noising_256_100e.py")
 cfg.model.backbone.name = "tf_efficientnet_lite0"
 cfg.model.backbone.engine = "onnxruntime"  # on a CPU; most of a first run is the encoder, docs/runs.md
 cfg.model.coreset.ratio = 0.01
+cfg.data.keep_aspect = "rectangle"  # photographs that are not square keep their shape, docs/shapes.md

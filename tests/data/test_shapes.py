@@ -14,7 +14,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 from anoframe.data.cached_reader import Reader
 from anoframe.data.masks import empty_mask, resize_mask
 from anoframe.data.preprocessing import Preprocessing, size_text
-from anoframe.data.rectangle import median_aspect, rectangle
+from anoframe.data.rectangle import read_aspects, rectangle
 from anoframe.errors import AnoframeError
 from anoframe.utils.tensor_cache import cache_key
 
@@ -131,7 +131,7 @@ def test_a_jpeg_decoded_at_a_reduced_size_is_nearly_the_same(tmp_path, orientati
 @settings(max_examples=100, deadline=None)
 @given(aspect=st.floats(0.2, 5), side=st.integers(64, 512))
 def test_a_rectangle_has_the_aspect_and_the_number_of_pixels(aspect, side):
-    height, width = rectangle(aspect, side)
+    height, width = rectangle([aspect], side)
     if height == width:
         assert (height, width) == (side, side)
         return
@@ -142,17 +142,22 @@ def test_a_rectangle_has_the_aspect_and_the_number_of_pixels(aspect, side):
 
 @pytest.mark.parametrize("side", [32, 100, 224, 256])
 def test_square_photographs_keep_their_square(side):
-    assert rectangle(1.0, side) == (side, side)
+    assert rectangle([1.0], side) == (side, side)
 
 
-def test_the_median_aspect_is_that_of_upright_photographs(tmp_path):
+def test_a_file_that_cannot_be_read_has_no_part_in_the_rectangle(tmp_path):
+    Image.new("RGB", (20, 40)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    assert read_aspects([tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"]) == [2]
+
+
+def test_the_rectangle_has_the_median_aspect_of_upright_photographs(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     for name, size, options in (("a", (10, 20), {}), ("b", (40, 10), {"exif": exif}), ("c", (10, 10), {})):
         Image.new("RGB", size).save(tmp_path / f"{name}.jpg", **options)
-    assert median_aspect(sorted(tmp_path.iterdir())) == 2
-    with pytest.raises(AnoframeError, match="needs training images"):
-        median_aspect([])
+    assert read_aspects(sorted(tmp_path.iterdir())) == [2, 4, 1]
+    assert rectangle([2, 4, 1], 224) == rectangle([2], 224)
 
 
 def test_sizes_in_words():

@@ -167,6 +167,17 @@ def test_the_rectangle_is_chosen_from_the_training_images_and_written(train_tiny
     assert again.data.keep_aspect in (False, "rectangle")
 
 
+def test_categories_of_other_shapes_are_named(train_tiny, tall_root, tiny_root, tmp_path, capsys):
+    root = tmp_path / "both"
+    root.mkdir()
+    for name, source in (("felt", tall_root), ("mesh", tiny_root)):
+        shutil.copytree(source / name, root / name)
+    run = train_tiny(["felt", "mesh"], data__root=str(root), data__keep_aspect="rectangle")
+    height, width = run.config.data.crop
+    text = f"all categories of this run are resized to {height} x {width}, which is not the shape of "
+    assert text in capsys.readouterr().out
+
+
 def test_a_given_pair_is_the_rectangle(train_tiny, tall_root):
     options = {"data__root": str(tall_root), "data__resize": (48, 32), "data__crop": (48, 32)}
     given, plain = train_tiny(["felt"], data__keep_aspect="rectangle", **options), train_tiny(["felt"], **options)
