@@ -28,6 +28,7 @@ from anoframe.utils.files import read_json
 from anoframe.utils.progress import progress
 
 CONFIG = "patchcore/patchcore_lite0_224.py"
+COMMON = {"data.keep_aspect": False, "threshold.held_back": 0.0, "report.pictures": 0}  # the shape of all sets: square
 
 
 class Set(NamedTuple):
@@ -50,9 +51,8 @@ def run(options: argparse.Namespace, category: str, engine: str, seed: int) -> d
             "data.name": SETS[category].name,
             "data.root": str(options.data / SETS[category].root),
             "model.backbone.engine": engine,
-            "threshold.held_back": 0.0,
-            "report.pictures": 0,
             "seed": seed,
+            **COMMON,
         }
         anoframe.train(load_config(CONFIG, overrides), [category], output, start="resume")
     result = read_json(folder / "results" / f"{category}.json")
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace, category: str, engine: str, seed: int) -> d
 
 def feature_error(options: argparse.Namespace, category: str, engine: str) -> float:
     """Return the largest relative difference of a feature to torch's over the test images of a category."""
-    cfg = load_config(CONFIG)
+    cfg = load_config(CONFIG, COMMON)
     dataset = open_dataset(SETS[category].name, options.data / SETS[category].root)
     reader = Reader(Preprocessing(cfg.data.resize, cfg.data.crop, keep_aspect=cfg.data.keep_aspect))
     torch_backbone, backbone = (

@@ -329,7 +329,8 @@ def _run_one(options: argparse.Namespace, category: str, backbone: str, seed: in
     path = options.output / f"{category}_{backbone}_{ratios}_{seed}.json"
     if path.exists():
         return
-    data = {"data.name": options.name, "data.root": options.root, "seed": seed, "model.backbone.name": backbone}
+    data = {"data.name": options.name, "data.root": options.root, "data.keep_aspect": False}
+    data |= {"seed": seed, "model.backbone.name": backbone}
     results = experiment(load_config(CONFIG, data), category, sorted(options.ratios))
     write_json(path, {"category": category, "backbone": backbone, "seed": seed, "results": results})
 

@@ -125,7 +125,7 @@ def _run_one(options: argparse.Namespace, category: str, backbone: str, seed: in
     if path.exists():
         return
     overrides: dict[str, Any] = {"data.name": options.name, "data.root": options.root, "device": options.device}
-    overrides |= {"seed": seed, "model.backbone.name": backbone, "model.student.tau": tau}
+    overrides |= {"seed": seed, "data.keep_aspect": False, "model.backbone.name": backbone, "model.student.tau": tau}
     if options.epochs:
         overrides["trainer.epochs"] = options.epochs
     results = experiment(load_config(CONFIG, overrides), category, options.output / "runs" / f"{backbone}_{tau:g}")

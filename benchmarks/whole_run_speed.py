@@ -30,7 +30,7 @@ from anomalib_patchcore import CONFIG, PEER_SIDE, manifest
 
 from anoframe.data.dataset import open_dataset
 
-COMMON = ["--model.embedding.method", "concat", "--threshold.held_back", "0.0"]
+COMMON = ["--model.embedding.method", "concat", "--threshold.held_back", "0.0", "--data.keep_aspect", "False"]
 TORCH = ["--model.backbone.engine", "torch"]
 SECOND = ["--seed", "1", "--model.image_score", "reweight", "--model.sigma", "3.0"]
 

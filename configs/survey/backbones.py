@@ -37,8 +37,10 @@ with cfg.unlocked():
     cfg.classification.cifar10_64 = ConfigDict({"config": "probe/probe.py", "set": {"data": _images("npz", size=64)}})
 
     # 128 pixels without a crop: a third of the cost of 224, and near the size that own encoders are trained at
-    cfg.detection.set = ConfigDict({"data": _images("mvtec", resize=128, crop=128), "report": {"pictures": 3}})
+    images = _images("mvtec", resize=128, crop=128, keep_aspect=False)
+    cfg.detection.set = ConfigDict({"data": images, "report": {"pictures": 3}})
     cfg.detection.set.threshold = ConfigDict({"held_back": 0.0})  # decisions are not compared
+    cfg.detection.set.model = ConfigDict({"backbone": {"engine": "torch"}})  # methods share the cached features
     cfg.detection.methods.padim = ConfigDict({"config": "padim/padim_resnet18_224.py", "enable": True})
     cfg.detection.methods.patchcore = ConfigDict({"config": "patchcore/patchcore_lite0_224.py", "enable": True})
     cfg.detection.methods.rd4ad = ConfigDict(
