@@ -16,7 +16,7 @@ from anoframe.report.run_record import RunRecord
 from anoframe.runs.api import train
 from anoframe.runs.folder import earlier_state, run_folder
 from anoframe.runs.plan import Plan
-from anoframe.runs.protocols import config_for_run
+from anoframe.runs.protocols import choose_shape, config_for_run
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,7 @@ def plan_config(
     """
     check_config(cfg)
     cfg = config_for_run(cfg, categories)
+    choose_shape(cfg)  # one for all categories, so that they share a table
     plan = Plan(cfg)
     return [_make_cell(cfg, fit.categories, seed, str(output), plan) for fit in plan.fits for seed in seeds], plan
 

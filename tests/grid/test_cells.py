@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 
 from anoframe.errors import AnoframeError
 from anoframe.grid.cells import plan_grid
@@ -45,6 +46,17 @@ def test_unified_protocol_has_one_cell_for_all_categories(tiny_config, tmp_path)
 def test_overrides_reach_every_cell(tiny_config, tmp_path):
     plan = plan_grid([tiny_config], ["all"], (0,), tmp_path, {"model.sigma": "2.5"})
     assert [cell.cfg.model.sigma for cell in plan.cells] == [2.5, 2.5]
+
+
+def test_all_cells_have_the_rectangle_of_all_categories(tiny_config, tiny_root, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(tiny_root, root)
+    for path in root.rglob("*.png"):
+        image = Image.open(path)
+        image.resize((image.width, 2 * image.height)).save(path)
+    overrides = {"data.keep_aspect": "rectangle", "data.root": str(root)}
+    plan = plan_grid([tiny_config], ["all"], (0,), tmp_path / "runs", overrides)
+    assert [(cell.cfg.data.crop, cell.cfg.data.keep_aspect) for cell in plan.cells] == [((96, 48), False)] * 2
 
 
 def test_planning_writes_nothing(tiny_config, tmp_path):
