@@ -84,11 +84,8 @@ class FeaturePyramid(nn.Module):
             weights = f"hub:{tag}"
         self._architecture, self._stem = architecture, export.stem if export else "imagenet"
         self.weights = "exported" if export else resolve_source(architecture, weights)
-        file, facts = None, None
-        if not export:
-            file = find_local_file(self.weights)
-            facts = read_facts(name, levels, self.weights, file) if file or self.weights.startswith("random") else None
-        info = facts.levels if facts else _feature_info(architecture, self._stem)
+        known = self._read_facts(levels)
+        info = known.levels if known else _feature_info(architecture, self._stem)
         requested = [_level_index(level, info, name) for level in levels]
         if not requested or len(set(requested)) != len(requested):
             raise AnoframeError(f"model.backbone.levels names each level once and at least one, got {tuple(levels)}")
@@ -97,18 +94,8 @@ class FeaturePyramid(nn.Module):
         self.levels = tuple(info[i]["module"] for i in requested)
         self.channels = tuple(info[i]["num_chs"] for i in requested)
         self.strides = tuple(info[i]["reduction"] for i in requested)
-        self._known_sha256 = facts.sha256 if facts else None
-        if not facts:
-            sha256 = fingerprint(self.network.state_dict())
-            if export:
-                mean, std = export.mean, export.std
-            else:
-                used = self.weights.partition(":")[2] if self.weights[:4] == "hub:" else tag
-                config = pretrained_config(architecture, used)
-                mean, std = config.mean, config.std
-            facts = NetworkFacts(info, sha256, mean, std)
-            if not export:
-                write_facts(facts, name, levels, self.weights, file)
+        self._known_sha256 = known.sha256 if known else None
+        facts = known or self._find_facts(levels, info, tag)
         self.sha256 = facts.sha256
         self.register_buffer("mean", torch.tensor(facts.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(facts.std).view(1, 3, 1, 1), persistent=False)
@@ -128,6 +115,21 @@ class FeaturePyramid(nn.Module):
         network = self._modules["network"]
         assert network is not None
         return network
+
+    def _read_facts(self, levels: Sequence[int | str]) -> NetworkFacts | None:
+        """Return what is known of this network from an earlier run."""
+        self._file = None if self._export else find_local_file(self.weights)
+        self._keeps_facts = self._file is not None or self.weights.startswith("random")
+        return read_facts(self.name, levels, self.weights, self._file) if self._keeps_facts else None
+
+    def _find_facts(self, levels: Sequence[int | str], info: Sequence[Mapping[str, Any]], tag: str) -> NetworkFacts:
+        """Build the network, and keep what the next run needs to know of it."""
+        used = self.weights.partition(":")[2] if self.weights[:4] == "hub:" else tag
+        source: Any = self._export or pretrained_config(self._architecture, used)
+        facts = NetworkFacts(info, fingerprint(self.network.state_dict()), source.mean, source.std)
+        if self._keeps_facts:
+            write_facts(facts, self.name, levels, self.weights, self._file)
+        return facts
 
     def _build(self) -> nn.Module:
         state = self._export.state if self._export else load_state(self._architecture, self.weights)
