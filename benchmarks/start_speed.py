@@ -69,7 +69,7 @@ def main() -> None:
             [
                 Side("import anoframe", [sys.executable, "-c", "import anoframe"], read_nothing),
                 Side(
-                    "anoframe with torch and timm",
+                    "anoframe with torch",
                     [sys.executable, "-c", "import anoframe; anoframe.train"],
                     read_nothing,
                 ),
