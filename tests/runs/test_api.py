@@ -145,6 +145,7 @@ def test_no_temporary_file_is_left(finished):
 
 def test_the_config_of_the_folder_is_the_one_that_ran(finished, tiny_config):
     expected = dict(flatten(load_config(tiny_config))) | {"categories": ("felt", "mesh")}
+    expected["data.keep_aspect"] = False  # "rectangle", of square images
     assert dict(flatten(load_config(finished.folder))) == expected
 
 

@@ -71,12 +71,12 @@ def equal_states(first, second):
 
 def test_training_lowers_the_loss_and_leaves_the_expert_unchanged(build, fit):
     detector = build()
-    before = copy.deepcopy(detector.backbone.state_dict())
+    before = copy.deepcopy(detector.backbone.network.state_dict())
     context = fit(detector, epochs=12)
     epochs = context.curves["phases"][0]["epochs"]
     first, last = (sum(epoch["losses"].values()) for epoch in (epochs[0], epochs[-1]))
     assert last < 0.8 * first
-    assert equal_states(before, detector.backbone.state_dict())
+    assert equal_states(before, detector.backbone.network.state_dict())
 
 
 def test_a_phase_has_the_loss_of_each_level_on_the_views(build):
