@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -194,3 +196,16 @@ def cli(capsys) -> Callable[..., CliResult]:
         return CliResult(status, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture(autouse=True)
+def _no_handler_of_earlier_data_loaders():
+    """Remove the SIGCHLD handler that a DataLoader with workers leaves behind.
+
+    With it, a later test that waits for a program was killed by a segmentation fault in the handler.
+    """
+    yield
+    loading = sys.modules.get("torch.utils.data._utils.signal_handling")
+    if loading is not None and loading._SIGCHLD_handler_set:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        loading._SIGCHLD_handler_set = False
