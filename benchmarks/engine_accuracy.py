@@ -60,7 +60,7 @@ def run(options: argparse.Namespace, category: str, engine: str, seed: int) -> d
 
 
 def feature_error(options: argparse.Namespace, category: str, engine: str) -> float:
-    """Return the largest relative difference of a feature to torch's over the test images of a category."""
+    """Return the largest relative difference between the features of an engine and torch's, over the test images."""
     cfg = load_config(CONFIG, COMMON)
     dataset = open_dataset(SETS[category].name, options.data / SETS[category].root)
     reader = Reader(Preprocessing(cfg.data.resize, cfg.data.crop, keep_aspect=cfg.data.keep_aspect))

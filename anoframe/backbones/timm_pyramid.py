@@ -119,7 +119,7 @@ class FeaturePyramid(nn.Module):
     def _read_facts(self, levels: Sequence[int | str]) -> NetworkFacts | None:
         """Return what is known of this network from an earlier run."""
         self._file = None if self._export else find_local_file(self.weights)
-        self._keeps_facts = self._file is not None or self.weights.startswith("random")
+        self._keeps_facts = self._file is not None or self.weights.partition(":")[0] == "random"
         return read_facts(self.name, levels, self.weights, self._file) if self._keeps_facts else None
 
     def _find_facts(self, levels: Sequence[int | str], info: Sequence[Mapping[str, Any]], tag: str) -> NetworkFacts:

@@ -99,7 +99,7 @@ def load_state(architecture: str, weights: str) -> State | None:
 
 
 def find_local_file(weights: str) -> Path | None:
-    """Return the file of weights that is on disk without asking timm or the hub; None if there is none."""
+    """Return the path of weights on disk; None for random weights, the hub, or a missing file."""
     kind, _, value = weights.partition(":")
     if kind in ("random", "hub"):
         return None

@@ -67,7 +67,7 @@ def sync_batchnorm_layers(module: nn.Module, group: Group) -> Iterator[SyncState
 
 @cache
 def _exclude_from_compilation() -> None:
-    """Keep torch's compiler away from `SyncBatchNorm`, which waits for other processes.
+    """Exclude `SyncBatchNorm` from `torch.compile`, because it waits for other processes.
 
     Not a decorator of the class: it imports the compiler, which takes as long as the rest of torch.
     """

@@ -177,7 +177,7 @@ class Learner(nn.Module, ABC):
 
     @contextmanager
     def eval_mode(self) -> Iterator[None]:
-        """Eval mode in a block, and then the mode before."""
+        """Context in eval mode; the earlier mode is restored at its end."""
         training = self.training
         if training:
             self.eval()

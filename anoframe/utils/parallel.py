@@ -37,7 +37,7 @@ def map_images(function: Callable[[Any], T], batch: Any) -> list[T]:
 
 
 def map_in_threads(function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
-    """Call `function` on each item, in as many threads as torch has, each of which computes with one.
+    """Call `function` on the items in several threads, as many as torch uses; inside each of them torch uses one.
 
     Returns:
         The results, in order.

@@ -24,7 +24,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def weights(tmp_path):
-    """A file of weights, and a function that writes others to it."""
+    """The path of a file of weights, and a function that replaces its content by weights of another seed."""
     path = tmp_path / "weights.safetensors"
 
     def write(seed):

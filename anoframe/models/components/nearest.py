@@ -16,7 +16,8 @@ SPARE = 7
 _MANY = 32
 # Share of undecided queries from which bounds are switched off.
 _TOO_MANY = 0.6
-# Scores of queries and bank rows at a time: 16 MB of float32 are used again and again, more would be mapped anew.
+# Most scores (queries times bank rows) at a time: 16 MB of float32. Memory of this size is reused by the next part;
+# larger blocks come from the operating system each time, which is slow.
 _SCORES = 2**22
 _MOST_QUERIES = 1024
 # Bank values gathered at a time when candidates are measured exactly: 2 MB of float32 stay in the cache.

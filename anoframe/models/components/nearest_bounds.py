@@ -27,7 +27,10 @@ class Bounds(Protocol):
     """Lower bounds of the distances to the rows of one bank. Queries are relative to the same origin as the rows."""
 
     def scores(self, queries: Tensor) -> Tensor:
-        """Return `[q, M]`, which order the rows of a query as their bounds do. `M` includes the rows of `pad_bank`."""
+        """Return scores `[q, M]`: the lower the score of a row, the lower the bound of its distance.
+
+        `M` includes the rows that `pad_bank` adds.
+        """
 
     def distances(self, queries: Tensor, scores: Tensor) -> Tensor:
         """Return `[q]`, a lower bound of the distance to any row whose score is at least `scores`, `[q]`."""
