@@ -202,8 +202,8 @@ def cli(capsys) -> Callable[..., CliResult]:
 def _no_handler_of_earlier_data_loaders():
     """Remove the SIGCHLD handler that a DataLoader with workers leaves behind.
 
-    With it, a later test that waits for a program was ended by a segmentation fault, in one order of tests. The cause is
-    not known: workers, ONNX Runtime, OpenVINO and a program in one process do not show it.
+    With it, a later test that waits for a program was ended by a segmentation fault, in one order of tests. The cause
+    is not known: workers, ONNX Runtime, OpenVINO and a program in one process do not show it.
     """
     yield
     loading = sys.modules.get("torch.utils.data._utils.signal_handling")
