@@ -76,8 +76,20 @@ class Browser:
         os.close(self._write)
         os.close(self._read)
 
-    def open(self, path: Path, width: int = 1280, height: int = 900, dark: bool = False, smooth: bool = False) -> None:
-        """Open a file by its `file:` address, and wait until it is loaded; `smooth` lets it scroll smoothly."""
+    def open(
+        self,
+        path: Path,
+        width: int = 1280,
+        height: int = 900,
+        dark: bool = False,
+        smooth: bool = False,
+        fragment: str = "",
+    ) -> None:
+        """Open a file by its `file:` address, and wait until it is loaded; `smooth` lets it scroll smoothly.
+
+        `fragment` is the part of the address from "#" on. It has no effect on a page that is already open.
+        """
+        address = path.resolve().as_uri() + fragment
         self.complaints.clear()
         self.requests.clear()
         self._send(
@@ -86,8 +98,8 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         motion = {"name": "prefers-reduced-motion", "value": "no-preference" if smooth else "reduce"}
         self._send("Emulation.setEmulatedMedia", features=[scheme, motion])
-        self._send("Page.navigate", url=path.resolve().as_uri())
-        self.wait(f"location.href === {json.dumps(path.resolve().as_uri())} && document.readyState === 'complete'")
+        self._send("Page.navigate", url=address)
+        self.wait(f"location.href === {json.dumps(address)} && document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
         """Evaluate an expression in the page and return its value."""

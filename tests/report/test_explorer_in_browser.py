@@ -304,11 +304,9 @@ def resting_top(browser, link):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_an_address_with_a_category_lands_there(browser, many, tmp_path, width):
-    browser.open(many, width)
-    browser.run("location.hash = '#category-5'")
-    browser.run("location.reload()")
-    browser.wait("document.readyState === 'complete' && document.querySelectorAll('.thumbs figure').length > 0")
+def test_an_address_with_a_category_lands_there(browser, many, written, width):
+    browser.open(written)  # another page: a page that is opened again keeps the place to which it was scrolled
+    browser.open(many, width, fragment="#category-5")
     browser.wait("Math.abs(document.querySelector('#category-5').getBoundingClientRect().top - 16) < 2")
 
 
