@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from anoframe.data.labelled.base import LabelledImages
+from anoframe.report.encoding import encode_png
 from anoframe.report.run_record import EXEMPLAR_INDEX, EXEMPLARS
 from anoframe.utils.files import file_name, write_atomic, write_json
 
@@ -50,6 +50,4 @@ def _strip(images: LabelledImages, rows: list[int]) -> bytes:
         picture = Image.fromarray(images.pixels(row).permute(1, 2, 0).numpy()).resize((_SIDE, _SIDE))
         left = place * (_SIDE + 4)
         strip[:, left : left + _SIDE] = np.asarray(picture)
-    buffer = io.BytesIO()
-    Image.fromarray(strip).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode_png(Image.fromarray(strip))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
-import io
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, features
+from PIL import Image
 
+from anoframe.data.file_checks import THREADS
 from anoframe.errors import AnoframeError
 from anoframe.report.category_record import WRONG, Category, Picture
 from anoframe.report.charts import number
+from anoframe.report.encoding import encode_for_page
 from anoframe.report.pictures import PANELS
 
 _GAP = 4  # white pixels between the panels of a strip
@@ -76,9 +79,10 @@ def gallery(category: Category) -> Gallery:
     for picture in sorted(category.pictures, key=lambda picture: (picture.is_defect, picture.defect)):
         defects[picture.defect] = defects.get(picture.defect, 0) + 1
     places = {(image.defect, image.name): place for place, image in enumerate(category.images or [])}
-    return Gallery(
-        [_embed(picture, threshold, places) for picture in ordered], list(defects.items()), threshold is not None
-    )
+    threads = min(THREADS, os.cpu_count() or 1)  # no more pictures in memory than are encoded at once
+    with ThreadPoolExecutor(threads) as pool:
+        embedded = list(pool.map(lambda picture: _embed(picture, threshold, places), ordered))
+    return Gallery(embedded, list(defects.items()), threshold is not None)
 
 
 def _rank(picture: Picture, threshold: float | None) -> int:
@@ -126,10 +130,8 @@ def _encode(path: Path) -> tuple[str, str, bool]:
         picture = _with_transparent_gaps(picture, panel)
     if height > _MAX_HEIGHT:
         picture = picture.resize((round(width * _MAX_HEIGHT / height), _MAX_HEIGHT), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    kind = "webp" if features.check("webp") else "jpeg"
-    (picture if kind == "webp" else picture.convert("RGB")).save(buffer, kind.upper(), quality=82)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", style, is_strip
+    kind, data = encode_for_page(picture, quality=82)
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}", style, is_strip
 
 
 def _with_transparent_gaps(strip: Image.Image, width: int) -> Image.Image:

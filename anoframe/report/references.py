@@ -14,6 +14,7 @@ from PIL import Image
 from anoframe.data.cached_reader import Reader
 from anoframe.errors import AnoframeError
 from anoframe.report.category_record import REFERENCE_INDEX, Reference
+from anoframe.report.encoding import encode_png
 from anoframe.types import Sample
 from anoframe.utils.files import write_atomic, write_json
 
@@ -49,10 +50,8 @@ def write_references(folder: Path, category: str, samples: Sequence[Sample], rea
     index = []
     for number, sample in enumerate(samples[:MOST]):
         image = reader.sample(sample).pixels.permute(1, 2, 0).numpy()
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "PNG")
         file = f"reference_{number:03d}.png"
-        write_atomic(pictures / file, buffer.getvalue())
+        write_atomic(pictures / file, encode_png(Image.fromarray(image)))
         index.append({"file": file, "name": sample.name})
     write_json(pictures / REFERENCE_INDEX, index)
     return index

@@ -5,18 +5,18 @@ The report shows every test image. One sheet per category, of a bounded number o
 
 from __future__ import annotations
 
-import io
 from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, features
+from PIL import Image
 
 from anoframe.data.cached_reader import Reader
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.decision import Threshold, is_defect
 from anoframe.evaluation.predictions import CategoryPredictions
+from anoframe.report.encoding import encode_for_page
 from anoframe.report.pictures import Scale, category_scale, heatmap, outlined
 from anoframe.report.sheet_record import THUMBNAIL_INDEX
 from anoframe.utils.files import write_atomic, write_json
@@ -67,11 +67,9 @@ def write_thumbnails(
     sheet = Image.new("RGB", (columns * 2 * side, max(rows, 1) * side))
     for place, (_, pair) in enumerate(pairs):
         sheet.paste(pair, (place % columns * 2 * side, place // columns * side))
-    kind = "webp" if features.check("webp") else "jpeg"
-    buffer = io.BytesIO()
-    sheet.save(buffer, kind.upper(), quality=75)
+    kind, data = encode_for_page(sheet, quality=75)
     file = f"thumbnails.{'webp' if kind == 'webp' else 'jpg'}"
-    write_atomic(folder / "pictures" / category / file, buffer.getvalue())
+    write_atomic(folder / "pictures" / category / file, data)
     shown = [predictions.samples[i] for i, _ in pairs]
     images = [{"name": sample.name, "defect": sample.defect} for sample in shown]
     index = {"file": file, "columns": columns, "images": images}

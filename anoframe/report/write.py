@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ from anoframe.errors import OutputError
 from anoframe.evaluation.decision import Threshold
 from anoframe.evaluation.predictions import CategoryPredictions
 from anoframe.report.category_record import PICTURE_INDEX
+from anoframe.report.encoding import encode_png
 from anoframe.report.page import report_page
 from anoframe.report.pictures import PANELS, category_scale, choose_images, strip
 from anoframe.report.run_record import read_run
 from anoframe.utils.files import file_name, write_atomic, write_json
+from anoframe.utils.parallel import map_in_threads
 
 
 def write_category_pictures(
@@ -51,9 +52,9 @@ def write_category_pictures(
         return []
     scale = category_scale(predictions, threshold)
     pictures = folder / "pictures" / category
-    index: list[dict[str, Any]] = []
-    errors: list[Exception] = []
-    for place, (kind, i) in enumerate(chosen):
+
+    def draw(place: int) -> dict[str, Any] | Exception:
+        kind, i = chosen[place]
         sample = predictions.samples[i]
         try:
             image = reader.image(sample.image).pixels.permute(1, 2, 0).numpy()
@@ -61,10 +62,13 @@ def write_category_pictures(
             picture = _png(strip(image, predictions.masks[i], anomaly_map, scale))
             file = _write_picture(pictures, f"{place:03d}_{kind}", f"{sample.defect}_{sample.image.stem}", picture)
         except Exception as error:  # no picture is worth a result
-            errors.append(error)
-            continue
+            return error
         facts = {"kind": kind, "defect": sample.defect, "name": sample.name, "score": float(predictions.scores[i])}
-        index.append({"file": file, **facts})
+        return {"file": file, **facts}
+
+    drawn = map_in_threads(draw, range(len(chosen)))
+    index = [row for row in drawn if not isinstance(row, Exception)]
+    errors = [error for error in drawn if isinstance(error, Exception)]
     write_json(pictures / PICTURE_INDEX, index)
     if errors and warn:
         warn(text=f"{category}: {len(errors)} of {len(chosen)} pictures are left out: {errors[0]}")
@@ -83,11 +87,10 @@ def _write_picture(folder: Path, place: str, name: str, picture: bytes) -> str:
 
 
 def _png(picture: Image.Image) -> bytes:
-    buffer, about = io.BytesIO(), PngInfo()
+    about = PngInfo()
     if PANELS in picture.info:
         about.add_text(PANELS, picture.info[PANELS])
-    picture.save(buffer, "PNG", pnginfo=about)
-    return buffer.getvalue()
+    return encode_png(picture, about)
 
 
 def write_report(folder: str | Path) -> Path:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from anoframe.data.loader import num_workers
 from anoframe.models.summary import MethodSummary
 from anoframe.runs.context import RunContext
 from anoframe.runs.protocols import Fit
 from anoframe.training.checkpoint import Checkpoint, select_checkpoint
+from anoframe.utils.imports import import_in_background
 
 
 def train_fits(run: RunContext) -> None:
     """Train and evaluate every fit of a run that is not done yet."""
+    if num_workers(run.plan.cfg.data.workers) == 0:  # a process that is forked during an import may wait for it forever
+        import_in_background("scipy.ndimage")  # the metrics need it, and it takes half a second
     for fit in run.plan.fits:
         _run_fit(run, fit)
 

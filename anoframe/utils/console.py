@@ -30,6 +30,7 @@ def run_command(command: Callable[[], int], resume: str) -> int:
         The status of the command; 2 for an error that the user can correct; 130 after Ctrl-C.
     """
     wait_without_spinning()
+    keep_imported_objects()  # from here on, `quick_imports` does so for what it imports
     with tolerant_console(), ExitStack() as stack:
         stack.callback(keep_imported_objects)  # the process ends: no need to examine all objects first
         try:

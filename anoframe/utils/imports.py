@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 
 # timm imports wandb, if it is installed, for a training script that is not used here. Trackers import it when needed.
 _NOT_NEEDED = ("wandb",)
+_freezes = False  # whether this process is a program that called `keep_imported_objects`
 
 
 @contextmanager
@@ -30,6 +32,8 @@ def quick_imports() -> Iterator[None]:
         for name in hidden:
             if name in sys.modules and sys.modules[name] is None:
                 del sys.modules[name]
+        if _freezes:
+            gc.freeze()
         if was_enabled:
             gc.enable()
 
@@ -43,9 +47,26 @@ def load_timm(part: str = "") -> ModuleType:
         return importlib.import_module(f"timm.{part}" if part else "timm")
 
 
+def import_in_background(*names: str) -> None:
+    """Start to import modules in a thread, while this one computes outside the interpreter lock.
+
+    A module that cannot be imported raises its error where it is used. Do not fork meanwhile: the child may wait
+    forever for a module that is half imported.
+    """
+
+    def load() -> None:
+        for name in names:
+            with suppress(ImportError):
+                importlib.import_module(name)
+
+    threading.Thread(target=load, daemon=True).start()
+
+
 def keep_imported_objects() -> None:
-    """Exclude all objects that exist now from garbage collection, also from the one at the end of the process.
+    """Exclude all objects that exist now from garbage collection, and those of later `quick_imports`.
 
     For programs, not for libraries: a reference cycle among these objects is never freed.
     """
+    global _freezes
+    _freezes = True
     gc.freeze()

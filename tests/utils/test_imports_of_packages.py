@@ -3,10 +3,12 @@
 import gc
 import subprocess
 import sys
+import time
 
 import pytest
 
-from anoframe.utils.imports import quick_imports
+from anoframe.utils import imports
+from anoframe.utils.imports import import_in_background, keep_imported_objects, quick_imports
 
 
 def test_garbage_is_not_collected_inside_and_is_again_afterwards():
@@ -59,3 +61,34 @@ def test_the_modules_of_a_prediction_import_neither_wandb_nor_scipy():
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "[]"
+
+
+def test_what_a_program_imports_is_not_examined_for_garbage(tmp_path, monkeypatch):
+    monkeypatch.setattr(imports, "_freezes", False)
+    (tmp_path / "module_with_a_list.py").write_text("content = [[] for _ in range(1000)]")
+    monkeypatch.syspath_prepend(tmp_path)
+    keep_imported_objects()
+    try:
+        before = gc.get_freeze_count()
+        with quick_imports():
+            import module_with_a_list
+
+        assert gc.get_freeze_count() >= before + len(module_with_a_list.content)
+    finally:
+        gc.unfreeze()
+
+
+def test_a_library_freezes_nothing():
+    with quick_imports():
+        pass
+    assert gc.get_freeze_count() == 0
+
+
+def test_modules_are_imported_in_the_background(tmp_path, monkeypatch):
+    (tmp_path / "module_in_the_background.py").write_text("marker = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    import_in_background("module_that_does_not_exist", "module_in_the_background")
+    end = time.monotonic() + 10
+    while "module_in_the_background" not in sys.modules and time.monotonic() < end:
+        time.sleep(0.01)
+    assert sys.modules.pop("module_in_the_background").marker == 1
