@@ -18,6 +18,8 @@ from anoframe.deploy.description import KEY, STEM
 from anoframe.errors import AnoframeError
 from anoframe.utils.files import write_atomic
 
+_CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData")  # those with groups have types of their own
+_NOT_COMPUTED = ("Parameter", "Constant", "Result")  # types of operations
 _LEAST_WEIGHTS = 100_000  # values of a product's constant; smaller ones resize and smooth maps
 
 
@@ -55,6 +57,9 @@ def _fold_transposes(model: Any) -> None:
 def quantise(model: Any, images: Sequence[NDArray[np.uint8]], products: bool) -> Any:
     """Quantise the convolutions of a model to 8 bits, with ranges measured on images.
 
+    The first convolution and depthwise ones stay in float32, because they are small and their rounding changes all
+    features; so does everything that is not a convolution: NNCF would also round sums, norms and distances.
+
     Args:
         model: from `to_openvino`.
         images: `[H, W, 3]` each, resized and cropped.
@@ -69,13 +74,22 @@ def quantise(model: Any, images: Sequence[NDArray[np.uint8]], products: bool) ->
     except ImportError as error:
         raise AnoframeError("--precision int8 needs the extra: pip install 'anoframe[openvino]'") from error
     nncf.set_log_level(logging.ERROR)
-    kept = [op.get_friendly_name() for op in model.get_ordered_ops() if op.get_type_name() == "MatMul"]
-    if products:
-        kept = [op.get_friendly_name() for op in model.get_ordered_ops() if _is_small_product(op)]
-    ignored = nncf.IgnoredScope(names=kept)
+    operations = [op for op in model.get_ordered_ops() if op.get_type_name() not in _NOT_COMPUTED]
+    rounded = [op for op in operations if _is_rounded(op, products)]
+    first = next((op for op in rounded if op.get_type_name() in _CONVOLUTIONS), None)
+    ignored = [op.get_friendly_name() for op in operations if op not in rounded or op is first]
+    # Weights have 8 bits in all layers; 7 in the first one, NNCF's default, are for processors without VNNI, where sums
+    # of the first layer overflow
+    advanced = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.DISABLE)
     dataset = nncf.Dataset([image[None] for image in images])
     with redirect_stdout(sys.stderr):  # its progress bar
-        return nncf.quantize(model, dataset, subset_size=len(images), ignored_scope=ignored)
+        return nncf.quantize(
+            model,
+            dataset,
+            subset_size=len(images),
+            ignored_scope=nncf.IgnoredScope(names=ignored),
+            advanced_parameters=advanced,
+        )
 
 
 def _number_operations(model: Any) -> None:
@@ -85,13 +99,15 @@ def _number_operations(model: Any) -> None:
             op.set_friendly_name(f"{op.get_type_name()}_{number}")
 
 
-def _is_small_product(op: Any) -> bool:
-    """Whether an operation is a matrix product without a large constant matrix."""
-    if op.get_type_name() != "MatMul":
+def _is_rounded(op: Any, products: bool) -> bool:
+    """Whether an operation is an ungrouped convolution, or, if asked for, a product with a large constant matrix."""
+    if op.get_type_name() in _CONVOLUTIONS:
+        return True
+    if not products or op.get_type_name() != "MatMul":
         return False
     sources = [op.input_value(i) for i in range(2)]
     sizes = [int(np.prod(v.get_shape())) for v in sources if v.get_node().get_type_name() == "Constant"]
-    return max(sizes, default=0) < _LEAST_WEIGHTS
+    return max(sizes, default=0) >= _LEAST_WEIGHTS
 
 
 def save(model: Any, folder: Path, description: str, halve_weights: bool) -> list[Path]:
