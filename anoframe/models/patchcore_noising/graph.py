@@ -56,12 +56,14 @@ class NoisingGraph(PatchCoreGraph):
         lengths = vectors.square().sum(2, keepdim=True)
         squared = (lengths + self.norms - 2 * (vectors @ self.rows.T)).clamp(min=0)  # [B, N, M]
         near, entries = squared.topk(self.candidates, 2, largest=False)  # [B, N, C], the nearest first
-        closest = entries[:, :, : max(self.influence_neighbours, self.neighbours)]
+        # The product's rounding would exchange neighbours that are almost equally near, and with them the influence
+        closest = entries[:, :, : max(self.influence_neighbours, self.neighbours) + SPARE]
         offsets = vectors[:, :, None] - self.rows[closest]  # [B, N, K, D]
-        distances = offsets.norm(dim=3)
-        distance = distances.sort(dim=2).values[:, :, : self.neighbours].mean(2)
-        offsets, lengths = offsets[:, :, : self.influence_neighbours], distances[:, :, : self.influence_neighbours]
-        units = torch.where(lengths[..., None] < 1e-12, 0.0, offsets / lengths[..., None].clamp(min=1e-12))
+        distances, order = offsets.norm(dim=3).sort(dim=2)
+        distance = distances[:, :, : self.neighbours].mean(2)
+        order, lengths = (values[:, :, : self.influence_neighbours, None] for values in (order, distances))
+        offsets = offsets.gather(2, order.expand(-1, -1, -1, offsets.shape[3]))
+        units = torch.where(lengths < 1e-12, 0.0, offsets / lengths.clamp(min=1e-12))
         gradient = units.mean(2)  # [B, N, D]
         influence = gradient.norm(dim=2)
         noise = self.noise
@@ -70,7 +72,7 @@ class NoisingGraph(PatchCoreGraph):
         scale = noise.tau * amplitude[:, :, None] * self.deviation * shape  # [B, N, D]
         change = self._response(vectors, scale, near, entries)
         score = (distance + self.lambdas[0] * change) * (1 + self.lambdas[1] * influence)
-        return score, closest.gather(2, distances.argmin(2, keepdim=True))[:, :, 0]
+        return score, closest.gather(2, order[:, :, :1, 0])[:, :, 0]
 
     def _response(self, vectors: Tensor, scale: Tensor, near: Tensor, entries: Tensor) -> Tensor:
         """Compute the mean increase of the distance under noise, `[B, N]`.
