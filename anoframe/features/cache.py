@@ -16,6 +16,7 @@ import anoframe
 from anoframe.features.tree import FlatFeatures
 from anoframe.models.base import Detector
 from anoframe.tracking.tracker import Tracker
+from anoframe.utils.parallel import map_in_threads
 from anoframe.utils.tensor_cache import TensorCache, cache_key
 
 _FORMAT = 1  # of the entries: raise it if the code extracts other features from the same image
@@ -75,9 +76,9 @@ class FeatureCache:
         """Write an entry for each image that has a key, if all missing images of the pass fit into the cache."""
         if self._has_room is None:
             self._check_room(sum(tensor.nbytes for tensor in features[0].values()))
-        for image, key in zip(features, keys, strict=True):
-            if self._has_room and key:
-                self._cache.write(key, image)
+        if self._has_room:
+            entries = [(key, image) for image, key in zip(features, keys, strict=True) if key]
+            map_in_threads(lambda entry: self._cache.write(*entry), entries)
 
     def _check_room(self, bytes_per_image: int) -> None:
         size = self._num_missing * bytes_per_image

@@ -67,6 +67,9 @@ def join_images(images: Sequence[FlatFeatures], device: torch.device) -> Feature
 def first_infinite(features: Features) -> int | None:
     """Index in the batch of the first image whose features are not all finite; None if all are."""
     for tensor in flatten(features).values():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            return int((~tensor.flatten(1).isfinite().all(1)).nonzero()[0])
+        # A sum shows infinite values and NaN, and costs a third; large finite values may overflow in it
+        if tensor.is_floating_point() and not bool(tensor.sum().isfinite()):
+            infinite = (~tensor.flatten(1).isfinite().all(1)).nonzero()
+            if len(infinite):
+                return int(infinite[0])
     return None

@@ -47,3 +47,8 @@ def test_first_image_that_is_not_finite_is_found(build, value):
     spoilt[1:, 1] = value
     assert first_infinite(build(A)) is None
     assert first_infinite(build(spoilt)) == 1
+
+
+def test_finite_features_whose_sum_overflows_are_accepted():
+    assert first_infinite([torch.full((2, 1, 2, 2), 3e38)]) is None
+    assert first_infinite([torch.tensor([[1.0, 2.0], [torch.inf, -torch.inf]])]) == 1
