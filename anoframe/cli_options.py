@@ -78,6 +78,7 @@ _TRAINED_WITH = (
     "seed",
     "protocol.",
     "threshold.held_back",
+    "threshold.fits",
     "trainer.save_minutes",
 )  # keys of a config that a test does not read
 _READ_BESIDE_CHECKPOINT = (("device", "predict"), ("data.root", "export"))  # dotted options and their mode

@@ -2,6 +2,7 @@
 
     python benchmarks/shapes.py --data SHARED --output OUT --sets kolektorsdd capsules magnetic_tile
     python benchmarks/shapes.py --data SHARED --output OUT --sets kolektorsdd --shapes tiles large
+    python benchmarks/shapes.py --data SHARED --output OUT5 --sets kolektorsdd --fits 5
     python benchmarks/shapes.py --output OUT --table                 # the tables of docs/shapes.md, from finished runs
 
 PatchCore on EfficientNet-Lite0 (`configs/patchcore/patchcore_lite0_224.py`), three seeds. All ways but the last two
@@ -84,6 +85,7 @@ def run(options: argparse.Namespace, category: str, shape: str, seed: int) -> No
         "data.root": str(options.data / data.root),
         "report.pictures": 0,
         "seed": seed,
+        "threshold.fits": options.fits,
         **settings(category, shape),
     }
     finished = anoframe.train(anoframe.load_config(CONFIG, overrides), [category], output, start="resume")
@@ -138,6 +140,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SAME_PIXELS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--fits", type=int, default=1, help="second fits for the threshold; another --output for each")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     if not options.table:

@@ -253,6 +253,7 @@ _RANGES = (
     _Range("data.train_share", "a share in (0, 1)", lambda x: 0 < x < 1, "for example 0.8"),
     _Range("cache.max_gb", "a number above 0", lambda x: x > 0, "to cache nothing, use --cache off"),
     _Range("threshold.held_back", "a share in [0, 1)", lambda x: 0 <= x < 1, "0 estimates no threshold"),
+    _Range("threshold.fits", "1 or more", lambda x: x >= 1, "1 is a single second fit"),
     _Range("threshold.false_positive_rate", "a share in (0, 1)", lambda x: 0 < x < 1, "for example 0.01"),
     _Range("report.thumbnails", "0 or more", lambda x: x >= 0, "0 shows none"),
     _Range("wandb.log_freq", "a number of steps, 1 or more", lambda x: x >= 1, "1 logs every step"),
@@ -274,3 +275,14 @@ def check_ranges(cfg: ConfigDict) -> None:
             if not allowed.contains(item):
                 subject = f"each value of {allowed.key}" if allowed.each else allowed.key
                 raise AnoframeError(f"{subject} must be {allowed.allowed}, got {item!r}: {allowed.remedy}")
+    _check_fits(values)
+
+
+def _check_fits(values: Mapping[str, Any]) -> None:
+    """Check that several second fits for the threshold have images of their own to hold back."""
+    fits, share = values.get("threshold.fits", 1), values.get("threshold.held_back", 0.0)
+    if fits > 1 and not 0 < fits * share < 1 + 1e-6:
+        raise AnoframeError(
+            f"threshold.fits {fits} times threshold.held_back {share:g} must be above 0 and at most 1, because each "
+            f"fit holds back other images: --threshold.held_back {int(1000 / fits) / 1000:g}"
+        )

@@ -148,7 +148,7 @@ class Fitter:
         quiet = FitContext("threshold", seed, self._plan.trainer, Trackers(), group=self._group)
         build, encode, read = self._plan.new_detector, self._samples.encode_for_all, self._samples.images
         try:
-            held_back = score_held_back(build, encode, read, training, options.held_back, size, quiet)
+            held_back = score_held_back(build, encode, read, training, options.held_back, size, quiet, options.fits)
         except AnoframeError as error:  # training may need more images than are left
             if not self._group.is_single:
                 raise

@@ -56,6 +56,7 @@ cfg.evaluation.pixel_thresholds = ()  # raw map values; each adds pixel F1, accu
 
 cfg.threshold = ConfigDict()  # estimated on held-back normal training images by a second fit; never on test images
 cfg.threshold.held_back = 0.2  # share of held-back images, in [0, 1); 0: no threshold and no decisions
+cfg.threshold.fits = 1  # second fits, each holding back other images; 5 of 0.2 score every normal image once
 cfg.threshold.false_positive_rate = 0.01  # share of normal images that may be called defects, in (0, 1)
 
 cfg.report = ConfigDict()

@@ -22,13 +22,30 @@ def samples(count):
     return [Sample(f"{i}.png", "felt", "train") for i in range(count)]
 
 
-@pytest.mark.parametrize(("count", "held_out"), [(9, 0), (10, 2), (100, 20)])
+@pytest.mark.parametrize(("count", "held_out"), [(9, []), (10, [2]), (100, [20])])
 def test_share_of_the_images_is_held_out(count, held_out):
-    assert len(_hold_out(samples(count), 0.2, 0)) == held_out
+    assert [len(part) for part in _hold_out(samples(count), 0.2, 0)] == held_out
 
 
 def test_two_images_are_always_left_for_training():
-    assert len(_hold_out(samples(10), 0.99, 0)) == 8
+    (part,) = _hold_out(samples(10), 0.99, 0)
+    assert len(part) == 8
+
+
+@pytest.mark.parametrize("count", [10, 13, 99, 341])
+@pytest.mark.parametrize(("fits", "share"), [(5, 0.2), (3, 1 / 3), (2, 0.5)])
+def test_several_fits_hold_out_every_image_once(count, fits, share):
+    parts = _hold_out(samples(count), share, 0, fits)
+    assert len(parts) == fits
+    assert sorted((sample for part in parts for sample in part), key=samples(count).index) == samples(count)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_shares_below_one_leave_images_in_every_fit():
+    parts = _hold_out(samples(100), 0.2, 0, fits=3)
+    assert [len(part) for part in parts] == [20, 20, 20]
+    assert len({sample.image for part in parts for sample in part}) == 60
+    assert parts[0] == _hold_out(samples(100), 0.2, 0)[0], "the first fit is the only one of threshold.fits 1"
 
 
 def test_only_normal_images_are_held_out():
@@ -66,6 +83,23 @@ class Observer(ObservingDetector):
         return Prediction(features, maps)
 
 
+def test_scores_of_several_fits_are_joined():
+    detectors, felt = [], samples(20)
+
+    def build():
+        detectors.append(Observer())
+        return detectors[-1]
+
+    context = FitContext("threshold", 3, None, Trackers())
+    held_back = score_held_back(build, extract, lambda _: None, {"felt": felt}, 0.25, 2, context, fits=4)
+    parts = _hold_out(felt, 0.25, 3, fits=4)
+    for detector, part in zip(detectors, parts, strict=True):
+        assert detector.trained == [sample for sample in felt if sample not in part]
+    numbers = [int(sample.image.removesuffix(".png")) for part in parts for sample in part]
+    assert held_back["felt"].scores == tuple(numbers)
+    assert held_back["felt"].peaks == pytest.approx([number / 10 for number in numbers], rel=1e-6)
+
+
 def extract(detector, chosen):
     """One batch, in which the feature of an image is the number that names it."""
     features = torch.tensor([float(sample.image.removesuffix(".png")) for sample in chosen])
@@ -79,7 +113,7 @@ def test_images_that_were_not_trained_on_are_scored():
     held_back = score_held_back(
         lambda: detector, extract, lambda _: None, {"felt": felt, "mesh": mesh}, 0.2, 2, context
     )
-    held_out = _hold_out(felt, 0.2, 3)
+    (held_out,) = _hold_out(felt, 0.2, 3)
     assert detector.trained == [*(sample for sample in felt if sample not in held_out), *mesh]
     numbers = [int(sample.image.removesuffix(".png")) for sample in held_out]
     assert held_back["mesh"] is None, "too few images"
