@@ -1476,6 +1476,16 @@ def _(bench):
     return bench.train("--model.tile_size", 16, "--model.text.weight", 0.15, config=bench.method(RAML))
 
 
+@refused(
+    TRAINING,
+    "more second fits for the threshold than there are images to hold back",
+    "threshold.fits 6 times threshold.held_back 0.2 must be above 0 and at most 1",
+    way_out="--threshold.held_back 0.166",
+)
+def _(bench):
+    return bench.train("--threshold.fits", 6, "--threshold.held_back", 0.2)
+
+
 @refused(TRAINING, "zero epochs", "trainer.epochs", "got 0", way_out="must be 1 or more")
 def _(bench):
     return _check_settings(bench, epochs=0)
