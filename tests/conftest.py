@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -196,17 +194,3 @@ def cli(capsys) -> Callable[..., CliResult]:
         return CliResult(status, *capsys.readouterr())
 
     return call
-
-
-@pytest.fixture(autouse=True)
-def _no_handler_of_earlier_data_loaders():
-    """Remove the SIGCHLD handler that a DataLoader with workers leaves behind.
-
-    With it, a later test that waits for a program was ended by a segmentation fault, in one order of tests. The cause
-    is not known: workers, ONNX Runtime, OpenVINO and a program in one process do not show it.
-    """
-    yield
-    loading = sys.modules.get("torch.utils.data._utils.signal_handling")
-    if loading is not None and loading._SIGCHLD_handler_set:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        loading._SIGCHLD_handler_set = False

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from anoframe.deploy.runtimes import openvino_core
 from anoframe.errors import AnoframeError, suggest
 from anoframe.utils.tensor_cache import ENGINE_CACHE, TensorCache, cache_key, cache_root
 
@@ -163,9 +164,7 @@ class _OnnxRuntime(_Session):
 
 class _OpenVino(_Session):
     def __init__(self, graph: bytes):
-        import openvino
-
-        core = openvino.Core()
+        core = openvino_core()
         settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
         self._model = core.compile_model(core.read_model(io.BytesIO(graph)), "CPU", settings)
         self._requests = threading.local()  # a request computes one image at a time

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,19 @@ class OnnxRuntime(Runtime):
         return list(outputs)
 
 
+@cache
+def openvino_core() -> Any:
+    """Return the OpenVINO core of this process, which lives until its end.
+
+    OpenVINO 2026.4 gives the thread that creates a core a stack for signal handlers. It frees the stack with the core,
+    but removes it from the thread only if cores end in the thread, and in the reverse order, of their creation.
+    Otherwise the next signal, for example Ctrl-C, ends the process with a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVino(Runtime):
     """Model in `model.xml` and `model.bin`; it computes in float32 unless it was quantised.
 
@@ -73,16 +87,14 @@ class OpenVino(Runtime):
     """
 
     def __init__(self, path: Path, threads: int, device: str):
-        try:
-            import openvino
-        except ImportError as error:
-            raise AnoframeError(f"{path} needs OpenVINO: pip install openvino") from error
+        if find_spec("openvino") is None:
+            raise AnoframeError(f"{path} needs OpenVINO: pip install openvino")
         # Without the hint, processors with bfloat16 instructions would compute in bfloat16
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if threads and device == "CPU":
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
-            self._core = openvino.Core()
+            self._core = openvino_core()
             model = self._core.read_model(path)
             self._model, self._settings, self._device = model.clone(), settings, device
             height, width, channels = (int(side.get_length()) for side in list(model.input(0).partial_shape)[1:])

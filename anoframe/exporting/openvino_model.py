@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anoframe.deploy.description import KEY, STEM
+from anoframe.deploy.runtimes import openvino_core
 from anoframe.errors import AnoframeError
 from anoframe.utils.files import write_atomic
 
@@ -29,11 +31,9 @@ def to_openvino(onnx_model: bytes) -> Any:
     Raises:
         AnoframeError: the extra is not installed.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise AnoframeError("--format openvino needs the extra: pip install 'anoframe[openvino]'") from error
-    model = openvino.Core().read_model(onnx_model)
+    if find_spec("openvino") is None:
+        raise AnoframeError("--format openvino needs the extra: pip install 'anoframe[openvino]'")
+    model = openvino_core().read_model(onnx_model)
     _fold_transposes(model)
     return model
 

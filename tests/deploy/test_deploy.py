@@ -194,3 +194,27 @@ def test_the_command_line_prints_lines_and_returns_1_for_a_bad_image(tmp_path, m
     assert __main__.main() == 1
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["file"] for line in lines] == ["a.png", "b.png"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="programs that end send no signal")
+def test_a_signal_can_be_handled_after_openvino_models_are_gone(tmp_path):
+    pytest.importorskip("openvino")
+    script = """
+import gc, signal, subprocess, sys
+from pathlib import Path
+import numpy as np, openvino
+from openvino import opset13 as operations
+from anoframe.deploy.runtimes import OpenVino
+
+path = Path(sys.argv[1])
+image = operations.parameter([-1, 4, 4, 3], np.uint8, name="image")
+openvino.save_model(openvino.Model([operations.convert(image, "f32")], [image]), path)
+models = [OpenVino(path, 1, "CPU"), OpenVino(path, 1, "CPU")]
+while models:
+    del models[0]
+    gc.collect()
+signal.signal(signal.SIGCHLD, lambda *_: print("handled"))
+subprocess.run([sys.executable, "-c", ""])
+"""
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "model.xml"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

@@ -6,6 +6,7 @@ import torch
 from graph_detectors import SIZE, build_fitted, images_of_size
 from tiny_clip import register_tiny_models
 
+from anoframe.deploy.runtimes import openvino_core
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.decision import is_defect
 from anoframe.exporting import onnx_model, openvino_model
@@ -67,9 +68,9 @@ def run_onnx(data):
 
 
 def run_openvino(data):
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
     model = openvino_model.to_openvino(data)
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda images: [compiled([images])[i].copy() for i in range(len(model.outputs))]
 
 

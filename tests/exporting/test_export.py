@@ -9,6 +9,7 @@ from PIL import Image
 
 import anoframe
 from anoframe import deploy
+from anoframe.deploy.runtimes import openvino_core
 from anoframe.errors import AnoframeError
 from anoframe.exporting.api import export
 from anoframe.exporting.graph import ExportedDetector, trace
@@ -139,9 +140,7 @@ def test_openvino_gives_the_scores_of_torch_and_the_same_bytes(run, test_images,
 
 def rounded_operations(folder):
     """Types of the operations that get inputs in 8 bits."""
-    import openvino
-
-    operations = openvino.Core().read_model(folder / "model.xml").get_ordered_ops()
+    operations = openvino_core().read_model(folder / "model.xml").get_ordered_ops()
     quantisers = [op for op in operations if op.get_type_name() == "FakeQuantize"]
     return {target.get_node().get_type_name() for op in quantisers for target in op.output(0).get_target_inputs()}
 
