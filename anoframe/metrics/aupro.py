@@ -4,8 +4,8 @@ Masks are 0/1 or bool [n, H, W], maps are real [n, H, W], higher is more anomalo
 once; normal images have an empty mask. ValueError for NaN, for different shapes or shapes other than [n, H, W], and for
 mask values other than 0 and 1. None means "not available": no anomalous pixel, or no normal one.
 Maps may be a torch tensor on a GPU; their pixels are then sorted there.
-Memory beyond bool masks and the maps: one chunk of scores (`threshold_sweep.CHUNK`: 16 MiB of float32, or 128 bytes per
-anomalous pixel if that is more), and about 100 bytes per anomalous pixel.
+Memory beyond bool masks and the maps: two chunks of scores (`threshold_sweep.CHUNK`: 16 MiB of float32, or 128 bytes
+per anomalous pixel if that is more), and about 100 bytes per anomalous pixel.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Labels are 0/1 or bool, scores are any real numbers, higher is more anomalous; b
 Scores are never rescaled: the value is the same under every strictly increasing map, in any order, and for any batches.
 ValueError for NaN, for different shapes, and for labels other than 0 and 1. None means "not available": one class is
 missing. Scores may be a torch tensor on a GPU; they are then sorted there.
-Memory beyond bool labels and the scores: one chunk of scores (`threshold_sweep.CHUNK`: 16 MiB of float32, or 128 bytes
+Memory beyond bool labels and the scores: two chunks of scores (`threshold_sweep.CHUNK`: 16 MiB of float32, or 128 bytes
 per positive if that is more), and about 100 bytes per positive.
 All of this holds for `average_precision` and `f1.f1_max` as well.
 """

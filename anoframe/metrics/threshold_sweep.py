@@ -8,7 +8,9 @@ counted as all scores minus the positives. Equal scores are one step.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +25,7 @@ Counts = NDArray[np.int64]
 
 CHUNK = 2**22  # scores copied and sorted at a time
 CHUNK_PER_THRESHOLD = 32  # a chunk holds at least this many scores per threshold
+_THREADS = 2  # chunks at a time: as many copies in memory
 
 
 class RocCurve(NamedTuple):
@@ -99,7 +102,7 @@ class Sweep:
 def sweep_threshold(labels: Labels, scores: Scores, weights: Floats | None = None) -> Sweep | None:
     """Compute the sweep over arrays of the same shape; None if one of the two classes is missing.
 
-    Memory: one chunk, and about 100 bytes per positive.
+    Memory: two chunks, and about 100 bytes per positive.
 
     Args:
         labels, scores: checked arrays (`array_checks`) of any shape.
@@ -138,9 +141,9 @@ def sweep_pixels(masks: Labels, maps: Scores, counted: Labels | None = None) -> 
 def count_scores(scores: Scores, thresholds: Scores) -> tuple[Counts, Counts]:
     """Count the scores of both classes below, and at or below, each threshold.
 
-    This is the only sort of all pixels; it is done in chunks. Each chunk is searched for every threshold, so the size
-    of a chunk grows with the number of thresholds: searching stays cheap compared with sorting.
-    Memory: one chunk, and a copy of host arrays that are not contiguous.
+    This is the only sort of all pixels; it is done in chunks, two at a time. Each chunk is searched for every
+    threshold, so the size of a chunk grows with the number of thresholds: searching stays cheap compared with sorting.
+    Memory: two chunks, and a copy of host arrays that are not contiguous.
 
     Args:
         scores: any shape, on the host or a GPU.
@@ -152,17 +155,27 @@ def count_scores(scores: Scores, thresholds: Scores) -> tuple[Counts, Counts]:
     if is_on_gpu(scores):
         return count_on_gpu(scores, thresholds)
     flat = scores.ravel(order="K")  # memory order: no copy of a contiguous array
+    if flat.size <= CHUNK:
+        return _count_chunk(flat, thresholds)
+    size = min(max(CHUNK, CHUNK_PER_THRESHOLD * thresholds.size), -(-flat.size // _THREADS))
     below, up_to = np.zeros((2, thresholds.size), dtype=np.int64)
-    buffer = np.empty(min(flat.size, max(CHUNK, CHUNK_PER_THRESHOLD * thresholds.size)), dtype=flat.dtype)
-    for start in range(0, flat.size, buffer.size):
-        chunk = buffer[: flat.size - start]
-        chunk[:] = flat[start : start + buffer.size]
-        chunk.sort()
-        first = np.searchsorted(chunk, thresholds)
-        tied = np.flatnonzero(chunk[np.minimum(first, chunk.size - 1)] == thresholds)  # few for float scores
-        below += first
-        up_to += first
-        up_to[tied] += np.searchsorted(chunk, thresholds[tied], side="right") - first[tied]
+    chunks = (flat[start : start + size] for start in range(0, flat.size, size))
+    with ThreadPoolExecutor(_THREADS) as pool:  # NumPy sorts and searches outside the interpreter lock
+        for first, last in pool.map(partial(_count_chunk, thresholds=thresholds), chunks):
+            below += first
+            up_to += last
+    return below, up_to
+
+
+def _count_chunk(scores: Scores, thresholds: Scores) -> tuple[Counts, Counts]:
+    """Count the scores of one chunk `[k]`, as `count_scores` does."""
+    if not scores.size:
+        return np.zeros(thresholds.size, np.int64), np.zeros(thresholds.size, np.int64)
+    chunk = np.sort(scores)
+    below = np.searchsorted(chunk, thresholds)
+    tied = np.flatnonzero(chunk[np.minimum(below, chunk.size - 1)] == thresholds)  # few for float scores
+    up_to = below.copy()
+    up_to[tied] = np.searchsorted(chunk, thresholds[tied], side="right")
     return below, up_to
 
 
