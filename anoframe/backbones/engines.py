@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from anoframe.deploy.runtimes import openvino_core
 from anoframe.errors import AnoframeError, suggest
+from anoframe.utils.openvino_core import openvino_core
 from anoframe.utils.tensor_cache import ENGINE_CACHE, TensorCache, cache_key, cache_root
 
 ENGINES = ("torch", "onnxruntime", "openvino")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from anoframe.deploy.description import INPUT, KEY
 from anoframe.errors import AnoframeError
+from anoframe.utils.openvino_core import openvino_core
 
 SUFFIXES = {".onnx": "onnxruntime", ".xml": "openvino"}
 
@@ -62,19 +63,6 @@ class OnnxRuntime(Runtime):
     def __call__(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         outputs: Sequence[Any] = self._session.run(None, {INPUT: images})
         return list(outputs)
-
-
-@cache
-def openvino_core() -> Any:
-    """Return the OpenVINO core of this process, which lives until its end.
-
-    OpenVINO 2026.4 gives the thread that creates a core a stack for signal handlers. It frees the stack with the core,
-    but removes it from the thread only if cores end in the thread, and in the reverse order, of their creation.
-    Otherwise the next signal, for example Ctrl-C, ends the process with a segmentation fault.
-    """
-    import openvino
-
-    return openvino.Core()
 
 
 class OpenVino(Runtime):

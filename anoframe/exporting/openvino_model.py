@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anoframe.deploy.description import KEY, STEM
-from anoframe.deploy.runtimes import openvino_core
 from anoframe.errors import AnoframeError
 from anoframe.utils.files import write_atomic
+from anoframe.utils.openvino_core import openvino_core
 
 _CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData")  # those with groups have types of their own
 _NOT_COMPUTED = ("Parameter", "Constant", "Result")  # types of operations

@@ -6,12 +6,12 @@ import torch
 from graph_detectors import SIZE, build_fitted, images_of_size
 from tiny_clip import register_tiny_models
 
-from anoframe.deploy.runtimes import openvino_core
 from anoframe.errors import AnoframeError
 from anoframe.evaluation.decision import is_defect
 from anoframe.exporting import onnx_model, openvino_model
 from anoframe.exporting.graph import ExportedDetector, trace
 from anoframe.registry import MODELS
+from anoframe.utils.openvino_core import openvino_core
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("onnx")

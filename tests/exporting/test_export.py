@@ -9,10 +9,10 @@ from PIL import Image
 
 import anoframe
 from anoframe import deploy
-from anoframe.deploy.runtimes import openvino_core
 from anoframe.errors import AnoframeError
 from anoframe.exporting.api import export
 from anoframe.exporting.graph import ExportedDetector, trace
+from anoframe.utils.openvino_core import openvino_core
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
