@@ -330,6 +330,7 @@ def test_an_option_without_effect_is_an_error(cli, mode, option):
         ("train", "threshold.pixel_value"),
         ("test", "protocol.name"),
         ("test", "threshold.held_back"),
+        ("test", "threshold.fits"),
         ("test", "trainer.save_minutes"),
         ("predict", "data.root"),
         ("predict", "threshold.held_back"),

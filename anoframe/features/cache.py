@@ -77,8 +77,8 @@ class FeatureCache:
         if self._has_room is None:
             self._check_room(sum(tensor.nbytes for tensor in features[0].values()))
         if self._has_room:
-            entries = [(key, image) for image, key in zip(features, keys, strict=True) if key]
-            map_in_threads(lambda entry: self._cache.write(*entry), entries)
+            entries = {key: image for image, key in zip(features, keys, strict=True) if key}  # equal files have one key
+            map_in_threads(lambda entry: self._cache.write(*entry), entries.items())
 
     def _check_room(self, bytes_per_image: int) -> None:
         size = self._num_missing * bytes_per_image

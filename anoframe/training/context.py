@@ -16,6 +16,11 @@ CategoryMetrics = Mapping[str, Mapping[str, float | None]]  # category -> metric
 Evaluate = Callable[[Any], CategoryMetrics]
 
 
+def empty_curves() -> dict[str, Any]:
+    """Return the training curves of a fit that has not begun."""
+    return {"phases": [], "looks": []}
+
+
 @dataclass
 class FitContext:
     """Context of one fit.
@@ -39,7 +44,7 @@ class FitContext:
     tracker: Tracker
     state_folder: Path | None = None
     evaluate: Evaluate | None = None
-    curves: dict[str, Any] = field(default_factory=lambda: {"phases": [], "looks": []})
+    curves: dict[str, Any] = field(default_factory=empty_curves)
     group: Group = field(default_factory=single_process)
 
     def save_state(self, stage: int, steps: int, learner: Learner, **rest: Any) -> None:

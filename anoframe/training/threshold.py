@@ -24,7 +24,7 @@ from anoframe.features.extraction import FeatureBatch
 from anoframe.models.base import Detector
 from anoframe.tracking.timing import StageTimer
 from anoframe.tracking.tracker import Trackers
-from anoframe.training.context import FitContext
+from anoframe.training.context import FitContext, empty_curves
 from anoframe.training.seeding import seed_everything
 from anoframe.training.stages import fit_learner
 from anoframe.training.views import TrainingImages
@@ -90,9 +90,8 @@ def score_held_back(
         held_out = {category: parts[category][number] for category in training if number < len(parts[category])}
         if not held_out:
             break
-        detector = _fit_without(
-            build, extract, read, training, held_out, replace(context, curves={"phases": [], "looks": []})
-        )
+        own_context = replace(context, curves=empty_curves())
+        detector = _fit_without(build, extract, read, training, held_out, own_context)
         for category, samples in held_out.items():
             scores[category].append(_score(detector, extract(detector, samples), len(samples), size))
     return {category: _join(each) if each else None for category, each in scores.items()}

@@ -43,8 +43,11 @@ def load_timm(part: str = "") -> ModuleType:
 
     With torchvision it takes as long as torch, and a run on features from the cache builds no network.
     """
+    name = f"timm.{part}" if part else "timm"
+    if name in sys.modules:  # not again: `quick_imports` may freeze, and would keep the detectors that exist by now
+        return sys.modules[name]
     with quick_imports():
-        return importlib.import_module(f"timm.{part}" if part else "timm")
+        return importlib.import_module(name)
 
 
 def import_in_background(*names: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
+from threading import Lock
 from typing import Any
 
+_CREATING = Lock()
 
-@cache
+
 def openvino_core() -> Any:
     """Return the OpenVINO core of this process, which lives until its end.
 
@@ -14,6 +16,12 @@ def openvino_core() -> Any:
     but removes it from the thread only if cores end in the thread, and in the reverse order, of their creation.
     Otherwise the next signal, for example Ctrl-C, ends the process with a segmentation fault.
     """
+    with _CREATING:  # two threads would create two cores
+        return _core()
+
+
+@cache
+def _core() -> Any:
     import openvino
 
     return openvino.Core()

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from anoframe.utils import imports
-from anoframe.utils.imports import import_in_background, keep_imported_objects, quick_imports
+from anoframe.utils.imports import import_in_background, keep_imported_objects, load_timm, quick_imports
 
 
 def test_garbage_is_not_collected_inside_and_is_again_afterwards():
@@ -91,6 +91,14 @@ def test_modules_are_imported_in_the_background(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     import_in_background("module_that_does_not_exist", "module_in_the_background")
     end = time.monotonic() + 10
-    while "module_in_the_background" not in sys.modules and time.monotonic() < end:
+    while not hasattr(sys.modules.get("module_in_the_background"), "marker") and time.monotonic() < end:
         time.sleep(0.01)
     assert sys.modules.pop("module_in_the_background").marker == 1
+
+
+def test_timm_that_is_imported_freezes_no_objects_again(monkeypatch):
+    load_timm()
+    monkeypatch.setattr(imports, "_freezes", True)
+    frozen = gc.get_freeze_count()
+    load_timm()
+    assert gc.get_freeze_count() == frozen
